@@ -1,0 +1,213 @@
+"""Where rooms meet storage: the classes that users construct from a pool.
+
+A room never knows its database. These subclasses add nothing but the store: from a psycopg pool the one on PostgreSQL,
+and any object that keeps the `CommandStore` protocol as it is (`MemoryCommandStore()` in unit tests).
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from mainstay.commands import bus, process_manager, process_records, processes, troubleshooting, worker
+from mainstay.commands.handler import HandlerRegistry
+from mainstay.commands.process_records import ProcessRepository, TState, TStep
+from mainstay.errors import ConfigurationError
+from mainstay.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy, as_seconds
+from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
+from mainstay.storage.postgres.commands import command_store
+from mainstay.storage.postgres.database import Pool, open_pool
+from mainstay.storage.postgres.migrate import require_current
+from mainstay.storage.postgres.operations import reach
+from mainstay.storage.postgres.pruner import EVERY, Pruner
+from mainstay.storage.postgres.retention import Retention
+
+
+class CommandBus(bus.CommandBus):
+    """Sends commands and answers questions about them.
+
+    Args:
+        pool: A ``psycopg_pool.AsyncConnectionPool``, or a store.
+        default_max_attempts: For commands that do not say themselves.
+        payload_limit: Bytes of JSON that one command's data may have.
+        use_notify: Be woken when the reply to a `request` is there, through a connection of its own; False behind a
+            pooler that cannot: looking for it finds it.
+    """
+
+    def __init__(
+        self,
+        pool: Any,
+        default_max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        *,
+        payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+        use_notify: bool = True,
+    ) -> None:
+        super().__init__(command_store(pool), default_max_attempts, payload_limit=payload_limit, use_notify=use_notify)
+
+
+class Worker(worker.Worker):
+    """Handles the commands of one domain; see `mainstay.commands.worker` for what it promises.
+
+    Args:
+        pool: A ``psycopg_pool.AsyncConnectionPool``, or a store.
+        domain: Whose commands.
+        registry: Who handles what.
+        visibility_timeout: Seconds (or timedelta) until a command whose worker died is received again.
+        retry_policy: Delays between attempts.
+        use_notify: Listen for wake-ups on a connection of its own.
+        name: For the audit trail; drawn if None.
+        listen_dsn: Where to listen, if the pool goes through a pooler: the server itself. Only with a pool.
+        retention: Prune beside handling what ended long ago; of all workers that have this, one does. Only with a pool.
+        prune_every: Time (or seconds) between the end of a run and the next, of all workers together.
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        pool: Any,
+        domain: str,
+        registry: HandlerRegistry | None = None,
+        visibility_timeout: timedelta | float = 30,
+        retry_policy: RetryPolicy | None = None,
+        *,
+        use_notify: bool = True,
+        name: str | None = None,
+        listen_dsn: str | None = None,
+        retention: Retention | None = None,
+        prune_every: timedelta | float = EVERY,
+    ) -> None:
+        store = command_store(pool, listen_dsn=listen_dsn)
+        services = []
+        if retention is not None:
+            if store is pool:
+                raise ConfigurationError("retention needs a pool: a store in memory keeps everything")
+            services.append(Pruner(pool, retention, every=timedelta(seconds=as_seconds(prune_every))))
+        options: dict[str, Any] = {"use_notify": use_notify, "name": name, "services": services}
+        super().__init__(store, domain, registry, visibility_timeout, retry_policy, **options)
+
+
+class TroubleshootingQueue(troubleshooting.TroubleshootingQueue):
+    """Lists the commands that wait for an operator, and carries out decisions.
+
+    Args:
+        pool: A ``psycopg_pool.AsyncConnectionPool``, or a store.
+        registry: The handlers, whose models an edited payload must fit.
+    """
+
+    def __init__(self, pool: Any, *, registry: HandlerRegistry | None = None) -> None:
+        super().__init__(command_store(pool), registry=registry)
+
+
+class ProcessManager(processes.ProcessManager):
+    """Starts processes and answers questions about them.
+
+    Args:
+        pool: A ``psycopg_pool.AsyncConnectionPool``, or a store.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__(command_store(pool))
+
+
+class BaseProcessManager(process_manager.BaseProcessManager[TState, TStep]):
+    """Says how one kind of process goes; what it promises is in `mainstay.commands.process_manager`.
+
+    Args:
+        command_bus: For methods of subclasses; kept as it is.
+        process_repo: The same.
+        reply_queue: Names the domain in which replies arrive: give `ProcessReplyRouter` the same.
+        pool: A ``psycopg_pool.AsyncConnectionPool``, or a store.
+    """
+
+    def __init__(
+        self, command_bus: bus.CommandBus, process_repo: ProcessRepository, reply_queue: str, pool: Any
+    ) -> None:
+        super().__init__(command_bus, process_repo, reply_queue, pool, command_store(pool))
+
+
+class PostgresProcessRepository(process_records.StoredProcessRepository):
+    """Processes as rows.
+
+    Args:
+        pool: A ``psycopg_pool.AsyncConnectionPool``, or a store.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__(command_store(pool))
+
+
+class ProcessReplyRouter(process_manager.ProcessReplyRouter):
+    """Moves processes on with the replies to their steps.
+
+    Args:
+        pool: A ``psycopg_pool.AsyncConnectionPool``, or a store.
+        process_repo: Kept for those who gave it; processes are moved where they are stored.
+        managers: One of each kind, by its ``process_type``.
+        reply_queue: That of the managers.
+        domain: For logs; the steps go where each manager says.
+        visibility_timeout: Seconds (or timedelta) until a reply whose router died is received again.
+    """
+
+    def __init__(  # noqa: PLR0917 - the signature is a promise to users of `commandbus`
+        self,
+        pool: Any,
+        process_repo: ProcessRepository,
+        managers: Mapping[str, process_manager.BaseProcessManager[Any, Any]],
+        reply_queue: str,
+        domain: str,
+        visibility_timeout: timedelta | float = 30,
+    ) -> None:
+        super().__init__(command_store(pool), managers, reply_queue, domain, visibility_timeout)
+        self.process_repo = process_repo
+
+
+@dataclass(frozen=True, slots=True)
+class Mainstay:
+    """Everything, joined to one database.
+
+    Args:
+        pool: Open.
+        bus: Sends commands.
+        troubleshooting: What operators do.
+        processes: Starts processes.
+    """
+
+    pool: Pool
+    bus: CommandBus
+    troubleshooting: TroubleshootingQueue
+    processes: ProcessManager
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls, dsn: str, *, min_size: int = 2, max_size: int = 10, check_schema: bool = True
+    ) -> "AsyncIterator[Mainstay]":
+        """Open a pool, check the schema, and close everything at the end.
+
+        Args:
+            dsn: libpq connection string or URL.
+            min_size: Connections kept open.
+            max_size: Connections at most.
+            check_schema: Refuse a database that is not prepared.
+
+        Raises:
+            SchemaError: Run `mainstay schema upgrade`.
+            StorageUnavailableError: No connection could be had.
+        """
+        pool_of = open_pool(dsn, min_size=min_size, max_size=max_size)
+        await reach(dsn)
+        async with pool_of as pool:
+            if check_schema:
+                await require_current(pool)
+            one = cls(pool, CommandBus(pool), TroubleshootingQueue(pool), ProcessManager(pool))
+            try:
+                yield one
+            finally:
+                await one.bus.close()
+
+    def worker(self, domain: str, registry: HandlerRegistry, **options: Any) -> Worker:
+        """A worker on this pool; the options are those of `Worker`."""
+        return Worker(self.pool, domain, registry, **options)

@@ -1,0 +1,140 @@
+"""Joining concurrent calls into one: the first goes at once, those that come while it is under way go together.
+
+No timer and no size to wait for: a call alone is not delayed, a thousand at once share one round trip and one commit.
+
+How it is held up. One item may have to wait for a stranger (its id is in somebody's open transaction, its row is
+locked), and the items of its group with it. Whoever comes later does not: a group that takes longer than `PATIENCE` is
+overtaken.
+
+How it fails. If a joined call raises, it is halved until the culprit stands alone and gets its error; the others
+succeed. Where that makes no sense, because nothing at all can be reached, all get the error. A caller that is cancelled
+does not take its item back: what was handed over is under way.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from mainstay.errors import StorageUnavailableError
+
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
+
+DEFAULT_LIMIT = 500
+PATIENCE = 0.1
+"""Seconds after which a group no longer keeps others from being served."""
+MOST = 4
+"""Groups under way at once, all but one of them overtaken."""
+
+
+class Joiner(Generic[ItemT, AnswerT]):
+    """Serves items in groups; one group at a time, unless one takes long.
+
+    Args:
+        serve: Takes items, answers each, in order.
+        limit: Items in a group at most.
+    """
+
+    def __init__(
+        self, serve: Callable[[Sequence[ItemT]], Awaitable[Sequence[AnswerT]]], limit: int = DEFAULT_LIMIT
+    ) -> None:
+        self._serve = serve
+        self._limit = limit
+        self._waiting: list[tuple[ItemT, asyncio.Future[AnswerT]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_starting = False
+        self._under_way = 0
+        self._overtaken = 0
+
+    def __len__(self) -> int:
+        """Items that wait for the group under way to end."""
+        return len(self._waiting)
+
+    async def serve(self, item: ItemT) -> AnswerT:
+        """Hand an item over and wait for its answer; alone, it is served right here, without a task."""
+        if not self._is_free():
+            return await self.submit(item)
+        with self._turn():
+            (answer,) = await self._serve([item])
+        return answer
+
+    def submit(self, item: ItemT) -> "asyncio.Future[AnswerT]":
+        """Hand an item over; the future holds its answer or its error."""
+        future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._start()
+        return future
+
+    async def idle(self) -> None:
+        """Wait until everything submitted so far is served."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _is_free(self) -> bool:
+        """Whether a group may begin: none is under way but overtaken ones."""
+        return not self._is_starting and self._under_way == self._overtaken < MOST
+
+    def _start(self) -> None:
+        """Serve what waits, unless a group is under way after which it is served."""
+        if self._waiting and self._is_free():
+            self._is_starting = True
+            task = asyncio.create_task(self._drain(), name="mainstay-joiner")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self) -> None:
+        self._is_starting = False
+        try:
+            while self._waiting and self._is_free():
+                group, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                with self._turn(is_followed=True):
+                    await self._serve_group(group)
+        except asyncio.CancelledError:
+            for _, future in self._waiting:
+                future.cancel()
+            self._waiting.clear()
+            raise
+
+    @contextmanager
+    def _turn(self, *, is_followed: bool = False) -> Iterator[None]:
+        """One group is under way; what waits meanwhile is served after it, or, if it takes long, beside it."""
+        is_late = False
+
+        def overtake() -> None:
+            nonlocal is_late
+            is_late = True
+            self._overtaken += 1
+            self._start()
+
+        self._under_way += 1
+        timer = asyncio.get_running_loop().call_later(PATIENCE, overtake)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._under_way -= 1
+            self._overtaken -= is_late
+            if not is_followed:
+                self._start()
+
+    async def _serve_group(self, group: "Sequence[tuple[ItemT, asyncio.Future[AnswerT]]]") -> None:
+        try:
+            answers = await self._serve([item for item, _ in group])
+        except asyncio.CancelledError:
+            for _, future in group:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the answer
+            if len(group) == 1 or isinstance(error, StorageUnavailableError):
+                for _, future in group:
+                    if not future.done():
+                        future.set_exception(error)
+                return
+            middle = len(group) // 2
+            await self._serve_group(group[:middle])
+            await self._serve_group(group[middle:])
+            return
+        for (_, future), answer in zip(group, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

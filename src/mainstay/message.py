@@ -1,0 +1,111 @@
+"""Names and ids that every room shares: domains, queues, and the correlation that follows a message around."""
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from uuid import UUID
+
+from mainstay.errors import ConfigurationError, InvalidDomainError, InvalidInputError, InvalidQueueError, shown
+
+_DOMAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,36}")
+_QUEUE = re.compile(r"[a-z0-9_][a-z0-9_-]{0,46}")
+_WORKER = re.compile(r"[A-Za-z0-9_.-]{1,50}")
+_TYPE_LIMIT = 200
+
+COMMANDS_SUFFIX = "__commands"
+
+correlation_id_var: ContextVar[str | None] = ContextVar("mainstay_correlation_id", default=None)
+"""Correlation of what is being handled in this context, as text; None outside a handler."""
+
+
+def checked_domain(domain: object) -> str:
+    """The domain itself, if it can become a queue.
+
+    PGMQ folds case and allows 48 characters for a queue, of which ``__commands`` and a margin are ours.
+
+    Raises:
+        InvalidDomainError: It cannot.
+    """
+    if not isinstance(domain, str) or not _DOMAIN.fullmatch(domain):
+        raise InvalidDomainError(domain)
+    return domain
+
+
+def checked_queue(queue: object) -> str:
+    """The queue name itself, if PGMQ keeps it as written.
+
+    Raises:
+        InvalidQueueError: PGMQ would refuse it, fold it or cut it.
+    """
+    if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
+        raise InvalidQueueError(queue)
+    return queue
+
+
+def checked_type(command_type: object) -> str:
+    """The command type itself, if it is a plain name.
+
+    Raises:
+        InvalidInputError: Empty, too long, not text, or with control characters.
+    """
+    if not isinstance(command_type, str) or not command_type.strip() or len(command_type) > _TYPE_LIMIT:
+        message = f"command_type must be a text of 1 to {_TYPE_LIMIT} characters, not {shown(command_type)}"
+        raise InvalidInputError(message)
+    if not command_type.isprintable():
+        message = f"command_type must not hold control characters: {shown(command_type)}"
+        raise InvalidInputError(message)
+    return command_type
+
+
+def checked_id(value: object, name: str) -> UUID:
+    """A UUID, also from its text form.
+
+    Raises:
+        InvalidInputError: Neither; the message names the argument.
+    """
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str):
+        try:
+            return UUID(value)
+        except ValueError:
+            pass
+    message = f"{name} must be a UUID, not {shown(value)}"
+    raise InvalidInputError(message)
+
+
+def command_queue(domain: str) -> str:
+    """The queue that carries a domain's commands."""
+    return domain + COMMANDS_SUFFIX
+
+
+@contextmanager
+def correlated(correlation_id: UUID | str | None) -> Iterator[None]:
+    """Everything logged or sent inside belongs to this correlation."""
+    token = correlation_id_var.set(None if correlation_id is None else str(correlation_id))
+    try:
+        yield
+    finally:
+        correlation_id_var.reset(token)
+
+
+def worker_name() -> str:
+    """A name that no other worker has: host, process, and a draw. Fits into a notification channel."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:24]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def checked_worker_name(name: object) -> str:
+    """The name itself, if it fits into a notification channel.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    if not isinstance(name, str) or not _WORKER.fullmatch(name):
+        message = f"a worker's name has 1 to 50 characters of letters, digits and '_.-', not {shown(name)}"
+        raise ConfigurationError(message)
+    return name
