@@ -1,0 +1,43 @@
+-- Write one move of a process: its state and status, what became of steps, the steps that are sent now, and the audit.
+--
+-- Called by the handlers of replies, deadlines and cancellations, which hold the process's row, and by start_processes. The commands that the
+-- steps are, and the completion of the command that moved the process, belong to the same transaction. p_change is {process_id, status,
+-- state, ends_as, error_code, error_message, outcomes: [{step_no, status, result, error_code, error_message}], sent: [{step_no, name, undoes,
+-- domain, command_type, command_id, data}], told: [{event_type, step_no, details}]}.
+-- Locks: the process's row, held already. Nobody who holds a command or a queue row waits for a process, so it may come first.
+create or replace function commandbus.advance_process(p_change jsonb)
+returns void
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_now timestamptz := clock_timestamp();
+    v_process_id uuid := (p_change ->> 'process_id')::uuid;
+begin
+    update commandbus.process as p
+    set status = p_change ->> 'status', state = p_change -> 'state', ends_as = p_change ->> 'ends_as',
+        error_code = p_change ->> 'error_code', error_message = p_change ->> 'error_message', updated_at = v_now,
+        completed_at = case when p_change ->> 'status' not in ('WAITING_FOR_REPLY', 'COMPENSATING') then v_now end
+    where p.process_id = v_process_id;
+
+    update commandbus.process_step as s
+    set status = o.status, result = o.result, error_code = o.error_code, error_message = o.error_message, replied_at = v_now
+    from jsonb_to_recordset(p_change -> 'outcomes') as o(
+        step_no integer, status text, result jsonb, error_code text, error_message text)
+    where s.process_id = v_process_id and s.step_no = o.step_no;
+
+    insert into commandbus.process_step (process_id, step_no, name, undoes, domain, command_type, command_id, data, sent_at)
+    select v_process_id, n.step_no, n.name, n.undoes, n.domain, n.command_type, n.command_id, n.data, v_now
+    from jsonb_to_recordset(p_change -> 'sent') as n(
+        step_no integer, name text, undoes integer, domain text, command_type text, command_id uuid, data jsonb);
+
+    insert into commandbus.process_audit (process_id, ts, event_type, step_no, details)
+    select v_process_id, v_now, t.value ->> 'event_type', (t.value ->> 'step_no')::integer, t.value -> 'details'
+    from jsonb_array_elements(p_change -> 'told') with ordinality as t(value, place)
+    order by t.place;
+end;
+$$;

@@ -1,0 +1,19 @@
+-- Which commands of the troubleshooting queue meet all conditions; null means any.
+--
+-- Called by begin_action and by the questions that show an operator beforehand what it would take. Locks nothing. Reads commands only where
+-- a batch is asked for.
+create or replace function commandbus.select_troubled(
+    p_domain text, p_command_type text, p_error_code text, p_group_id text, p_batch_id uuid, p_command_ids uuid[])
+returns setof commandbus.troubleshooting
+language sql stable
+as $$
+    select t.* from commandbus.troubleshooting as t
+    where (p_domain is null or t.domain = p_domain)
+      and (p_command_type is null or t.command_type = p_command_type)
+      and (p_error_code is null or t.error_code = p_error_code)
+      and (p_group_id is null or t.group_id = p_group_id)
+      and (p_command_ids is null or t.command_id = any (p_command_ids))
+      and (p_batch_id is null or exists (
+          select from commandbus.command as c
+          where c.command_id = t.command_id and c.domain = t.domain and c.batch_id = p_batch_id))
+$$;
