@@ -1,0 +1,1 @@
+"""PostgreSQL: the engine that everything runs on."""

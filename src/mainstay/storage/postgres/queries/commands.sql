@@ -1,0 +1,230 @@
+-- name: create_queue
+-- Create the queue of a domain unless it is there.
+select commandbus.create_queue(%(domain)s);
+
+-- name: send
+-- Put commands in; says which were stored and which refused.
+select domain, command_id, msg_id, refusal, holder_id from commandbus.send(%(commands)s::jsonb);
+
+-- name: send_all
+-- Put commands in, all or none; answers as send does.
+select domain, command_id, msg_id, refusal, holder_id from commandbus.send_all(%(commands)s::jsonb);
+
+-- name: send_and_wake
+-- Put commands in and, when that is committed, wake workers: two transactions, one round trip. Gives up
+-- when another transaction holds one of the ids. For one
+-- domain; sent as text, without parameters.
+begin;
+set local lock_timeout = '100ms';
+select domain, command_id, msg_id, refusal, holder_id from commandbus.send(%(commands)s::jsonb);
+commit;
+select commandbus.wake(%(domain)s, %(count)s);
+
+-- name: send_all_and_wake
+-- As send_and_wake, all commands or none.
+begin;
+select domain, command_id, msg_id, refusal, holder_id from commandbus.send_all(%(commands)s::jsonb);
+commit;
+select commandbus.wake(%(domain)s, %(count)s);
+
+-- name: create_batch
+-- Create a batch with all its commands or not at all; answers as send does.
+select domain, command_id, msg_id, refusal, holder_id
+from commandbus.create_batch(
+    %(domain)s, %(batch_id)s, %(name)s, %(custom_data)s::jsonb, %(on_complete)s::jsonb, %(commands)s::jsonb,
+    %(parent_id)s, %(sealed)s);
+
+-- name: send_to_batch
+-- Put a chunk of commands into an open batch, all or none; answers as send does.
+select domain, command_id, msg_id, refusal, holder_id
+from commandbus.send_to_batch(%(domain)s, %(batch_id)s, %(commands)s::jsonb);
+
+-- name: seal_batch
+-- Let a batch end with what it has.
+select commandbus.seal_batch(%(domain)s, %(batch_id)s);
+
+-- name: wake
+-- Wake up to this many sleeping workers of a domain.
+select commandbus.wake(%(domain)s, %(count)s);
+
+-- name: cancel
+-- Cancel a waiting command, or ask for the end of a running one; the status it was found in.
+select status from commandbus.cancel(%(domain)s, %(command_id)s, %(reason)s, %(running)s);
+
+-- name: receive
+-- Lease due commands, by priority, oldest first.
+select command_id, msg_id, lease_no, attempt, max_attempts, message::text, headers::text, created_at, key, limited, start_within
+from commandbus.receive(%(domain)s, %(limit)s, %(lease)s, %(worker)s, %(at_once)s);
+
+-- name: complete
+-- Write what became of commands; the verdict on each, and whether somebody waits for it.
+select
+    c.command_id, c.verdict,
+    exists (select from commandbus.waiter as w where w.command_id = any (array[c.command_id]) and w.domain || '' = %(domain)s) as awaited
+from commandbus.complete(%(domain)s, %(outcomes)s::jsonb) as c;
+
+-- name: complete_and_send
+-- Write what became of commands and send what goes with it; answers as complete does.
+select
+    c.command_id, c.verdict,
+    exists (select from commandbus.waiter as w where w.command_id = any (array[c.command_id]) and w.domain || '' = %(domain)s) as awaited
+from commandbus.complete_and_send(%(domain)s, %(outcomes)s::jsonb) as c;
+
+-- name: complete_one
+-- Complete one command in its handler's transaction; whether somebody waits for it.
+select commandbus.complete_one(%(domain)s, %(command_id)s, %(msg_id)s, %(lease_no)s, %(result)s::jsonb);
+
+-- name: complete_one_and_begin
+-- The same, COMMIT, and BEGIN for the next handler: one round trip. An error ends it at once. Sent as text, without parameters.
+select commandbus.complete_one(%(domain)s, %(command_id)s, %(msg_id)s, %(lease_no)s, %(result)s::jsonb);
+commit;
+begin;
+
+-- name: report
+-- Note how far commands are.
+select commandbus.report(%(domain)s, %(reports)s::jsonb);
+
+-- name: renew
+-- Extend leases; the commands to stop.
+select command_id, is_canceled from commandbus.renew(%(domain)s, %(leases)s::jsonb, %(lease)s);
+
+-- name: about_to_sleep
+-- Ask to be woken; seconds until the next deferred command is due.
+select commandbus.about_to_sleep(%(domain)s, %(worker)s, %(seconds)s);
+
+-- name: forget_sleeper
+-- This worker will not sleep any more.
+delete from commandbus.sleeper where worker = %(worker)s;
+
+-- name: fold_batches
+-- Sum up a domain's batches; those that this call finished.
+select batch_id from commandbus.fold_batches(%(domain)s);
+
+-- name: get
+-- One command.
+select * from commandbus.command where command_id = %(command_id)s and domain = %(domain)s;
+
+-- name: list_commands
+-- Commands by any mix of conditions, newest first.
+select * from commandbus.command
+where (%(domain)s::text is null or domain = %(domain)s)
+  and (%(status)s::text is null or status = %(status)s)
+  and (%(command_type)s::text is null or command_type = %(command_type)s)
+  and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
+  and (%(created_after)s::timestamptz is null or created_at >= %(created_after)s)
+  and (%(created_before)s::timestamptz is null or created_at <= %(created_before)s)
+order by created_at desc, command_id
+limit %(limit)s offset %(offset)s;
+
+-- name: list_batch_commands
+-- The commands of one batch, newest first.
+select * from commandbus.command
+where batch_id = %(batch_id)s and domain = %(domain)s
+  and (%(status)s::text is null or status = %(status)s)
+order by created_at desc, command_id
+limit %(limit)s offset %(offset)s;
+
+-- name: audit_trail
+-- What happened to a command, in order.
+select a.audit_id, s.domain, %(command_id)s::uuid as command_id, a.event_type, a.ts, a.details
+from (
+    select c.domain, c.subject_no from commandbus.command as c where c.command_id = %(command_id)s
+    union all
+    select b.domain, b.subject_no from commandbus.batch as b where b.batch_id = %(command_id)s
+) as s
+join commandbus.audit as a on a.subject_no = s.subject_no
+where %(domain)s::text is null or s.domain = %(domain)s
+order by a.audit_id;
+
+-- name: list_troubleshooting
+-- Commands that wait for an operator, the longest waiting first.
+select c.*
+from commandbus.troubleshooting as t
+join commandbus.command as c on c.command_id = t.command_id and c.domain = t.domain
+where (%(domain)s::text is null or t.domain = %(domain)s)
+  and (%(command_type)s::text is null or t.command_type = %(command_type)s)
+order by t.since, t.command_id
+limit %(limit)s offset %(offset)s;
+
+-- name: count_troubleshooting
+-- How many commands wait for an operator.
+select count(*)
+from commandbus.troubleshooting as t
+where (%(domain)s::text is null or t.domain = %(domain)s)
+  and (%(command_type)s::text is null or t.command_type = %(command_type)s);
+
+-- name: get_batch
+-- One batch; its counts include the deltas that are not summed up yet.
+select b.* from commandbus.counted_batch as b where b.batch_id = %(batch_id)s and b.domain = %(domain)s;
+
+-- name: list_batches
+-- Batches of a domain, or of all, newest first; counts as in get_batch.
+select b.* from commandbus.counted_batch as b
+where (%(domain)s::text is null or b.domain = %(domain)s)
+  and (%(status)s::text is null or b.status = %(status)s)
+  and (%(parent_id)s::uuid is null or b.parent_id = %(parent_id)s)
+order by b.created_at desc, b.batch_id
+limit %(limit)s offset %(offset)s;
+
+-- name: stats_by_status
+-- How many commands of each domain stand where.
+select domain, status, count(*) as commands
+from commandbus.command
+where %(domain)s::text is null or domain = %(domain)s
+group by domain, status
+order by domain, status;
+
+-- name: stats_deferred
+-- How many commands of each domain wait for their time.
+select domain, count(*) as deferred
+from commandbus.deferred
+where %(domain)s::text is null or domain = %(domain)s
+group by domain;
+
+-- name: stats_parked
+-- How many commands of each domain wait for a gate.
+select domain, count(*) as parked
+from commandbus.parked
+where %(domain)s::text is null or domain = %(domain)s
+group by domain;
+
+-- name: stats_breakers
+-- How many breakers of each domain are open or closing.
+select domain, count(*) as breakers
+from commandbus.breaker
+where %(domain)s::text is null or domain = %(domain)s
+group by domain;
+
+-- name: stats_keyed
+-- How many commands of each domain wait for the turn of their key.
+select domain, count(*) as keyed
+from commandbus.keyed
+where %(domain)s::text is null or domain = %(domain)s
+group by domain;
+
+-- name: backlog
+-- What waits in a domain: in its queue, and for an operator.
+select q.ready, q.in_flight, q.oldest_ready_seconds,
+    (select count(*) from commandbus.troubleshooting as t where t.domain = %(domain)s) as troubleshooting
+from commandbus.queue_lengths(%(domain)s) as q;
+
+-- name: stats_queues
+-- What stands in the queues, by domain.
+select q.domain, q.ready, q.in_flight, q.oldest_ready_seconds
+from commandbus.queue_lengths(%(domain)s) as q;
+
+-- name: take_snapshot
+-- Let everything that follows in this transaction see one moment.
+set transaction isolation level repeatable read, read only;
+
+-- name: count_commands
+-- How many commands there are.
+select count(*) from commandbus.command;
+
+-- name: find_faults
+-- What must never be.
+select invariant, domain, command_id, details from commandbus.find_faults()
+union all
+select invariant, domain, command_id, details from commandbus.find_process_faults()
+union all
+select invariant, domain, command_id, details from commandbus.find_action_faults();

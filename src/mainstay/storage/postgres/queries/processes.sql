@@ -1,0 +1,37 @@
+-- name: start
+-- Put processes in; those whose ids were known.
+select known_id from commandbus.start_processes(%(processes)s::jsonb);
+
+-- name: lock
+-- A process, by its id or by a step's command, held until the transaction ends.
+select * from commandbus.lock_process(%(process_id)s, %(command_id)s);
+
+-- name: advance
+-- Write a move of a process.
+select commandbus.advance_process(%(change)s::jsonb);
+
+-- name: get
+-- One process.
+select * from commandbus.process where process_id = %(process_id)s;
+
+-- name: steps
+-- The steps of a process, in order.
+select * from commandbus.process_steps(%(process_id)s);
+
+-- name: list
+-- Processes by any mix of conditions, newest first.
+select * from commandbus.process
+where (%(domain)s::text is null or domain = %(domain)s)
+  and (%(process_type)s::text is null or process_type = %(process_type)s)
+  and (%(status)s::text is null or status = %(status)s)
+  and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
+order by created_at desc, process_id
+limit %(limit)s offset %(offset)s;
+
+-- name: audit_trail
+-- What happened to a process, in order.
+select * from commandbus.process_audit where process_id = %(process_id)s order by audit_id;
+
+-- name: count
+-- How many processes of a batch stand where.
+select status, count(*) as processes from commandbus.process where batch_id = %(batch_id)s group by status;
