@@ -1,0 +1,305 @@
+"""Checking what users hand over before anything is written: every mistake gets an error that says what to do."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from mainstay.commands.command import OnConflict, SendRequest
+from mainstay.commands.model import CommandModel, name_to_send, with_version
+from mainstay.commands.store import NewCommand
+from mainstay.errors import ConfigurationError, InvalidInputError, shown
+from mainstay.message import checked_domain, checked_id, checked_queue, checked_type, correlation_id_var
+from mainstay.retry import as_seconds
+from mainstay.serialization import checked_object, to_json
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+_INT32 = 2**31 - 1
+MAX_PAGE = 10_000
+MAX_PRIORITY = 9
+MAX_CONCURRENCY = 10_000
+_LONGEST_KEY = 200
+_LAST_YEAR = 9000
+
+
+def domain_filter(domain: str | None) -> str | None:
+    """The domain that a query is about, checked; None for all."""
+    return None if domain is None else checked_domain(domain)
+
+
+def type_filter(command_type: str | None) -> str | None:
+    """The command type that a query is about, checked; None for all."""
+    return None if command_type is None else checked_type(command_type)
+
+
+def checked_request(request: SendRequest, *, default_max_attempts: int, payload_limit: int) -> NewCommand:
+    """A request as a command that the store can take.
+
+    Raises:
+        InvalidInputError: Something in it cannot be accepted; the message names the field.
+    """
+    if not isinstance(request, SendRequest):
+        message = f"expected a SendRequest, not {type(request).__name__}"
+        raise InvalidInputError(message)
+    if request.delay is not None and request.not_before is not None:
+        message = "give delay or not_before, not both"
+        raise InvalidInputError(message)
+    on_conflict = checked_conflict(request.on_conflict)
+    if request.unique_key is None and (request.unique_for is not None or on_conflict is OnConflict.SKIP):
+        message = "unique_for and on_conflict say how a unique key is held: give unique_key"
+        raise InvalidInputError(message)
+    headers = request.headers
+    if isinstance(request.data, CommandModel):
+        headers = with_version(headers, name_to_send(request.data).version)
+    return NewCommand(
+        domain=checked_domain(request.domain),
+        command_type=checked_type(request.command_type),
+        command_id=checked_id(request.command_id, "command_id"),
+        data=to_json(checked_object(request.data), limit=payload_limit),
+        correlation_id=_correlation(request.correlation_id),
+        max_attempts=checked_attempts(request.max_attempts, default_max_attempts),
+        reply_to=None if request.reply_to is None else checked_queue(request.reply_to),
+        batch_id=None if request.batch_id is None else checked_id(request.batch_id, "batch_id"),
+        delay=_seconds(request.delay, "delay"),
+        not_before=checked_time(request.not_before, "not_before"),
+        key=checked_key(request.key),
+        priority=checked_priority(request.priority),
+        expires_at=checked_time(request.expires_at, "expires_at"),
+        headers=None if headers is None else to_json(checked_object(headers, what="headers"), what="headers"),
+        unique_key=checked_unique_key(request.unique_key),
+        unique_for=_seconds(request.unique_for, "unique_for"),
+        on_conflict=on_conflict,
+    )
+
+
+def named(domain: Any, command_type: Any, command_id: Any, data: Any) -> tuple[str, str, UUID, dict[str, Any]]:
+    """What a send is about: as given, or, if a typed command stands in place of the domain, what that says.
+
+    The data stays the model; `checked_request` writes it and its version.
+
+    Raises:
+        InvalidInputError: A base of typed commands without a domain, or more than a typed command.
+    """
+    if not isinstance(domain, CommandModel):
+        return domain, command_type, command_id, data
+    if command_type is not None or data is not None:
+        message = "a typed command holds its type and its data: give it alone, with options by name"
+        raise InvalidInputError(message)
+    name = name_to_send(domain)
+    model: Any = domain
+    return name.domain, name.command_type, uuid4() if command_id is None else command_id, model
+
+
+def checked_attempts(value: int | None, default: int) -> int:
+    """A number of attempts, or the default for None.
+
+    Raises:
+        InvalidInputError: Not a whole number of at least 1.
+    """
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _INT32:
+        message = f"max_attempts must be a whole number of at least 1, not {shown(value)}"
+        raise InvalidInputError(message)
+    return value
+
+
+def checked_flag(value: bool, name: str) -> bool:  # noqa: FBT001 - it is what is checked
+    """True or False itself.
+
+    Raises:
+        InvalidInputError: Anything else.
+    """
+    if not isinstance(value, bool):
+        message = f"{name} must be True or False, not {value!r}"
+        raise InvalidInputError(message)
+    return value
+
+
+def checked_count(value: int, name: str) -> int:
+    """The number itself.
+
+    Raises:
+        InvalidInputError: Not a whole number of at least 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        message = f"{name} must be a whole number of at least 1, not {shown(value)}"
+        raise InvalidInputError(message)
+    return value
+
+
+def checked_key(value: str | None) -> str | None:
+    """A key that commands share, or None.
+
+    Raises:
+        InvalidInputError: Not text, empty, too long, or with a character that PostgreSQL cannot store.
+    """
+    if isinstance(value, str) and not value:
+        message = "key must not be empty; leave it out for a command that waits for no other"
+        raise InvalidInputError(message)
+    return checked_text(value, "key", _LONGEST_KEY)
+
+
+def checked_unique_key(value: str | None) -> str | None:
+    """A key that one live command may hold, or None.
+
+    Raises:
+        InvalidInputError: Not text, empty, too long, or with a character that PostgreSQL cannot store.
+    """
+    if isinstance(value, str) and not value:
+        message = "unique_key must not be empty; leave it out for a command that need not be the only one"
+        raise InvalidInputError(message)
+    return checked_text(value, "unique_key", _LONGEST_KEY)
+
+
+def checked_conflict(value: OnConflict | str) -> OnConflict:
+    """What becomes of a send whose unique key is held, also from its name in small letters.
+
+    Raises:
+        InvalidInputError: Neither of the two.
+    """
+    return checked_choice(value.upper() if isinstance(value, str) else value, OnConflict, "on_conflict")
+
+
+def checked_priority(value: int) -> int:
+    """The priority itself.
+
+    Raises:
+        InvalidInputError: Not a whole number from -9 to 9.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not -MAX_PRIORITY <= value <= MAX_PRIORITY:
+        message = f"priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {shown(value)}"
+        raise InvalidInputError(message)
+    return value
+
+
+def checked_time(value: datetime | None, name: str) -> datetime | None:
+    """A time that says its zone, or None.
+
+    Raises:
+        InvalidInputError: Not a datetime, or a naive one.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        message = f"{name} must be a datetime, not {shown(value)}"
+        raise InvalidInputError(message)
+    if value.tzinfo is None or value.utcoffset() is None:
+        message = (
+            f"{name} must say its time zone (a naive datetime could mean any): use datetime.now(UTC) or .astimezone()"
+        )
+        raise InvalidInputError(message)
+    if value.year >= _LAST_YEAR:
+        message = f"{name} must lie before the year {_LAST_YEAR}, not {shown(value)}"
+        raise InvalidInputError(message)
+    return value
+
+
+def checked_page(limit: int, offset: int) -> None:
+    """Refuse what cannot be a page.
+
+    Raises:
+        InvalidInputError: Not whole numbers, negative, or larger than 10,000 rows.
+    """
+    for name, value, ceiling in (("limit", limit, MAX_PAGE), ("offset", offset, 2**63 - 1)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= ceiling:
+            message = f"{name} must be a whole number from 0 to {ceiling}, not {shown(value)}"
+            raise InvalidInputError(message)
+
+
+def checked_concurrency(value: int) -> int:
+    """How many handlers may run at once.
+
+    Raises:
+        ConfigurationError: Not a whole number from 1 to 10,000: each is a task.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_CONCURRENCY:
+        message = f"concurrency must be a whole number from 1 to {MAX_CONCURRENCY}, not {shown(value)}"
+        raise ConfigurationError(message)
+    return value
+
+
+def checked_interval(value: timedelta | float, name: str) -> float:
+    """Seconds between two looks.
+
+    Raises:
+        ConfigurationError: Not a duration, or none at all.
+    """
+    seconds = as_seconds(value)
+    if seconds <= 0:
+        message = f"{name} must be more than 0 seconds"
+        raise ConfigurationError(message)
+    return seconds
+
+
+def checked_list(values: Any, name: str) -> Sequence[Any]:
+    """The values themselves, if they are a list or tuple that is not empty.
+
+    Raises:
+        InvalidInputError: Anything else.
+    """
+    if not isinstance(values, list | tuple):
+        message = f"{name} must be a list, not {type(values).__name__}"
+        raise InvalidInputError(message)
+    if not values:
+        message = f"{name} must not be empty"
+        raise InvalidInputError(message)
+    return values
+
+
+def checked_text(value: str | None, name: str, limit: int = 1000) -> str | None:
+    """Text for people, or None.
+
+    Raises:
+        InvalidInputError: Not text, too long, or with a character that PostgreSQL cannot store.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > limit or "\x00" in value or not _is_unicode(value):
+        message = (
+            f"{name} must be a text of at most {limit} characters without NUL and lone surrogates, not {shown(value)}"
+        )
+        raise InvalidInputError(message)
+    return value
+
+
+def checked_choice(value: Any, choices: type[Choice], name: str) -> Choice:
+    """One of the values of an enumeration, also from its text form.
+
+    Raises:
+        InvalidInputError: None of them; the message lists them.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return choices(value)
+    message = f"{name} must be one of {', '.join(choices)}, not {shown(value)}"
+    raise InvalidInputError(message)
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _correlation(given: UUID | None) -> UUID:
+    """The one given, else that of the command being handled, else a new one."""
+    if given is not None:
+        return checked_id(given, "correlation_id")
+    current = correlation_id_var.get()
+    return UUID(current) if current else uuid4()
+
+
+def _seconds(duration: timedelta | float | None, name: str) -> float | None:
+    if duration is None:
+        return None
+    try:
+        return as_seconds(duration)
+    except ValueError as error:
+        message = f"{name}: {error}"
+        raise InvalidInputError(message) from error

@@ -1,0 +1,344 @@
+"""Running one handler and saying what became of the command.
+
+Whatever a handler does ends in an outcome: it returns, raises one of our errors, raises anything else, returns what
+JSON cannot hold, runs too long, or is cancelled. None of these reaches the worker's loop.
+
+A transactional handler's effects and its completion commit together. If that COMMIT breaks, nobody knows whether it
+happened, so the outcome is a retry: the store applies it only if the command is still ours and unfinished, and answers
+REPEATED if the COMMIT had happened.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from mainstay.commands.command import Failure, Success
+from mainstay.commands.context import HandlerContext
+from mainstay.commands.handler import Handler, HandlerRegistry
+from mainstay.commands.sends import Sends
+from mainstay.commands.store import CommandStore, Lease, NewCommand, Outcome, Received, Verb
+from mainstay.commands.threads import LeftBehindError, call_in_thread
+from mainstay.commands.tracing import Handling, is_observed
+from mainstay.errors import (
+    BusinessRuleException,
+    ConfigurationError,
+    HandlerNotFoundError,
+    InvalidPayloadError,
+    MainstayError,
+    PermanentCommandError,
+    StaleLeaseError,
+    TransientCommandError,
+    shown,
+)
+from mainstay.message import COMMANDS_SUFFIX, correlated
+from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, as_seconds, checked_policy
+from mainstay.serialization import to_json
+from mainstay.telemetry import get_logger
+
+TRANSIENT = "TRANSIENT"
+PERMANENT = "PERMANENT"
+BUSINESS_RULE = "BUSINESS_RULE"
+
+_TEXT_LIMIT = 4000
+_CODE_LIMIT = 200
+
+logger = get_logger(__name__)
+
+
+class Execution:
+    """Runs handlers for a worker.
+
+    Args:
+        store: For transactional handlers and lease extensions.
+        domain: Whose commands.
+        registry: Who handles what.
+        retry_policy: For handlers that bring none; the default if None.
+        threads: Gives the executor for sync handlers; made when the first one runs.
+        is_called_off: Whether the worker itself cancelled this command's handler.
+        on_stuck: Called with a command whose thread outlived its timeout: its lease must no longer be renewed.
+        report: Takes what a handler tells of its progress.
+    """
+
+    def __init__(  # noqa: PLR0917 - wired once, by the worker
+        self,
+        store: CommandStore,
+        domain: str,
+        registry: HandlerRegistry,
+        retry_policy: RetryPolicy | None,
+        threads: Callable[[], Executor],
+        is_called_off: Callable[[Received], bool],
+        on_stuck: Callable[[Received], None],
+        report: Callable[[Lease, bytes], None],
+    ) -> None:
+        self._store = store
+        self._domain = domain
+        if not isinstance(registry, HandlerRegistry):
+            message = f"registry must be a HandlerRegistry, not {shown(registry)}"
+            raise ConfigurationError(message)
+        self._registry = registry
+        self._retry_policy = checked_policy(retry_policy) or DEFAULT_RETRY_POLICY
+        self._threads = threads
+        self._is_called_off = is_called_off
+        self._on_stuck = on_stuck
+        self._report = report
+
+    async def run(self, received: Received) -> Outcome | None:
+        """Handle a command.
+
+        Returns:
+            What to write, or None if nothing is left to write: it is written already, or it would be refused.
+
+        Raises:
+            asyncio.CancelledError: This task was cancelled from outside; the command was not finished.
+        """
+        if is_observed():
+            with Handling(received) as handling:
+                end = await self._handle(received)
+                handling.ended(end)
+        else:
+            end = await self._handle(received)
+        return end if isinstance(end, Outcome) else None
+
+    async def _handle(self, received: Received) -> Outcome | Verb | None:
+        """As `run`; a verb if the outcome is written already."""
+        command = received.command
+        try:
+            handler = self._registry.find(self._domain, command.command_type)
+        except HandlerNotFoundError as error:
+            return self._troubleshoot(received, PERMANENT, "NO_HANDLER", str(error))
+        with correlated(command.correlation_id):
+            try:
+                if handler.reader is not None:
+                    received = replace(received, command=handler.opened(received.command))
+                if handler.options.transactional:
+                    return await self._run_transactional(received, handler)
+                context = self._context(received, None)
+                result = await self._call(received, handler, context)
+                return _outcome_of(received, result, context.sends.end())
+            except LeftBehindError as left:
+                await asyncio.wait({left.thread})
+                logger.warning(
+                    "a handler's thread returned after its timeout; its result is refused", extra=_fields(received)
+                )
+                return None
+            except asyncio.CancelledError:
+                if self._is_called_off(received):
+                    raise
+                return self._failed(received, handler, RuntimeError("the handler was cancelled from within"))
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+                return self._failed(received, handler, error)
+
+    # -- calling ------------------------------------------------------------------------------------------------------
+    async def _run_transactional(self, received: Received, handler: Handler) -> Verb:
+        """Effects and completion in one COMMIT."""
+        async with self._store.transaction() as conn:
+            context = self._context(received, conn)
+            result = await self._call(received, handler, context)
+            outcome = _outcome_of(received, result, context.sends.end())
+            if outcome.verb is not Verb.COMPLETE:
+                raise _Refused(outcome)
+            await self._store.commit(conn, self._domain, outcome)
+        wakes = [*context.sends.domains, *([self._domain] if received.lease.is_limited else [])]
+        if outcome.answers is not None:
+            wakes.append(outcome.answers)
+        if wakes:
+            with suppress(MainstayError):  # whoever sleeps on finds it when he polls
+                await self._store.wake(wakes)
+        return Verb.COMPLETE
+
+    async def _call(self, received: Received, handler: Handler, context: HandlerContext) -> Success[Any] | Failure:
+        """The handler's result."""
+        timeout = handler.options.timeout
+        if handler.is_async:
+            limit = asyncio.timeout(timeout)
+            try:
+                async with limit:
+                    result = await handler.function(received.command, context)
+            except TimeoutError as error:
+                if limit.expired():
+                    message = f"the handler took longer than {timeout:g} s"
+                    raise TransientCommandError("TIMEOUT", message) from error
+                raise
+        else:
+            result, raised = await call_in_thread(
+                handler.function,
+                received.command,
+                context,
+                threads=self._threads(),
+                lent=None if context.conn is None else self._store.lend(context.conn),
+                timeout=timeout,
+                on_stuck=lambda: self._on_stuck(received),
+            )
+            if raised is not None:
+                raise raised
+        return result if isinstance(result, Success | Failure) else Success(result)
+
+    def _context(self, received: Received, conn: Any) -> HandlerContext:
+        async def extend(seconds: float) -> None:
+            lost = await self._store.renew(self._domain, [received.lease], seconds)
+            if any(not loss.is_canceled for loss in lost):
+                message = f"the lease of command {received.lease.command_id} was lost to another worker"
+                raise StaleLeaseError(message)
+
+        return HandlerContext(
+            command=received.command,
+            attempt=received.attempt,
+            max_attempts=received.max_attempts,
+            msg_id=received.lease.msg_id,
+            conn=conn,
+            extend=extend,
+            sends=Sends(received.command, self._store, conn),
+            tell=lambda document: self._report(received.lease, document),
+            open_session=self._store.session,
+        )
+
+    # -- judging ------------------------------------------------------------------------------------------------------
+    def _failed(self, received: Received, handler: Handler, error: BaseException) -> Outcome | None:
+        """What an exception means for the command."""
+        if isinstance(error, _Refused):
+            return error.outcome
+        if isinstance(error, StaleLeaseError):
+            logger.warning("lost the lease; another worker has the command", extra=_fields(received))
+            return None
+        if isinstance(error, BusinessRuleException):
+            return _fail(received, error.code, error.error_message, error.details)
+        if isinstance(error, PermanentCommandError):
+            return self._troubleshoot(received, PERMANENT, error.code, error.error_message, error.details)
+        if isinstance(error, _InvalidResult):
+            return self._troubleshoot(received, PERMANENT, "INVALID_RESULT", str(error.__cause__))
+        if isinstance(error, TransientCommandError):
+            code, text, details = error.code, error.error_message, error.details
+        else:
+            code, text, details = type(error).__name__, _clean(error), None
+            if not isinstance(error, MainstayError):
+                logger.warning("a handler failed: %s: %s", code, text, exc_info=error, extra=_fields(received))
+        if received.attempt >= received.max_attempts:
+            return self._troubleshoot(received, TRANSIENT, code, text, details, exhausted=True)
+        policy = handler.options.retry_policy or self._retry_policy
+        return Outcome(
+            lease=received.lease,
+            verb=Verb.RETRY,
+            error_type=TRANSIENT,
+            error_code=_clean(code, _CODE_LIMIT),
+            error_message=_clean(text),
+            details=_details(details),
+            delay=_asked_delay(received, error, policy.delay_after(received.attempt)),
+        )
+
+    def _troubleshoot(
+        self,
+        received: Received,
+        kind: str,
+        code: str,
+        text: str,
+        details: dict[str, Any] | None = None,
+        *,
+        exhausted: bool = False,
+    ) -> Outcome:
+        return Outcome(
+            lease=received.lease,
+            verb=Verb.TROUBLESHOOT,
+            error_type=kind,
+            error_code=_clean(code, _CODE_LIMIT),
+            error_message=_clean(text),
+            details=_details(details),
+            exhausted=exhausted,
+        )
+
+
+def _asked_delay(received: Received, error: BaseException, otherwise: float) -> float:
+    """Seconds until the next attempt: what the handler's error asks for, else the policy's."""
+    asked = error.retry_after if isinstance(error, TransientCommandError) else None
+    if asked is None:
+        return otherwise
+    try:
+        return as_seconds(asked)
+    except ConfigurationError as problem:
+        logger.warning("retry_after of a handler's error is of no use: %s", problem, extra=_fields(received))
+        return otherwise
+
+
+class _Refused(Exception):  # noqa: N818 - carries an outcome out of a transaction
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(outcome.error_code)
+
+
+class _InvalidResult(Exception):  # noqa: N818 - carries a reason out of a transaction
+    pass
+
+
+def unwritable(received: Outcome, error: BaseException) -> Outcome:
+    """The outcome for a command whose own outcome the database refused: an operator must look.
+
+    Args:
+        received: What was refused.
+        error: Why.
+    """
+    return Outcome(
+        lease=received.lease,
+        verb=Verb.TROUBLESHOOT,
+        error_type=PERMANENT,
+        error_code=_clean(type(error).__name__, _CODE_LIMIT),
+        error_message=_clean(f"the outcome {received.verb} could not be written: {error}"),
+        details=received.result,
+    )
+
+
+def _outcome_of(received: Received, result: Success[Any] | Failure, sends: tuple[NewCommand, ...]) -> Outcome:
+    if isinstance(result, Failure):
+        return _fail(received, result.code, result.message, result.details)
+    try:
+        document = None if result.value is None else to_json(result.value, what="the handler's result")
+    except InvalidPayloadError as error:
+        raise _InvalidResult from error
+    return Outcome(received.lease, Verb.COMPLETE, document, sends=sends, answers=_answers(received))
+
+
+def _fail(received: Received, code: str, text: str, details: dict[str, Any] | None) -> Outcome:
+    return Outcome(
+        lease=received.lease,
+        verb=Verb.FAIL,
+        error_type=BUSINESS_RULE,
+        error_code=_clean(code, _CODE_LIMIT),
+        error_message=_clean(text),
+        details=_details(details),
+        answers=_answers(received),
+    )
+
+
+def _answers(received: Received) -> str | None:
+    """The domain whose workers the reply is for, if it arrives as a command."""
+    queue = received.command.reply_to
+    return queue.removesuffix(COMMANDS_SUFFIX) if queue and queue.endswith(COMMANDS_SUFFIX) else None
+
+
+def _clean(text: object, limit: int = _TEXT_LIMIT) -> str:
+    """Text that PostgreSQL can store, whatever an exception says, even if it cannot say anything."""
+    try:
+        told = str(text)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        told = f"<{type(text).__name__} that cannot be shown>"
+    cleaned = told.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+
+
+def _details(details: dict[str, Any] | None) -> bytes | None:
+    if details is None:
+        return None
+    try:
+        return to_json(details, what="details")
+    except InvalidPayloadError as error:
+        parts = details.items() if isinstance(details, dict) else [("details", details)]
+        return to_json({"unreadable": _clean(error)} | {_clean(name): _clean(part) for name, part in parts})
+
+
+def _fields(received: Received) -> dict[str, str]:
+    return {
+        "domain": received.command.domain,
+        "command_id": str(received.command.command_id),
+        "command_type": received.command.command_type,
+    }

@@ -1,0 +1,209 @@
+"""Writing what became of commands, whatever the database does meanwhile.
+
+Outcomes that come while a flush is under way go together in the next one. A flush is repeated while the database cannot
+be reached: one whose COMMIT had happened is recognized by its leases. An outcome that the database refuses (its reply
+queue was dropped, say) is found by halving the flush and goes to troubleshooting; its neighbours are written. One that
+sends a command whose unique key is taken by a transaction that is still open is tried again when others had their turn.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from mainstay.commands.execution import unwritable
+from mainstay.commands.health import Pulse
+from mainstay.commands.store import CommandStore, Lease, Outcome, Verb, Verdict, WouldWaitError
+from mainstay.errors import MainstayError, PoolClosedError, StorageUnavailableError
+from mainstay.joining import Joiner
+from mainstay.metrics import FLUSH, record
+from mainstay.service import Service
+from mainstay.telemetry import get_logger
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds between tries while the database cannot be reached; doubled from the first to the longest."""
+WAIT_PAUSE = 0.5
+"""Seconds until an outcome is tried again that would have had to wait for somebody's transaction."""
+FOLD_PAUSE = 0.05
+"""Seconds between two looks at batches while commands complete."""
+FOLD_INTERVAL = 5.0
+"""Seconds after which batches are looked at in any case: a worker may have died between its flush and its look."""
+
+logger = get_logger(__name__)
+
+
+async def until_reached(action: Callable[[], Awaitable[None]], give_up: asyncio.Event) -> None:
+    """Repeat an action while the database cannot be reached.
+
+    Args:
+        action: Safe to repeat.
+        give_up: Set: the next failure is raised.
+
+    Raises:
+        PoolClosedError: Nobody can reach it through this pool any more.
+        StorageUnavailableError: It failed and ``give_up`` is set.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            await action()
+        except PoolClosedError:
+            raise
+        except StorageUnavailableError as error:
+            if give_up.is_set():
+                raise
+            logger.warning("the database cannot be reached; trying again in %.2f s: %s", pause, error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await give_up.wait()
+            pause = min(pause * 2, LONGEST_PAUSE)
+        else:
+            return
+
+
+class OutcomeWriter:
+    """Writes the outcomes of one worker, a flush at a time.
+
+    Args:
+        store: Where commands live.
+        domain: Whose commands.
+        settled: Called with a lease once nothing more will be written under it.
+        written: Called after every flush.
+    """
+
+    def __init__(
+        self, store: CommandStore, domain: str, settled: Callable[[Lease], None], written: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._domain = domain
+        self._settled = settled
+        self._written = written
+        self._joiner: Joiner[Outcome, Verdict] = Joiner(self._flush)
+        self._put_off: set[asyncio.Task[None]] = set()
+        self.give_up = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Outcomes that wait for the flush under way, or were put off."""
+        return len(self._joiner) + len(self._put_off)
+
+    def submit(self, outcome: Outcome, *, last_try: bool = False) -> "asyncio.Future[Verdict]":
+        """Hand an outcome over; its verdict is dealt with when it comes."""
+        future = self._joiner.submit(outcome)
+
+        def settle(done: "asyncio.Future[Verdict]") -> None:
+            error = None if done.cancelled() else done.exception()
+            if isinstance(error, WouldWaitError) and not self.give_up.is_set():
+                self._try_later(outcome, last_try=last_try)
+                return
+            if error is not None and not last_try and not isinstance(error, StorageUnavailableError | WouldWaitError):
+                logger.error(
+                    "could not write an outcome; an operator must look", exc_info=error, extra=self._about(outcome)
+                )
+                self.submit(unwritable(outcome, error), last_try=True)
+                return
+            self._settled(outcome.lease)
+            if error is not None:
+                logger.error(
+                    "could not write an outcome; the command runs again when its lease ends",
+                    exc_info=error,
+                    extra=self._about(outcome),
+                )
+            elif not done.cancelled() and done.result() is Verdict.STALE:
+                logger.warning("an outcome was refused: another worker has the command", extra=self._about(outcome))
+
+        future.add_done_callback(settle)
+        return future
+
+    async def finish(self, patience: float | None) -> None:
+        """Wait until every outcome is written.
+
+        Args:
+            patience: Seconds after which no flush is repeated any more: a database that is gone must not keep the
+                process alive. None: for ever.
+        """
+        loop = asyncio.get_running_loop()
+        giving_up = None if patience is None else loop.call_later(patience, self.give_up.set)
+        try:
+            await self._joiner.idle()
+            while self._put_off:
+                await asyncio.wait(self._put_off)
+                await self._joiner.idle()
+        finally:
+            if giving_up is not None:
+                giving_up.cancel()
+
+    def _try_later(self, outcome: Outcome, *, last_try: bool) -> None:
+        async def again() -> None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_PAUSE):
+                    await self.give_up.wait()
+            self.submit(outcome, last_try=last_try)
+
+        task = asyncio.create_task(again(), name="mainstay-outcome-later")
+        self._put_off.add(task)
+        task.add_done_callback(self._put_off.discard)
+
+    async def _flush(self, outcomes: Sequence[Outcome]) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+
+        async def write() -> None:
+            verdicts[:] = await self._store.complete(self._domain, outcomes)
+
+        await until_reached(write, self.give_up)
+        record(FLUSH, len(outcomes), self._domain)
+        self._written()
+        ready = [self._domain for each in outcomes if each.verb is Verb.GIVE_BACK or each.lease.is_limited]
+        ready += [command.domain for outcome in outcomes if outcome.sends for command in outcome.sends]
+        ready += [outcome.answers for outcome in outcomes if outcome.answers is not None]
+        if ready:
+            with suppress(MainstayError):
+                await self._store.wake(ready)
+        return verdicts
+
+    def _about(self, outcome: Outcome) -> dict[str, str]:
+        return {"domain": self._domain, "command_id": str(outcome.lease.command_id), "verb": outcome.verb}
+
+
+class BatchFolder(Service):
+    """Finishes batches soon after their last command, and now and then in any case.
+
+    Args:
+        store: Where batches live.
+        domain: Whose batches.
+    """
+
+    def __init__(self, store: CommandStore, domain: str) -> None:
+        super().__init__()
+        self._store = store
+        self._domain = domain
+        self._touched = asyncio.Event()
+        self.pulse = Pulse()
+
+    def touch(self) -> None:
+        """Something completed that may belong to a batch."""
+        self._touched.set()
+
+    async def stop(self) -> None:
+        """Look once more, and end."""
+        self.stopping.set()
+        self._touched.set()
+        await super().stop()
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FOLD_INTERVAL):
+                    await self._touched.wait()
+            self._touched.clear()
+            self.pulse.turn()
+            try:
+                if await self._store.fold_batches(self._domain):
+                    await self._store.wake([self._domain])
+                self.pulse.reach()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again soon
+                logger.warning("could not look at batches; will try again: %s", error)
+            if self.stopping.is_set():
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FOLD_PAUSE):
+                    await self.stopping.wait()

@@ -1,0 +1,278 @@
+"""What a process does next: decisions only. Nothing here reads or writes; `Flow.change` says what to write."""
+
+import inspect
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel
+
+from mainstay.commands.checks import checked_request
+from mainstay.commands.command import SendRequest
+from mainstay.commands.process import (
+    Process,
+    ProcessEventType,
+    ProcessMetadata,
+    ProcessStatus,
+    Step,
+    StepMetadata,
+    StepReply,
+    StepSending,
+    StepStatus,
+)
+from mainstay.commands.process_store import NewStep, ProcessChange, StepOutcome, Told
+from mainstay.commands.store import NewCommand
+from mainstay.errors import ConfigurationError
+from mainstay.message import command_queue
+from mainstay.retry import DEFAULT_MAX_ATTEMPTS, as_seconds
+from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, to_json
+
+DEADLINE = "ProcessDeadline"
+CANCEL = "ProcessCancel"
+MOVE_ATTEMPTS = 10
+"""Attempts of the commands that move processes."""
+
+_P, _S, _E = ProcessStatus, StepStatus, ProcessEventType
+_UNDONE = frozenset({_P.COMPENSATED, _P.CANCELED})
+_TOLD = {
+    _S.SUCCESS: _E.STEP_SUCCEEDED,
+    _S.FAILED: _E.STEP_FAILED,
+    _S.CANCELED: _E.STEP_CANCELED,
+    _S.TIMED_OUT: _E.STEP_TIMED_OUT,
+}
+
+
+class Flow:
+    """One move of a process: what happened is told by one of the methods, what follows is in `change`.
+
+    Args:
+        process: How this kind moves.
+        known: The process as it stands.
+        state: Its state, which the process's methods change.
+        conn: Given to them.
+    """
+
+    def __init__(self, process: Process[Any], known: ProcessMetadata, state: BaseModel, conn: Any = None) -> None:
+        self._process = process
+        self._known = known
+        self._state = state
+        self._conn = conn
+        self._steps = {step.step_no: step for step in known.steps}
+        self._status = known.status
+        self._ends_as = known.ends_as
+        self._error = known.error_code, known.error_message
+        self._outcomes: list[StepOutcome] = []
+        self._sent: list[NewStep] = []
+        self._deadlines: list[NewCommand] = []
+        self._told: list[Told] = []
+
+    def change(self) -> ProcessChange:
+        """What to write."""
+        return ProcessChange(
+            process_id=self._known.process_id,
+            status=self._status,
+            state=to_json(self._state, what="the process's state"),
+            ends_as=self._ends_as,
+            error_code=self._error[0],
+            error_message=self._error[1],
+            outcomes=tuple(self._outcomes),
+            sent=tuple(self._sent),
+            deadlines=tuple(self._deadlines),
+            told=tuple(self._told),
+        )
+
+    # -- what happened ------------------------------------------------------------------------------------------------
+    async def started(self) -> None:
+        """It begins."""
+        self._tell(_E.STARTED)
+        await self._send(await _waited(self._process.start(self._state)))
+        if self._process.deadline is not None and self._pending():
+            self._set_deadline(None, self._process.deadline)
+        self._end_if_done()
+
+    async def replied(self, step: StepMetadata, told: StepReply) -> None:
+        """A step was answered."""
+        if step.status is not _S.SENT and step.status is not _S.TIMED_OUT:
+            self._tell(_E.REPLY_IGNORED, step.step_no, status=told.status.value)
+            return
+        is_late = step.status is _S.TIMED_OUT
+        self._note(step, told)
+        if step.undoes is not None:
+            await self._undone(told)
+        elif self._status is _P.WAITING_FOR_REPLY and not is_late:
+            await self._move(told)
+        elif self._status is _P.COMPENSATING or (self._status in _UNDONE and told.status is _S.SUCCESS):
+            await self._undo_next()
+
+    async def ran_out_of_time(self, step_no: int | None) -> None:
+        """The deadline of a step, or of the process, has come."""
+        if step_no is None:
+            if self._status is not _P.WAITING_FOR_REPLY:
+                return
+            late = StepReply("", _S.TIMED_OUT, {}, None, "DEADLINE", "the process was not done in time")
+            for waiting in self._pending():
+                self._note(waiting, replace(self._reply(waiting), status=_S.TIMED_OUT))
+            await self._begin_to_undo(late)
+            return
+        step = self._steps.get(step_no)
+        if step is None or step.status is not _S.SENT:
+            return
+        late = replace(
+            self._reply(step), status=_S.TIMED_OUT, error_code="DEADLINE", error_message="no reply came in time"
+        )
+        await self.replied(step, late)
+
+    async def cancel_asked(self, reason: str | None) -> None:
+        """Somebody wants it undone. What is under way is waited for."""
+        self._tell(_E.CANCEL_ASKED, None, reason=reason)
+        if self._status is _P.WAITING_FOR_REPLY:
+            await self._begin_to_undo(StepReply("", _S.CANCELED, {}, None, "CANCELED", reason))
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+    async def _move(self, told: StepReply) -> None:
+        if told.status is _S.SUCCESS:
+            await self._send(await _waited(self._process.on_reply(self._state, told)))
+        else:
+            another_way = _as_steps(await _waited(self._process.on_failure(self._state, told)))
+            if not another_way:
+                await self._begin_to_undo(told)
+                return
+            await self._send(another_way)
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._status is _P.WAITING_FOR_REPLY and not self._pending():
+            self._status = _P.COMPLETED
+            self._tell(_E.COMPLETED)
+
+    # -- back ---------------------------------------------------------------------------------------------------------
+    async def _begin_to_undo(self, why: StepReply) -> None:
+        self._status = _P.COMPENSATING
+        self._ends_as = _P.CANCELED if why.status is _S.CANCELED else _P.COMPENSATED
+        self._error = why.error_code, why.error_message
+        self._tell(_E.COMPENSATING, None, step=why.step or None, error_code=why.error_code)
+        await self._undo_next()
+
+    async def _undone(self, told: StepReply) -> None:
+        if told.status is _S.SUCCESS:
+            await _waited(self._process.on_compensated(self._state, told))
+            if self._status is _P.COMPENSATING:
+                await self._undo_next()
+            return
+        self._status = _P.FAILED
+        self._error = "COMPENSATION_FAILED", f"{told.step}: {told.error_code}: {told.error_message}"
+        self._tell(_E.FAILED, None, step=told.step, error_code=told.error_code)
+
+    async def _undo_next(self) -> None:
+        """Send what undoes the last step that was done and is not undone, or end; one at a time."""
+        if self._pending():
+            return
+        undone = {step.undoes for step in self._steps.values() if step.undoes is not None}
+        done = [step for step in self._steps.values() if step.undoes is None and step.status is _S.SUCCESS]
+        for step in sorted(
+            done, key=lambda step: (step.replied_at is None, step.replied_at, step.step_no), reverse=True
+        ):
+            if step.step_no in undone:
+                continue
+            undoing = await _waited(self._process.compensate(self._state, self._reply(step)))
+            if undoing is not None:
+                if self._status is not _P.COMPENSATING:
+                    self._status = _P.COMPENSATING
+                    self._tell(_E.COMPENSATING, step.step_no)
+                await self._send(undoing, undoes=step.step_no)
+                return
+        if self._status is _P.COMPENSATING:
+            self._status = self._ends_as or _P.COMPENSATED
+            self._tell(_E(self._status.value))
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+    def _pending(self) -> list[StepMetadata]:
+        return [step for step in self._steps.values() if step.status is _S.SENT]
+
+    async def _send(self, steps: Any, *, undoes: int | None = None) -> None:
+        for step in _as_steps(steps):
+            await self._send_one(step, undoes)
+
+    async def _send_one(self, step: Step, undoes: int | None) -> None:
+        name = step.name or step.command_type
+        step_no = len(self._steps) + 1
+        count = sum(known.name == name for known in self._steps.values()) + 1
+        command_id = uuid5(self._known.process_id, f"{name}/{count}")
+        await _waited(self._process.before_send(self._state, step, StepSending(self._known, command_id, self._conn)))
+        command = self._command(
+            step.domain,
+            step.command_type,
+            command_id,
+            step.data,
+            max_attempts=step.max_attempts,
+            delay=step.delay,
+            headers={"process_id": str(self._known.process_id)} | (step.headers or {}),
+            reply_to=command_queue(self._known.reply_domain),
+        )
+        self._sent.append(NewStep(step_no, name, command, undoes))
+        self._steps[step_no] = StepMetadata(
+            step_no, name, step.domain, step.command_type, command.command_id, step.data, _S.SENT,
+            self._known.updated_at, undoes,
+        )  # fmt: skip
+        self._tell(_E.STEP_SENT, step_no, command_id=str(command.command_id), undoes=undoes)
+        if step.deadline is not None:
+            self._set_deadline(step_no, step.deadline)
+
+    def _set_deadline(self, step_no: int | None, deadline: timedelta | float) -> None:
+        process_id = self._known.process_id
+        self._deadlines.append(
+            self._command(
+                self._known.reply_domain,
+                DEADLINE,
+                uuid5(process_id, f"{DEADLINE}/{step_no or ''}"),
+                {"process_id": str(process_id), "step_no": step_no},
+                delay=as_seconds(deadline),
+                max_attempts=MOVE_ATTEMPTS,
+            )
+        )
+
+    def _command(self, domain: str, command_type: str, command_id: UUID, data: Any, **options: Any) -> NewCommand:
+        request = SendRequest(domain, command_type, command_id, data, self._known.correlation_id, **options)
+        new = checked_request(request, default_max_attempts=DEFAULT_MAX_ATTEMPTS, payload_limit=DEFAULT_PAYLOAD_LIMIT)
+        return replace(new, skip_known=True)
+
+    def _note(self, step: StepMetadata, told: StepReply) -> None:
+        """What became of a step."""
+        result = None if told.result is None else to_json(told.result, what="the reply")
+        self._outcomes.append(StepOutcome(step.step_no, told.status, result, told.error_code, told.error_message))
+        self._steps[step.step_no] = replace(
+            step, status=told.status, result=told.result, error_code=told.error_code,
+            error_message=told.error_message, replied_at=None,
+        )  # fmt: skip
+        self._tell(_TOLD[told.status], step.step_no, error_code=told.error_code)
+
+    def _reply(self, step: StepMetadata) -> StepReply:
+        return StepReply(
+            step.name, step.status, step.data, step.result, step.error_code, step.error_message, self._conn,
+            self._known.process_id, step.command_id,
+        )  # fmt: skip
+
+    def _tell(self, event: ProcessEventType, step_no: int | None = None, **details: Any) -> None:
+        told = {name: value for name, value in details.items() if value is not None}
+        self._told.append(Told(event, step_no, told or None))
+
+
+async def _waited(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _as_steps(steps: Any) -> list[Step]:
+    """Steps as a list.
+
+    Raises:
+        ConfigurationError: Something else than steps.
+    """
+    if steps is None:
+        return []
+    found = [steps] if isinstance(steps, Step) else list(steps) if isinstance(steps, list | tuple) else [steps]
+    for step in found:
+        if not isinstance(step, Step):
+            message = f"a process names its next steps as a Step, a list of them or None, not {step!r:.80}"
+            raise ConfigurationError(message)
+    return found

@@ -1,0 +1,176 @@
+"""What a handler sends on: commands that go out with its completion, or not at all.
+
+Promises. In a transactional handler they are sent on its connection, at once; in any other they are kept until the
+handler has returned, and sent by the transaction that writes its completion. A handler that fails, returns a `Failure`
+or loses its lease has sent nothing.
+
+Ids are derived from the command in hand and from which send of the handler it is, or from a name. A handler that runs
+again derives the same ids, and a derived id that is known already is passed over: no redelivery, whatever its cause,
+sends twice. What a handler sends belongs to its command's correlation, and its header ``causation_id`` is that command.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid5
+
+from mainstay.commands.checks import checked_request, checked_text, named
+from mainstay.commands.command import Command, SendRequest, SendResult
+from mainstay.commands.model import CommandModel
+from mainstay.commands.store import Answer, CommandStore, NewCommand, NotUnique, Refusal
+from mainstay.commands.tracing import count_sent, created
+from mainstay.errors import (
+    BatchNotFoundError,
+    DuplicateCommandError,
+    InvalidInputError,
+    InvalidOperationError,
+    KeyConflict,
+    NotUniqueError,
+    QueueNotFoundError,
+)
+from mainstay.message import command_queue
+from mainstay.retry import DEFAULT_MAX_ATTEMPTS
+from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, checked_object
+
+CAUSATION = "causation_id"
+_NAME_LIMIT = 200
+
+
+def derived_id(command: Command[Any], name: str) -> UUID:
+    """The id of what a command's handler sends under a name; the same whenever it is asked for.
+
+    Args:
+        command: The command being handled; its domain counts too, because ids are unique in a domain only.
+        name: Which of its sends.
+    """
+    return uuid5(command.command_id, f"{command.domain}/{name}")
+
+
+def sent(command: NewCommand, answer: Answer) -> SendResult:
+    """The result of a send, or the error that its refusal stands for.
+
+    Raises:
+        DuplicateCommandError: The id is known, and was not derived.
+        NotUniqueError: Another command holds its unique key.
+        BatchNotFoundError: No such batch.
+        QueueNotFoundError: No queue, for it or for its reply.
+    """
+    if isinstance(answer, SendResult):
+        return answer
+    if isinstance(answer, NotUnique):
+        raise NotUniqueError(command.domain, _conflict(command, answer))
+    if answer is Refusal.BATCH_NOT_FOUND and command.batch_id is not None:
+        raise BatchNotFoundError(command.domain, command.batch_id)
+    if answer is Refusal.REPLY_QUEUE_NOT_FOUND and command.reply_to is not None:
+        raise QueueNotFoundError(command.reply_to)
+    if answer is Refusal.QUEUE_NOT_FOUND:
+        raise QueueNotFoundError(command_queue(command.domain))
+    if command.skip_known:
+        return SendResult(command.command_id, None)
+    raise DuplicateCommandError(command.domain, command.command_id)
+
+
+def all_sent(commands: Sequence[NewCommand], answers: Sequence[Answer]) -> list[SendResult]:
+    """The results of a send, all or none; as `sent`, but an error about unique keys names all that are held."""
+    results: list[SendResult] = []
+    for command, answer in zip(commands, answers, strict=True):
+        if isinstance(answer, NotUnique):
+            pairs = [(each, why) for each, why in zip(commands, answers, strict=True) if each.domain == command.domain]
+            raise NotUniqueError(
+                command.domain, *(_conflict(each, why) for each, why in pairs if isinstance(why, NotUnique))
+            )
+        results.append(sent(command, answer))
+    return results
+
+
+def _conflict(command: NewCommand, answer: NotUnique) -> KeyConflict:
+    return KeyConflict(command.command_id, command.unique_key or "", answer.holder_id)
+
+
+class Sends:
+    """The sends of one run of a handler.
+
+    Args:
+        command: What is being handled.
+        store: Where commands live; None in a test without a worker: everything is kept in ``kept``.
+        conn: The connection of a transactional handler.
+    """
+
+    def __init__(self, command: Command[Any], store: CommandStore | None = None, conn: Any = None) -> None:
+        self._command = command
+        self.store = store
+        self._conn = conn
+        self._count = 0
+        self._keys: set[tuple[str, UUID]] = set()
+        self._is_over = False
+        self.kept: list[NewCommand] = []
+        self.domains: list[str] = []
+
+    async def send(
+        self,
+        domain: str | CommandModel,
+        command_type: str | None,
+        data: dict[str, Any] | None,
+        *,
+        command_id: UUID | None,
+        name: str | None,
+        options: dict[str, Any],
+    ) -> SendResult:
+        """Send a command with the handler's completion; `HandlerContext.send` says what the arguments mean."""
+        new = self._checked(domain, command_type, data, command_id=command_id, name=name, options=options)
+        if self.store is not None:
+            await self.store.ensure_queue(new.domain)
+        if self._is_over:
+            message = "the handler that this context belonged to has ended; what it sends is sent before it returns"
+            raise InvalidOperationError(message)
+        key = new.domain, new.command_id
+        if key in self._keys:
+            raise DuplicateCommandError(*key)
+        new = created(new)
+        if self.store is None or self._conn is None:
+            self.kept.append(new)
+            result = SendResult(new.command_id, None)
+        else:
+            (answer,) = await self.store.send([new], conn=self._conn)
+            result = sent(new, answer)
+            count_sent([new])
+        self._keys.add(key)
+        self.domains.append(new.domain)
+        return result
+
+    def end(self) -> tuple[NewCommand, ...]:
+        """The handler has returned: what was kept, and nothing more is taken."""
+        self._is_over = True
+        return tuple(self.kept)
+
+    def _checked(
+        self,
+        domain: str | CommandModel,
+        command_type: str | None,
+        data: dict[str, Any] | None,
+        *,
+        command_id: UUID | None,
+        name: str | None,
+        options: dict[str, Any],
+    ) -> NewCommand:
+        domain, command_type, _, data = named(domain, command_type, command_id, data)
+        if command_id is not None and name is not None:
+            message = "give command_id or name, not both: a name is what an id is derived from"
+            raise InvalidInputError(message)
+        is_repeatable = bool(options.pop("idempotent", False)) or command_id is None
+        if command_id is None:
+            if name is None:
+                self._count += 1
+            which = f"#{self._count}" if name is None else checked_text(name, "name", _NAME_LIMIT)
+            command_id = derived_id(self._command, f"{which}")
+        headers = {CAUSATION: str(self._command.command_id)} | checked_object(options.pop("headers", None))
+        try:
+            request = SendRequest(domain, command_type, command_id, data or {}, headers=headers, **options)
+        except TypeError as error:
+            message = f"ctx.send: {error}"
+            raise InvalidInputError(message) from error
+        if request.correlation_id is None and self._command.correlation_id is not None:
+            request = replace(request, correlation_id=self._command.correlation_id)
+        new = checked_request(request, default_max_attempts=DEFAULT_MAX_ATTEMPTS, payload_limit=DEFAULT_PAYLOAD_LIMIT)
+        is_heir = new.unique_key is not None and new.domain == self._command.domain
+        return replace(new, skip_known=is_repeatable, successor_of=self._command.command_id if is_heir else None)
