@@ -1,0 +1,201 @@
+"""``mainstay commands``: looking at commands, and canceling those that wait."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from mainstay.errors import ConfigurationError
+from mainstay.operations.cli.asking import ask
+from mainstay.operations.cli.options import AsJson, CommandId, Domain, Dsn, Limit, Offset, Reason, Running, Status, Type
+
+if TYPE_CHECKING:
+    from mainstay.commands.command import CommandMetadata
+    from mainstay.commands.handler import HandlerRegistry
+    from mainstay.operations.cli.output import Output
+
+HELP = "Look at commands, cancel those that wait, and print their schemas."
+
+
+def add_to(group: typer.Typer) -> None:
+    """Add these commands to their group."""
+    group.command("list")(list_)
+    group.command("show")(show)
+    group.command("audit")(audit)
+    group.command("cancel")(cancel)
+    group.command("schema")(schema)
+
+
+def list_(
+    *,
+    domain: Domain = None,
+    command_type: Type = None,
+    status: Status = None,
+    limit: Limit = 50,
+    offset: Offset = 0,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """List commands, newest first."""
+    found = asyncio.run(_list(dsn, limit=limit, domain=domain, command_type=command_type, status=status, offset=offset))
+    from mainstay.operations.cli.output import Output
+
+    out = Output(as_json=as_json)
+    page = found[:limit]
+    if as_json:
+        out.document(page)
+    elif not page:
+        out.show("No commands found." if domain or command_type or status else "No commands were sent yet.")
+    else:
+        show_commands(out, page)
+        if len(found) > limit:
+            out.note(f"There are more: --offset {offset + limit} shows the next {limit}.")
+
+
+async def _list(dsn: str | None, *, limit: int, **conditions: Any) -> "list[CommandMetadata]":
+    from mainstay.operations.cli.connection import connected
+
+    async with connected(dsn) as operator:
+        ask = min(limit + 1, 10_000)  # one more tells whether there is another page
+        return await operator.commands(limit=ask, **conditions)
+
+
+def show_commands(out: "Output", found: "list[CommandMetadata]") -> None:
+    """Print commands as a table."""
+    from mainstay.operations.cli.output import FOLDED, NUMBER, WHOLE, ago, status, table
+
+    rows = table(
+        ("id", WHOLE), ("domain", FOLDED), ("type", FOLDED), ("status", WHOLE), ("attempts", NUMBER), ("sent", NUMBER)
+    )
+    for each in found:
+        rows.add_row(
+            str(each.command_id),
+            each.domain,
+            each.command_type,
+            status(each.status),
+            f"{each.attempts} of {each.max_attempts}",
+            ago(each.created_at),
+        )
+    out.show(rows)
+
+
+def show(*, command_id: CommandId, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """Show everything that is known of a command."""
+    found = ask(dsn, lambda operator: operator.command(command_id, domain))
+    from mainstay.operations.cli.output import Output, facts, moment, one_line, pretty_json, status
+
+    out = Output(as_json=as_json)
+    if as_json:
+        out.document(found)
+        return
+    error = " ".join(part for part in (found.last_error_code, found.last_error_msg) if part)
+    out.show(
+        facts(
+            [
+                ("command", str(found.command_id)),
+                ("domain", found.domain),
+                ("type", found.command_type),
+                ("status", status(found.status)),
+                ("attempts", f"{found.attempts} of {found.max_attempts}"),
+                ("sent", moment(found.created_at)),
+                ("last change", moment(found.updated_at)),
+                ("due", moment(found.due_at)),
+                ("progress", one_line(found.progress) if found.progress else None),
+                ("last error", error),
+                ("correlation", str(found.correlation_id or "")),
+                ("batch", str(found.batch_id or "")),
+                ("unique key", found.unique_key),
+                ("reply to", found.reply_to),
+                ("data", pretty_json(found.data)),
+                ("result", pretty_json(found.result)),
+            ]
+        )
+    )
+    out.note(f"What happened to it: mainstay commands audit {command_id}")
+
+
+def audit(*, command_id: CommandId, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """Show everything that happened to a command, in order."""
+    trail = ask(dsn, lambda operator: operator.audit(command_id, domain))
+    from mainstay.operations.cli.output import NUMBER, Output, one_line, table
+
+    out = Output(as_json=as_json)
+    if as_json:
+        out.document(trail)
+        return
+    rows = table("when", ("after", NUMBER), "event", ("details", {"overflow": "fold"}))
+    before = trail[0].timestamp
+    for event in trail:
+        rows.add_row(
+            f"{event.timestamp.astimezone():%Y-%m-%d %H:%M:%S.%f}"[:-3],
+            f"{(event.timestamp - before).total_seconds():,.3f} s",
+            event.event_type.replace("_", " ").lower(),
+            one_line(event.details),
+        )
+        before = event.timestamp
+    out.show(rows)
+
+
+def cancel(
+    *,
+    command_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Commands that wait.", show_default=False)],
+    running: Running = False,
+    reason: Reason = None,
+    domain: Domain = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel commands that were not started yet. Exit code 5 if one of them could not be canceled."""
+    done = ask(dsn, lambda operator: operator.cancel(command_ids, domain=domain, reason=reason, running=running))
+    from mainstay.operations.cli.acted import show_acted
+    from mainstay.operations.cli.output import Output
+
+    show_acted(Output(as_json=as_json), "Asked to end" if running else "Canceled", done)
+
+
+def schema(
+    *,
+    registry: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="Where the handlers are, as for `mainstay worker`. No database is needed; a function that takes the "
+            "pool is given none.",
+            show_default=False,
+        ),
+    ],
+    domain: Domain = None,
+    command_type: Type = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the JSON Schema of the commands that a registry handles.
+
+    One of a typed command says what its payload must fit; one of any other command allows any JSON object. With --json:
+    one object, by domain and type.
+    """
+    handlers = asyncio.run(_registry(registry))
+    from mainstay.operations.cli.output import Output, pretty_json
+
+    found = {
+        each: {name: schema for name, schema in schemas.items() if command_type in (None, name)}
+        for each, schemas in handlers.json_schemas().items()
+        if domain in (None, each)
+    }
+    found = {each: schemas for each, schemas in found.items() if schemas}
+    if not found:
+        known = ", ".join(".".join(each) for each in handlers.registered_handlers())
+        raise ConfigurationError(f"{registry} has no such command; it handles: {known}")
+    out = Output(as_json=as_json)
+    if as_json:
+        out.document(found)
+        return
+    for each, schemas in found.items():
+        for name, document in schemas.items():
+            out.show(f"[bold]{each}.{name}[/] version {document['x-command']['version']}", pretty_json(document) or "")
+
+
+async def _registry(path: str) -> "HandlerRegistry":
+    from mainstay.operations.loading import here, registry_of
+
+    return await registry_of(here(path), path, None)

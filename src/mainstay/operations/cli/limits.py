@@ -1,0 +1,116 @@
+"""``mainstay limits``: how many commands of a type may run at once, or start in a time."""
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from mainstay.errors import InvalidOperationError
+from mainstay.operations.cli.asking import ask
+from mainstay.operations.cli.options import AsJson, Domain, Dsn
+
+if TYPE_CHECKING:
+    from mainstay.commands.gates import Limit
+
+HELP = "Limit how many commands of a type run at once, or start in a time."
+
+OfDomain: TypeAlias = Annotated[str, typer.Argument(metavar="DOMAIN", help="Whose commands.", show_default=False)]
+OfType: TypeAlias = Annotated[str, typer.Argument(metavar="TYPE", help="Which of them.", show_default=False)]
+
+
+def add_to(group: typer.Typer) -> None:
+    """Add these commands to their group."""
+    group.command("list")(list_)
+    group.command("set")(set_)
+    group.command("remove")(remove)
+
+
+def list_(*, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """List limits, what runs under each and what waits for it."""
+    found = ask(dsn, lambda operator: operator.limits.list(domain))
+    from mainstay.operations.cli.output import FOLDED, NUMBER, WHOLE, Output, count, table
+
+    out = Output(as_json=as_json)
+    if as_json:
+        out.document(found)
+        return
+    if not found:
+        out.show("Nothing is limited.")
+        return
+    rows = table(("domain", WHOLE), ("type", FOLDED), ("limit", FOLDED), ("running", NUMBER), ("parked", NUMBER))
+    for each in found:
+        limit = each.limit
+        rows.add_row(limit.domain, limit.command_type, said(limit), count(each.running), count(each.parked, "blue"))
+    out.show(rows)
+
+
+def said(limit: "Limit") -> str:
+    """A limit in words."""
+    parts = []
+    if limit.max_running is not None:
+        parts.append(f"{limit.max_running:,} at once")
+    if limit.max_running_per is not None:
+        parts.append(f"{limit.max_running_per:,} at once per {limit.per}")
+    if limit.rate is not None:
+        window = "second" if limit.per_seconds == 1 else f"{limit.per_seconds:g} s"
+        together = "" if limit.burst == limit.rate else f", {limit.burst:,} together"
+        parts.append(f"{limit.rate:,} per {window}{together}")
+    return "; ".join(parts)
+
+
+def set_(
+    *,
+    domain: OfDomain,
+    command_type: OfType,
+    max_running: Annotated[
+        int | None, typer.Option("--max-running", metavar="N", help="So many may run at once.", show_default=False)
+    ] = None,
+    per: Annotated[
+        str | None,
+        typer.Option(
+            "--per",
+            metavar="FIELD",
+            help="Field of the payload, a.b for one inside another, or header:NAME; with --max-running-per.",
+            show_default=False,
+        ),
+    ] = None,
+    max_running_per: Annotated[
+        int | None,
+        typer.Option(
+            "--max-running-per", metavar="N", help="So many with the same value may run at once.", show_default=False
+        ),
+    ] = None,
+    rate: Annotated[
+        int | None, typer.Option("--rate", metavar="N", help="So many may start in a time.", show_default=False)
+    ] = None,
+    per_seconds: Annotated[float, typer.Option("--per-seconds", metavar="S", help="That time, at least 1.")] = 1.0,
+    burst: Annotated[
+        int | None,
+        typer.Option("--burst", metavar="N", help="So many may start together; all if not given.", show_default=False),
+    ] = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Limit a command type, in place of the limits that it had. Holds for what is queued already."""
+    wanted: dict[str, Any] = {"max_running": max_running, "per": per, "max_running_per": max_running_per}
+    wanted |= {"rate": rate, "per_seconds": per_seconds, "burst": burst}
+    limit = ask(dsn, lambda operator: operator.limits.set(domain, command_type, **wanted))
+    from mainstay.operations.cli.output import Output
+
+    out = Output(as_json=as_json)
+    if as_json:
+        out.document(limit)
+    else:
+        out.show(f"[green]Limited {domain} {command_type}:[/] {said(limit)}.")
+
+
+def remove(*, domain: OfDomain, command_type: OfType, dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """Take the limits of a command type away; what waited for them goes on."""
+    if not ask(dsn, lambda operator: operator.limits.remove(domain, command_type)):
+        raise InvalidOperationError(f"{domain} {command_type} has no limit")
+    from mainstay.operations.cli.output import Output
+
+    out = Output(as_json=as_json)
+    if as_json:
+        out.document({"removed": True})
+    else:
+        out.show(f"[green]Removed the limits of {domain} {command_type}.[/]")
