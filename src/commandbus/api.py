@@ -1,0 +1,5 @@
+"""The command bus."""
+
+from mainstay import CommandBus
+
+__all__ = ["CommandBus"]

@@ -1,0 +1,5 @@
+"""What operators do."""
+
+from mainstay import TroubleshootingQueue
+
+__all__ = ["TroubleshootingQueue"]

@@ -1,0 +1,5 @@
+"""LISTEN and NOTIFY."""
+
+from mainstay.storage.postgres.notifications import Listener, notify
+
+__all__ = ["Listener", "notify"]

@@ -1,0 +1,5 @@
+"""How one kind of process goes."""
+
+from mainstay.app import BaseProcessManager
+
+__all__ = ["BaseProcessManager"]

@@ -1,0 +1,5 @@
+"""What moves processes on."""
+
+from mainstay.app import ProcessReplyRouter
+
+__all__ = ["ProcessReplyRouter"]

@@ -1,0 +1,5 @@
+"""What is asked of a repository."""
+
+from mainstay.commands.repository import CommandRepository
+
+__all__ = ["CommandRepository"]

@@ -1,0 +1,6 @@
+"""Stand-ins for unit tests without a server."""
+
+from mainstay import MemoryCommandStore
+from mainstay.testing.fakes import FakePgmqClient
+
+__all__ = ["FakePgmqClient", "MemoryCommandStore"]

@@ -1,0 +1,5 @@
+"""What handles commands."""
+
+from mainstay import Worker
+
+__all__ = ["Worker"]
