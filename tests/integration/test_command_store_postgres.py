@@ -1,0 +1,94 @@
+"""The command store on PostgreSQL: the contract, on every version."""
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from mainstay.commands.lifecycle import AUDIT_PATH, AuditEventType
+from mainstay.storage.postgres.commands import PostgresCommandStore
+from mainstay.testing.contracts.commands import CommandStoreContract
+from tests.support.servers import open_pool
+
+TABLES = (
+    "command",
+    "deferred",
+    "troubleshooting",
+    "audit",
+    "keyed",
+    "key_head",
+    "key_hint",
+    "unique_claim",
+    "batch",
+    "batch_delta",
+    "schedule",
+    "sleeper",
+    "operator_action",
+    "operator_item",
+    "operator_rules",
+    "waiter",
+    *("gate", "parked", "running_slot", "limit_grant"),
+    *("process", "process_step", "process_audit"),
+    *("breaker_rule", "breaker", "breaker_failure", "breaker_event"),
+)
+
+
+@pytest.fixture(scope="module")
+def common_dsn(postgres_server):
+    """One database for all tests, emptied before each; no test crashes it, so nobody need wait for the disk."""
+    with postgres_server.database() as name:
+        dsn = postgres_server.dsn(name)
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            alter = sql.SQL("alter database {} set synchronous_commit = off")
+            conn.execute(alter.format(sql.Identifier(name)))
+        yield dsn
+
+
+class TestPostgresCommandStore(CommandStoreContract):
+    @pytest.fixture
+    async def store(self, common_dsn):
+        async with open_pool(common_dsn) as pool:
+            async with pool.connection() as conn:
+                await conn.execute("select pgmq.drop_queue(queue_name) from pgmq.meta")
+                for table in TABLES:
+                    await conn.execute(sql.SQL("delete from {}").format(sql.Identifier("commandbus", table)))
+            yield PostgresCommandStore(pool)
+
+    async def create_queue(self, store, name):
+        await self._run(store, "select pgmq.create(%s)", name)
+
+    async def replies(self, store, queue):
+        return await self._queued(store, queue)
+
+    async def messages(self, store, domain):
+        return await self._queued(store, f"{domain}__commands")
+
+    async def expire_leases(self, store):
+        await self._run(store, "update pgmq.\"q_orders__commands\" set vt = clock_timestamp() - interval '1 s'")
+
+    async def make_due(self, store):
+        await self._run(store, "update commandbus.deferred set due_at = clock_timestamp() - interval '1 s'")
+
+    async def let_time_pass(self, store, passed):
+        older = "next_due_at = next_due_at - %s::interval, counts_from = counts_from - %s::interval"
+        await self._run(store, f"update commandbus.schedule set {older}", passed, passed)
+
+    async def test_the_database_knows_the_same_lifecycle(self, store):
+        async with store.pool.connection() as conn:
+            cursor = await conn.execute("select before, event_type, after from commandbus.audit_path")
+            known = {(before, event): after for before, event, after in await cursor.fetchall()}
+
+        assert known == {
+            (str(before or "NONE"), str(event)): str(after)
+            for (before, event), after in AUDIT_PATH.items()
+            if event not in (AuditEventType.STALE_REFUSED, AuditEventType.REPAIRED)
+        }
+
+    async def _queued(self, store, queue):
+        table = sql.Identifier("pgmq", f"q_{queue}")
+        async with store.pool.connection() as conn:
+            cursor = await conn.execute(sql.SQL("select message from {} order by msg_id").format(table))
+            return [row[0] for row in await cursor.fetchall()]
+
+    async def _run(self, store, statement, *parameters):
+        async with store.pool.connection() as conn:
+            await conn.execute(statement, parameters)

@@ -1,0 +1,26 @@
+"""The snapshot of the schema, which reviewers read."""
+
+import pytest
+
+from mainstay.storage.postgres import snapshot
+
+
+def test_an_outdated_snapshot_is_shown_and_written_anew(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(snapshot, "_FILE", tmp_path / "snapshot.sql")
+
+    assert snapshot.main(["--check"]) == 1
+    said = capsys.readouterr().out
+    assert "+CREATE TABLE mainstay.migration (\n" in said
+    assert "out of date: run `make schema`" in said
+
+    assert snapshot.main([]) == 0
+    assert snapshot.main(["--check"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_other_arguments_are_refused(capsys) -> None:
+    with pytest.raises(SystemExit) as raised:
+        snapshot.main(["nonsense"])
+
+    assert raised.value.code == 2
+    assert "nonsense" in capsys.readouterr().err

@@ -1,0 +1,195 @@
+"""Payloads as JSON that PostgreSQL gives back unchanged."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from mainstay.errors import InvalidPayloadError
+from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, checked_object, from_json, to_json
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@dataclass
+class Box:
+    inside: Any
+
+
+class Model(BaseModel):
+    inside: Any = None
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Odd(Enum):
+    NOT_A_NUMBER = math.nan
+    NUL = "a\x00b"
+
+
+WRAPPINGS: list[Callable[[Any], Any]] = [
+    lambda value: [1, value],
+    lambda value: (value,),
+    lambda value: {"key": value},
+    lambda value: {"none": None, "list": [{"deep": value}]},
+    Box,
+    lambda value: Model(inside=value),
+]
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------
+
+
+@given(VALUES)
+def test_what_json_can_hold_comes_back_as_it_was(value: Any) -> None:
+    assert from_json(to_json(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "2026-01-02T03:04:05.000006+00:00"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (time(3, 4), "03:04:00"),
+        (Decimal("12.30"), "12.30"),
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        (Box(Box(1)), {"inside": {"inside": 1}}),
+        (Model(inside=[Model()]), {"inside": [{"inside": None}]}),
+        ({5}, [5]),
+        (frozenset({5}), [5]),
+        ((1, 2), [1, 2]),
+        ("a backslash and u0000: \\u0000", "a backslash and u0000: \\u0000"),
+        ("null", "null"),
+    ],
+)
+def test_the_words_of_everyday_python_have_a_json_form(value: Any, expected: Any) -> None:
+    assert from_json(to_json({"value": value})) == {"value": expected}
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from(WRAPPINGS), max_size=6), st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_a_number_that_json_has_not_is_refused_wherever_it_hides(wrappings: list[Any], value: Any) -> None:
+    for wrap in wrappings:
+        value = wrap(value)
+
+    with pytest.raises(InvalidPayloadError, match=r"^data.* is (nan|inf|-inf): JSON has no such number"):
+        to_json(value)
+
+
+@given(
+    st.lists(st.sampled_from(WRAPPINGS), max_size=6), TEXT, st.sampled_from([lambda text: text, lambda text: {text: 1}])
+)
+def test_a_nul_character_is_refused_wherever_it_hides(wrappings: list[Any], around: str, innermost: Any) -> None:
+    value = innermost(f"{around}\x00{around}")
+    for wrap in wrappings:
+        value = wrap(value)
+
+    with pytest.raises(InvalidPayloadError, match="NUL character"):
+        to_json(value)
+
+
+@pytest.mark.parametrize("value", [Odd.NOT_A_NUMBER, Odd.NUL, {1.0, math.nan}, {"a\x00"}])
+def test_enums_and_sets_hide_nothing(value: Any) -> None:
+    with pytest.raises(InvalidPayloadError, match=r"data\.deep"):
+        to_json({"deep": value})
+
+
+def test_the_error_names_the_place() -> None:
+    with pytest.raises(InvalidPayloadError, match=r"^result\.lines\[1\]\.price is nan"):
+        to_json({"lines": [{"price": 1.0}, {"price": math.nan}]}, what="result")
+    with pytest.raises(InvalidPayloadError, match=r"^a key of data\.lines holds a NUL"):
+        to_json({"lines": {"a\x00": 1}})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**64,
+        -(2**63) - 1,
+        b"bytes",
+        {1: "a number as key"},
+        {None: 1},
+        object(),
+        Box,
+        1j,
+        "\ud800",
+        {"deep": [{"er": "\udfff"}]},
+        MappingProxyType({}),
+        lambda: None,
+    ],
+)
+def test_what_has_no_json_form_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidPayloadError, match="payload cannot be written as JSON"):
+        to_json(value, what="payload")
+
+
+def test_what_contains_itself_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+
+    with pytest.raises(InvalidPayloadError, match="cannot be written as JSON"):
+        to_json(endless)
+
+
+def test_a_payload_may_reach_the_limit_and_not_exceed_it() -> None:
+    assert len(to_json("x" * 8, limit=10)) == 10
+    with pytest.raises(InvalidPayloadError, match="has 11 bytes as JSON; the limit is 10"):
+        to_json("x" * 9, limit=10)
+    with pytest.raises(InvalidPayloadError, match="the limit is 1,048,576"):
+        to_json("x" * DEFAULT_PAYLOAD_LIMIT)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", [b"", b"{", "nul", b"\xff", b'{"a":NaN}', b"[1,]"])
+def test_what_is_no_json_is_refused(document: bytes | str) -> None:
+    with pytest.raises(InvalidPayloadError, match="not valid JSON"):
+        from_json(document)
+
+
+def test_text_and_bytes_are_read_alike() -> None:
+    assert from_json('{"a":1}') == from_json(b'{"a":1}') == {"a": 1}
+
+
+def test_an_object_is_a_dict_or_a_model_or_nothing() -> None:
+    given_dict = {"a": 1}
+
+    assert checked_object(given_dict) is given_dict
+    assert checked_object(None) == {}
+    assert checked_object(Model(inside=date(2026, 1, 2))) == {"inside": "2026-01-02"}
+
+
+@pytest.mark.parametrize("value", [[], "text", 5, (("a", 1),), Box(1)])
+def test_anything_else_is_no_object(value: Any) -> None:
+    with pytest.raises(InvalidPayloadError, match="custom_data must be a JSON object"):
+        checked_object(value, what="custom_data")
