@@ -1,0 +1,224 @@
+"""What every peer script shares: the requests it answers and the way it reports.
+
+A peer script runs in an environment of its own, so this module imports only the standard library. The script is
+started with one JSON request as its argument and writes JSON, one object a line, to standard output:
+
+========  ===================================================================================  ======================
+op        does                                                                                 answers
+========  ===================================================================================  ======================
+install   creates the peer's schema and queue                                                  settings
+send      sends ``count`` commands, one call each, from ``senders`` tasks at once              seconds
+batch     sends ``count`` commands in calls of ``chunk``, ``delay`` seconds ahead if given     seconds
+pace      sends ``count`` commands one by one, about ``gap`` seconds apart                      sent, each with times
+work      says ready, waits for "go", works until "stop", telling on the way what was handled  handled, starts, memory
+          and, if asked to ``weigh``, how much memory it holds
+========  ===================================================================================  ======================
+
+Times are ``time.monotonic()``, which on one machine is one clock for all processes, so that a start seen by the worker
+can be set against a call made by the sender.
+"""
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import random
+import resource
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+DOMAIN = "bench"
+COMMAND_TYPE = "Measure"
+REPORT_EVERY = 0.01  # seconds between two lines of progress
+
+
+def peak_memory() -> int:
+    """The most memory this process ever held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike getrusage, it does not count the process that started this one
+        found = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(found.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_now() -> int:
+    """The memory this process holds, in bytes; where the system does not tell, the most it ever held."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else peak_memory()
+
+
+def emit(**message: Any) -> None:
+    """Write one line of the answer."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+class Work:
+    """One worker's order and its tally.
+
+    Args:
+        concurrency: How many commands may be in hand at once.
+        handler: ``noop``, ``sync`` (a plain function) or ``transactional`` (writes one row).
+        record: Whether to keep the time at which each command's handler started.
+    """
+
+    def __init__(self, concurrency: int, handler: str, *, record: bool) -> None:
+        self.concurrency = concurrency
+        self.handler = handler
+        self.handled = 0
+        self.starts: dict[int, float] = {}
+        self._record = record
+        self._lock = threading.Lock()
+
+    def mark(self, number: int) -> None:
+        """Count a command whose handler has started, on the event loop."""
+        if self._record:
+            self.starts.setdefault(number, time.monotonic())
+        self.handled += 1
+
+    def mark_in_thread(self, number: int) -> None:
+        """Count a command whose handler has started, in a thread."""
+        with self._lock:
+            self.mark(number)
+
+
+class Peer(ABC):
+    """One library under measurement.
+
+    Args:
+        dsn: Where its own fresh database is.
+    """
+
+    distributions: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    @abstractmethod
+    async def install(self) -> str:
+        """Create the schema and the queue; say with which settings the peer is run."""
+
+    @abstractmethod
+    async def open(self, connections: int) -> None:
+        """Connect, with at most so many connections where the peer has a pool."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect."""
+
+    @abstractmethod
+    async def send(self, number: int) -> None:
+        """Send one command whose payload is ``{"number": number}``."""
+
+    async def send_to_idle(self, number: int) -> None:
+        """Send one command to a worker that waits, waking it up if `send` does not."""
+        await self.send(number)
+
+    @abstractmethod
+    async def send_batch(self, numbers: range, delay: float | None) -> None:
+        """Send these commands in one call, ``delay`` seconds ahead of their time if given."""
+
+    @abstractmethod
+    async def work(self, work: Work) -> None:
+        """Handle commands and never return."""
+
+
+async def _send(peer: Peer, request: dict[str, Any]) -> None:
+    count, senders = request["count"], request["senders"]
+    await peer.open(senders)
+    await peer.send_batch(range(-1, 0), None)  # the first call pays for plans and caches
+    numbers = itertools.count()
+
+    async def sender() -> None:
+        while (number := next(numbers)) < count:
+            await peer.send(number)
+
+    begin = time.monotonic()
+    await asyncio.gather(*(sender() for _ in range(senders)))
+    emit(seconds=time.monotonic() - begin)
+
+
+async def _batch(peer: Peer, request: dict[str, Any]) -> None:
+    count, chunk = request["count"], request["chunk"]
+    await peer.open(1)
+    begin = time.monotonic()
+    for start in range(0, count, chunk):
+        await peer.send_batch(range(start, min(count, start + chunk)), request.get("delay"))
+    emit(seconds=time.monotonic() - begin)
+
+
+async def _pace(peer: Peer, request: dict[str, Any]) -> None:
+    await peer.open(1)
+    sent = []
+    for number in range(request["count"]):
+        await asyncio.sleep(random.uniform(0.5, 1.5) * request["gap"])  # noqa: S311  # out of step with polling
+        called = time.monotonic()
+        await peer.send_to_idle(number)
+        sent.append((number, called, time.monotonic()))
+    emit(sent=sent)
+
+
+async def _work(peer: Peer, request: dict[str, Any]) -> None:
+    await peer.open(request["connections"])
+    work = Work(request["concurrency"], request["handler"], record=request["record"])
+    loop = asyncio.get_running_loop()
+    go, stop = asyncio.Event(), asyncio.Event()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            loop.call_soon_threadsafe({"go": go, "stop": stop}[line.strip()].set)
+        loop.call_soon_threadsafe(stop.set)  # the harness is gone
+
+    async def report() -> None:
+        told = 0
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            if work.handled != told:
+                told = work.handled
+                emit(handled=told, **({"holds": memory_now()} if request.get("weigh") else {}))
+
+    threading.Thread(target=listen, daemon=True).start()
+    emit(ready=True)
+    await go.wait()
+    reporting = asyncio.create_task(report())
+    working = asyncio.create_task(peer.work(work))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    reporting.cancel()
+    if working.done():
+        working.result()
+        raise RuntimeError("the worker ended by itself")
+    emit(
+        handled=work.handled,
+        starts=list(work.starts.items()),
+        memory=peak_memory(),
+        finished=True,
+    )
+    os._exit(0)  # all is measured and committed; some workers take seconds to stop
+
+
+async def _install(peer: Peer, _request: dict[str, Any]) -> None:
+    settings = await peer.install()
+    emit(settings=settings, versions={name: version(name) for name in peer.distributions})
+
+
+async def _answer(peer: Peer, request: dict[str, Any]) -> None:
+    operations = {"install": _install, "send": _send, "batch": _batch, "pace": _pace, "work": _work}
+    try:
+        await operations[request["op"]](peer, request)
+    finally:
+        await peer.close()
+
+
+def main(kind: type[Peer]) -> None:
+    """Answer the request given as this script's only argument."""
+    logging.disable(logging.INFO)  # what a user would see at the default level, no more
+    request = json.loads(sys.argv[1])
+    asyncio.run(_answer(kind(request["dsn"]), request))
