@@ -11,6 +11,7 @@ PY := .venv/bin/python
 ARGS ?=
 JOBS ?= 3
 SIDE_BY_SIDE = --numprocesses $(JOBS) --dist worksteal
+IF_FAILED ?=
 FILE ?=
 NAME ?=
 TITLE ?=
@@ -64,7 +65,7 @@ test-file: venv ## Run one file: make test-file FILE=tests/unit/test_retry.py
 .PHONY: coverage
 coverage: venv ## Run all tests and report line and branch coverage, at least 80 %
 	@$(PY) -m coverage erase
-	@$(PY) -m coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	@$(PY) -m coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS) $(IF_FAILED)
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report --fail-under=0
 	@$(PY) -m coverage json --quiet --fail-under=0 -o coverage.json

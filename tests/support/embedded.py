@@ -89,12 +89,11 @@ def answers(dsn: str) -> bool:
 
 
 def ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie that only its parent can remove."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
         return True
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def owns_no_supervisor(data_dir: Path) -> bool:

@@ -21,6 +21,7 @@ from mainstay.errors import EmbeddedServerError
 
 PAUSE = 0.01
 _PIDFILE_LINES = 8
+_PF_EXITING = 0x4
 
 #: Way to stop -> signal, and the seconds after which the next way is tried.
 ESCALATION = {"fast": (signal.SIGINT, 60.0), "immediate": (signal.SIGQUIT, 10.0), "kill": (signal.SIGKILL, 10.0)}
@@ -163,6 +164,10 @@ class Postmaster:
         """Whether the process is there and is really this postmaster: after a reboot its id may be somebody else's."""
         return _is_postmaster(self.pid, self.cluster)
 
+    def is_there(self) -> bool:
+        """Whether it lives, or is dying: for a moment it has no command line any more, and its files are still open."""
+        return self.lives() or _is_dying(self.pid)
+
     def answers(self) -> bool:
         """Whether somebody listens on the socket."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -189,9 +194,9 @@ class Postmaster:
             except ProcessLookupError:
                 return
             deadline = Deadline(seconds)
-            while self.lives() and not deadline.passed():
+            while self.is_there() and not deadline.passed():
                 time.sleep(PAUSE)
-            if not self.lives():
+            if not self.is_there():
                 return
         raise EmbeddedServerError(f"PostgreSQL (process {self.pid}) does not end, not even by SIGKILL")
 
@@ -225,6 +230,17 @@ def _is_postmaster(pid: int, cluster: Path) -> bool:
         return _exists(pid)
     program, *arguments = command.split(b"\0")  # a zombie's is empty
     return program.endswith(b"postgres") and os.fsencode(cluster) in arguments
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether a process has begun to exit (the kernel's ``PF_EXITING``) and is not yet a zombie or gone: proc(5)."""
+    try:
+        state, *fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
+    except OSError:
+        return False
+    return state not in ("Z", "X") and bool(int(fields[5]) & _PF_EXITING)
 
 
 def _exists(pid: int) -> bool:
