@@ -1,0 +1,364 @@
+"""What the events room asks of a database: the protocol `EventLog`, and the words spoken over it.
+
+A log knows JSON documents, not classes: `mainstay.events.store.EventStore` stands before it and turns events into
+documents and back. One suite, `mainstay.testing.contracts.events`, holds every log to what is written here.
+
+What a log promises
+-------------------
+
+*Atomic.* An append is there whole or not at all, over all its streams. With ``conn`` it becomes so when the caller's
+transaction commits.
+
+*Versioned.* The events of a stream have the versions 1, 2, 3, ... without a gap, in the order of their positions. Of
+two appends that expect the same version of one stream, one is refused (`OptimisticLockError`), however they overlap.
+
+*Ordered, and never skipping.* Every event has a position, a whole number that grows; positions may have gaps. Whoever
+reads the feed from a position that a page returned meets each event with a higher position, once, in the order of
+positions: nothing ever appears at or below a position that was given out. So a reader may keep a single number.
+What is committed but not yet safe to give out (somebody with a lower position may still commit) is not returned;
+the highest position that is safe is the *horizon*.
+
+*Causal.* Who appends after having seen an event gets a higher position than that event has.
+
+*Immutable.* Nothing changes an event; `tombstone` and `archive` say what may be done to a stream as a whole.
+
+*Idempotent.* An append whose event ids are already in its stream, exactly there where it would have put them, returns
+what the first one returned, marked `Appended.repeated`, and writes nothing. With an exact expectation "there" is right
+after the expected version; otherwise it is the end of the stream as it is now, so a repetition is recognised
+until somebody else has appended. In an append over several streams, all are repeated or none.
+An id that is in its stream elsewhere is not searched for.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from mainstay.events.stream import ExpectedVersion, StreamId
+
+MOST_EVENTS = 10_000
+"""Events that one append may hold, over all its streams; imports have no limit."""
+
+MOST_TAGS = 100
+"""Tags that one event may have."""
+
+PAGE = 1_000
+"""Events that a page holds if nobody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event as it is handed to the log.
+
+    Attributes:
+        event_id: Drawn by the writer; what makes an append repeatable.
+        event_type: What happened, as the registry names it.
+        payload: The event's own fields: a JSON object.
+        event_version: Of the payload's form; upcasters go by it.
+        occurred_at: When it happened, by the writer's clock, with a time zone.
+        correlation_id: What it belongs to.
+        causation_id: The command or event that led to it.
+        actor_id: Who did it.
+        metadata: What the application adds: a JSON object; None for none.
+        tags: What `Query` may ask for; no duplicates.
+    """
+
+    event_id: UUID
+    event_type: str
+    payload: bytes
+    occurred_at: datetime
+    event_version: int = 1
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    actor_id: str | None = None
+    metadata: bytes | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAppend:
+    """What is to be added to one stream; without events it only states what must be so (a guard).
+
+    Attributes:
+        stream: Which one.
+        events: In order.
+        expected: What the stream must be like.
+    """
+
+    stream: StreamId
+    events: tuple[NewEvent, ...]
+    expected: ExpectedVersion = field(default_factory=ExpectedVersion.any)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of one `StreamAppend`.
+
+    Attributes:
+        stream: Which one.
+        version: Of its last event now; of a guard, the version found.
+        position: Of the last event written; None for a guard.
+        repeated: The events were there already.
+    """
+
+    stream: StreamId
+    version: int
+    position: int | None
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An event as the log keeps it: what was handed over, and where it came to stand.
+
+    Attributes:
+        position: In the feed.
+        stream: Whose it is.
+        version: In the stream.
+        recorded_at: When it was appended, by the log's clock: the start of its transaction.
+        event: What was handed over.
+    """
+
+    position: int
+    stream: StreamId
+    version: int
+    recorded_at: datetime
+    event: NewEvent
+
+
+@dataclass(frozen=True, slots=True)
+class QueryItem:
+    """Events of one of these types (all, if none is named) that have every one of these tags."""
+
+    types: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Events that fit one of the items at least; without items, all events.
+
+    The query of dynamic consistency boundaries: https://dcb.events/specification/
+    """
+
+    items: tuple[QueryItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """An append fails if an event fits the query and has a position after this one.
+
+    Attributes:
+        fail_if: What must not have happened.
+        after: A position; the horizon that was asked for *before* the events were read that led to the decision.
+    """
+
+    fail_if: Query
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFilter:
+    """Which events of the feed are wanted: those that fit everything that is said.
+
+    Attributes:
+        types: One of these types.
+        categories: Of a stream of one of these categories.
+        tenant_id: Of this tenant.
+        query: Whose types and tags fit.
+    """
+
+    types: frozenset[str] | None = None
+    categories: frozenset[str] | None = None
+    tenant_id: UUID | str | None = None
+    query: Query | None = None
+
+
+EVERYTHING = FeedFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """Part of the feed.
+
+    Attributes:
+        events: In the order of positions.
+        position: Where to go on: everything wanted up to here has been returned. With a filter it may lie far behind
+            the last event; it is the horizon when nothing is left.
+        horizon: The horizon that the page was read under.
+    """
+
+    events: list[RecordedEvent]
+    position: int
+    horizon: int
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """How far the feed can be read now.
+
+    Attributes:
+        epoch: Which history the positions belong to: drawn when the log is made, and again when somebody states that
+            a restore or a failover may have given positions out twice.
+        position: The highest position that is safe; 0 when there is none.
+    """
+
+    epoch: UUID
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """A stream.
+
+    Attributes:
+        stream: Which one.
+        version: The number of its events.
+        created_at: When its first event was appended.
+        archived: It takes no more events, and the feed can leave it out.
+        tombstoned: It takes no more events ever, and gives none; its events stay in the feed as tombstones without
+            payload.
+    """
+
+    stream: StreamId
+    version: int
+    created_at: datetime
+    archived: bool = False
+    tombstoned: bool = False
+
+
+class EventLog(Protocol):
+    """The log itself. A `conn` is the caller's transaction, of the kind that the engine knows; None is one of our own.
+
+    Every method may raise `StorageError`; none leaves anything half-written.
+    """
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """A transaction of our own, to be passed as ``conn``."""
+        ...
+
+    async def append(
+        self, appends: Sequence[StreamAppend], *, condition: Condition | None = None, conn: Any = None
+    ) -> list[Appended]:
+        """Add events to streams, all or nothing. Each stream is named once at most.
+
+        Positions follow the order of ``appends``, and of the events in each.
+
+        Raises:
+            OptimisticLockError: A stream is not as expected; of several, the first in order is named.
+            DuplicateEventError: Some of the events, but not all, are where they would be written.
+            StreamTombstonedError: A stream is.
+            StreamArchivedError: A stream is.
+            AppendConditionError: An event fits the condition; it names the position.
+        """
+        ...
+
+    async def read_stream(
+        self,
+        stream: StreamId,
+        *,
+        after_version: int = 0,
+        up_to_version: int | None = None,
+        up_to_time: datetime | None = None,
+        limit: int = PAGE,
+        backwards: bool = False,
+        conn: Any = None,
+    ) -> list[RecordedEvent]:
+        """One page of a stream's events, by version.
+
+        Args:
+            stream: Which one; one that was never written is empty.
+            after_version: Only later versions; with ``backwards`` too.
+            up_to_version: Not later than this.
+            up_to_time: Only what was recorded then or before.
+            limit: Events in the page.
+            backwards: The latest first.
+            conn: The caller's transaction, which sees what it has appended.
+
+        Raises:
+            StreamTombstonedError: The stream is.
+        """
+        ...
+
+    async def read_streams(
+        self, after: Sequence[tuple[StreamId, int]], *, conn: Any = None
+    ) -> dict[StreamId, list[RecordedEvent]]:
+        """All events after a version, of several streams in one question."""
+        ...
+
+    async def read_feed(
+        self, *, after: int = 0, limit: int = PAGE, wanted: FeedFilter = EVERYTHING, archived: bool = True
+    ) -> FeedPage:
+        """One page of the feed, up to the horizon.
+
+        Args:
+            after: A position; 0 is the beginning.
+            limit: Events in the page.
+            wanted: Which events.
+            archived: With those of archived streams.
+        """
+        ...
+
+    async def horizon(self) -> Horizon:
+        """How far the feed can be read now."""
+        ...
+
+    async def event_at(self, position: int) -> RecordedEvent | None:
+        """The event at a position, if one is there and the horizon is not below; what a checkpoint is verified with."""
+        ...
+
+    async def stream_state(self, stream: StreamId, *, conn: Any = None) -> StreamState | None:
+        """What is known of a stream; None if it was never written."""
+        ...
+
+    async def streams(
+        self,
+        *,
+        category: str | None = None,
+        tenant_id: UUID | str | None = None,
+        after: StreamId | None = None,
+        limit: int = PAGE,
+    ) -> list[StreamState]:
+        """Streams in the order of category, tenant and id, a page at a time.
+
+        Args:
+            category: Only these.
+            tenant_id: Only this tenant's.
+            after: The last one of the page before.
+            limit: Streams in the page.
+        """
+        ...
+
+    async def tombstone(self, stream: StreamId, *, reason: str, actor: str, conn: Any = None) -> StreamState:
+        """Empty a stream for good: payloads, metadata and tags are gone; ids, types, versions and positions stay.
+
+        Raises:
+            StreamNotFoundError: It was never written.
+        """
+        ...
+
+    async def archive(self, stream: StreamId, *, archived: bool = True, conn: Any = None) -> StreamState:
+        """Close a stream to appends, or open it again.
+
+        Raises:
+            StreamNotFoundError: It was never written.
+            StreamTombstonedError: It is.
+        """
+        ...
+
+    async def import_events(self, events: AsyncIterator[tuple[StreamId, NewEvent]], *, conn: Any = None) -> int:
+        """Append very many events fast, in the order given, in one transaction; each stream goes on where it is.
+
+        Returns:
+            How many.
+        """
+        ...
+
+    async def wait_beyond(self, position: int, *, timeout: float) -> int:
+        """Wait until the horizon lies beyond a position, or the time (seconds) is over; gives the horizon.
+
+        What wakes it is a hint; looking now and then is what it relies on.
+        """
+        ...

@@ -1,0 +1,118 @@
+"""Streams: what names one, and what an append expects of it."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+from mainstay.errors import InvalidInputError, shown
+
+_CATEGORY_LIMIT = 200
+_ID_LIMIT = 200
+_TENANT_LIMIT = 200
+LARGEST_VERSION = 2_147_483_647
+"""Events that one stream may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamId:
+    """What names a stream. The same category and id under two tenants are two streams.
+
+    An id that is written as UUIDs are (lower case, with hyphens) *is* a UUID: ``StreamId("Order", str(u))`` equals
+    ``StreamId("Order", u)``. Tenants likewise.
+
+    Args:
+        category: What kind of thing the stream tells of; an aggregate's type. 1 to 200 printable characters.
+        id: Which one: a UUID, or a text of 1 to 200 printable characters.
+        tenant_id: Whose it is, in the same forms; None where there are no tenants.
+
+    Raises:
+        InvalidInputError: One of them is empty, too long, of another type, or has control characters.
+    """
+
+    category: str
+    id: UUID | str
+    tenant_id: UUID | str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the parts, and give ids their one form."""
+        object.__setattr__(self, "category", _text(self.category, "a stream's category", _CATEGORY_LIMIT))
+        object.__setattr__(self, "id", checked_name(self.id, "a stream's id", _ID_LIMIT))
+        if self.tenant_id is not None:
+            object.__setattr__(self, "tenant_id", checked_name(self.tenant_id, "a tenant's id", _TENANT_LIMIT))
+
+    def __str__(self) -> str:
+        return f"{self.category}/{self.id}" if self.tenant_id is None else f"{self.category}/{self.id}@{self.tenant_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedVersion:
+    """What an append expects of its stream; made by the four class methods.
+
+    A stream's version is the number of its events: the first has version 1, a stream that was never written has 0.
+
+    Attributes:
+        version: The version that the stream must have; None if any will do.
+        exists: Whether it must (True) or must not (False) have events; None if either will do.
+    """
+
+    version: int | None = None
+    exists: bool | None = None
+
+    @classmethod
+    def exact(cls, version: int) -> Self:
+        """The stream has exactly this version; 0 is the same as `no_stream`.
+
+        Raises:
+            InvalidInputError: Not a whole number from 0 to 2,147,483,647.
+        """
+        if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION:
+            message = f"a stream's version is a whole number from 0 to {LARGEST_VERSION:,}, not {shown(version)}"
+            raise InvalidInputError(message)
+        return cls(version, None) if version else cls.no_stream()
+
+    @classmethod
+    def no_stream(cls) -> Self:
+        """The stream was never written."""
+        return cls(0, exists=False)
+
+    @classmethod
+    def stream_exists(cls) -> Self:
+        """The stream has events, however many."""
+        return cls(None, exists=True)
+
+    @classmethod
+    def any(cls) -> Self:
+        """Nothing is expected."""
+        return cls()
+
+    def allows(self, version: int) -> bool:
+        """Whether a stream of this version is what was expected."""
+        return (self.version is None or self.version == version) and self.exists in (None, version > 0)
+
+    def __str__(self) -> str:
+        if self.version:
+            return f"version {self.version}"
+        return {None: "any version", True: "that the stream exists", False: "no stream"}[self.exists]
+
+
+def checked_name(value: Any, what: str, limit: int) -> UUID | str:
+    """An id in its one form: a UUID if it is one or is written as one, else a text.
+
+    Raises:
+        InvalidInputError: Neither, or empty, too long, or with control characters; the message says what it was to be.
+    """
+    if isinstance(value, UUID):
+        return value
+    text = _text(value, what, limit)
+    try:
+        found = UUID(text)
+    except ValueError:
+        return text
+    return found if str(found) == text else text
+
+
+def _text(value: Any, what: str, limit: int) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > limit or not value.isprintable():
+        message = f"{what} must be 1 to {limit} printable characters, not {shown(value)}"
+        raise InvalidInputError(message)
+    return value
