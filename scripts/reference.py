@@ -21,7 +21,7 @@ from typing import Any
 import typer
 
 from mainstay import CommandBus, Config, Mainstay, RetryPolicy, Worker, errors, handler
-from mainstay.errors import MainstayError
+from mainstay.errors import MainstayError, sqlstates
 from mainstay.operations.cli.exits import EXIT_CODES_HELP, Exit, code_of
 from mainstay.operations.cli.program import build
 from mainstay.storage.postgres.embedded import EmbeddedServer
@@ -57,7 +57,14 @@ VARIABLES = {
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 #: What the details of an error look like that are not domain/id.
-_DETAILS = {"MS006": f"orders/{_NOBODY}/{_NOBODY}/report", "MS022": "2", "MS023": "1/2", "MS024": _NOBODY}
+_DETAILS = {"MS006": f"orders/{_NOBODY}/{_NOBODY}/report", "MS022": "2", "MS023": "1/2", "MS024": _NOBODY} | {
+    "MS101": '{"stream": "Order/1", "expected": 1, "actual": 2}',
+    "MS102": '{"stream": "Order/1", "event_ids": []}',
+    "MS103": '{"stream": "Order/1"}',
+    "MS104": '{"stream": "Order/1"}',
+    "MS105": '{"position": 1}',
+    "MS106": '{"stream": "Order/1"}',
+}
 
 
 def page(title: str, *parts: str) -> str:
@@ -296,7 +303,7 @@ def error_page() -> str:
         "The database functions raise these codes; `mainstay.errors.error_for_sqlstate` turns them into the tree. "
         "DETAIL holds what the error is about."
     )
-    known = sorted(errors._SQLSTATES)  # noqa: SLF001  # the table has no other name
+    known = sorted(sqlstates.SQLSTATES)
     return page(
         "Errors",
         intro,
@@ -321,7 +328,7 @@ def family(kind: type[MainstayError]) -> Iterator[type[MainstayError]]:
     if not kind.__name__.startswith("_"):
         yield kind
     for sub in kind.__subclasses__():
-        if sub.__module__ == errors.__name__:
+        if sub.__module__.startswith(f"{errors.__name__}."):
             yield from family(sub)
 
 

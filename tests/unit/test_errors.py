@@ -11,12 +11,18 @@ import pytest
 from mainstay import errors
 from mainstay.errors import (
     ActionNotFoundError,
+    AggregateNotFoundError,
+    AppendConditionError,
     ApprovalRequiredError,
     BatchNotFoundError,
     BusinessRuleException,
+    CheckpointMismatchError,
     CommandNotFoundError,
+    CorruptEventError,
     DuplicateBatchError,
     DuplicateCommandError,
+    DuplicateEventError,
+    DuplicateEventTypeError,
     HandlerAlreadyRegisteredError,
     HandlerNotFoundError,
     InvalidDomainError,
@@ -25,18 +31,26 @@ from mainstay.errors import (
     KeyConflict,
     MainstayError,
     NotUniqueError,
+    OptimisticLockError,
     PermanentCommandError,
+    ProjectionError,
     QueueNotFoundError,
     ReasonRequiredError,
     SelectionChangedError,
     StaleLeaseError,
     StorageUnavailableError,
+    StreamArchivedError,
+    StreamNotFoundError,
+    StreamTombstonedError,
     TransientCommandError,
+    UnhandledEventError,
+    UnknownEventTypeError,
     error_for_sqlstate,
 )
+from mainstay.errors.sqlstates import SQLSTATES
 
 ID = UUID("00000000-0000-4000-8000-000000000001")
-FUNCTIONS = Path(errors.__file__).parent / "storage/postgres/schema/functions"
+FUNCTIONS = Path(errors.__file__).parents[1] / "storage/postgres/schema/functions"
 
 ONE_OF_EACH = [
     InvalidDomainError("Bad Name"),
@@ -53,6 +67,20 @@ ONE_OF_EACH = [
     BusinessRuleException("LIMIT", "too much", {"limit": 5}),
     QueueNotFoundError("orders__commands"),
     StorageUnavailableError("gone"),
+    OptimisticLockError("Order/1", 3, 4),
+    DuplicateEventError("Order/1", [ID, ID]),
+    AppendConditionError(17),
+    StreamNotFoundError("Order/1"),
+    StreamArchivedError("Order/1"),
+    StreamTombstonedError("Order/1"),
+    UnknownEventTypeError("OrderPlaced", 17),
+    UnknownEventTypeError("OrderPlaced"),
+    DuplicateEventTypeError("OrderPlaced", "shop.OrderPlaced", "depot.OrderPlaced"),
+    CorruptEventError(17, "Order/1", 3, "OrderPlaced", "total: not a number"),
+    AggregateNotFoundError("Order", ID),
+    UnhandledEventError("OrderPlaced", "Order"),
+    ProjectionError("totals", 17, "ValueError: no"),
+    CheckpointMismatchError("totals", 17, "another event is there"),
 ]
 
 
@@ -133,6 +161,12 @@ def test_errors_about_values_are_value_errors_too(name: str) -> None:
         ("MS022", "7", ApprovalRequiredError(7)),
         ("MS023", "4/6", SelectionChangedError(4, 6)),
         ("MS024", str(ID), ActionNotFoundError(ID)),
+        ("MS101", '{"stream": "a/b", "expected": 3, "actual": 4}', OptimisticLockError("a/b", 3, 4)),
+        ("MS102", f'{{"stream": "a/b", "event_ids": ["{ID}"]}}', DuplicateEventError("a/b", [ID])),
+        ("MS103", '{"stream": "a/b"}', StreamTombstonedError("a/b")),
+        ("MS104", '{"stream": "a/b"}', StreamArchivedError("a/b")),
+        ("MS105", '{"position": 17}', AppendConditionError(17)),
+        ("MS106", '{"stream": "a/b"}', StreamNotFoundError("a/b")),
     ],
 )
 def test_a_sqlstate_of_ours_becomes_the_error_it_means(sqlstate: str, detail: str, expected: MainstayError) -> None:
@@ -153,4 +187,4 @@ def test_every_sqlstate_that_leaves_our_sql_has_its_error() -> None:
     caught = {code for text in files for code in re.findall(r"exception when sqlstate '(MS\d{3})'", text)}
 
     assert raised
-    assert raised - caught <= set(errors._SQLSTATES)
+    assert raised - caught <= set(SQLSTATES)

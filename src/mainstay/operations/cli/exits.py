@@ -12,6 +12,7 @@ from mainstay.errors import (
     CommandError,
     ConfigurationError,
     EmbeddedServerError,
+    EventError,
     HandlerError,
     InvalidInputError,
     MainstayError,
@@ -51,6 +52,7 @@ _CODES: Final[tuple[tuple[type[MainstayError], Exit], ...]] = (
     (PermissionDeniedError, Exit.REFUSED),
     (QueueNotFoundError, Exit.REFUSED),
     (CommandError, Exit.REFUSED),
+    (EventError, Exit.REFUSED),
     (ConfigurationError, Exit.USAGE),
     (InvalidInputError, Exit.USAGE),
     (HandlerError, Exit.USAGE),
@@ -119,13 +121,18 @@ def _is_help(error: BaseException) -> bool:
 
 def _meant(error: BaseException) -> type[BaseException]:
     """What an error of this program's own is about: a line that was refused, for what it was refused."""
-    own = type(error).__module__ != errors.__name__
+    own = not _is_known(type(error))
     return type(error.__cause__) if own and isinstance(error.__cause__, MainstayError) else type(error)
+
+
+def _is_known(kind: type[BaseException]) -> bool:
+    """Whether users can import it from `mainstay.errors`."""
+    return kind.__module__.startswith(f"{errors.__name__}.")
 
 
 def _known_name(kind: type[BaseException]) -> str:
     """The nearest name that users can import."""
-    return next((each.__name__ for each in kind.__mro__ if each.__module__ == errors.__name__), kind.__name__)
+    return next((each.__name__ for each in kind.__mro__ if _is_known(each)), kind.__name__)
 
 
 def _text_of(usage_error: Any) -> str:

@@ -1,0 +1,168 @@
+"""Errors about events, their streams, and what is made of them.
+
+The ground floor knows no room: a ``stream`` is whatever names one and can say so, a `StreamId` as a rule.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from mainstay.errors.base import MainstayError, shown
+
+
+class EventError(MainstayError):
+    """Something about events or a stream."""
+
+
+class OptimisticLockError(EventError):
+    """A stream is not as the append expected: somebody else has appended. Nothing was written."""
+
+    def __init__(self, stream: Any, expected: Any, actual: int) -> None:
+        """Keep all three; ``actual`` is the version found, 0 for a stream that was never written."""
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+        found = f"version {actual}" if actual else "no stream"
+        wanted = f"version {expected}" if isinstance(expected, int) else str(expected)
+        super().__init__(f"{stream} has {found}; expected was {wanted}: load it again and retry")
+
+
+class DuplicateEventError(EventError):
+    """Some events of an append are in the stream, and others are not, so it is no repetition. Nothing was written."""
+
+    def __init__(self, stream: Any, event_ids: Iterable[UUID]) -> None:
+        """Keep the stream, and the ids that are in it, as ``event_ids``."""
+        self.stream = stream
+        self.event_ids = tuple(event_ids)
+        first = f" {self.event_ids[0]}" if self.event_ids else ""
+        more = f" (and {len(self.event_ids) - 1} more)" if len(self.event_ids) > 1 else ""
+        super().__init__(
+            f"{stream} holds event{first}{more} already, but not all that were to be appended: append what is new "
+            "under new event ids"
+        )
+
+
+class AppendConditionError(EventError):
+    """An event fits the query that an append must not find. Nothing was written; read again and decide anew."""
+
+    def __init__(self, position: int) -> None:
+        """Keep where that event is, as ``position``."""
+        self.position = position
+        super().__init__(f"the event at position {position} forbids this append: read again and decide anew")
+
+
+class StreamNotFoundError(EventError):
+    """No such stream: it was never written."""
+
+    def __init__(self, stream: Any) -> None:
+        """Keep it as ``stream``."""
+        self.stream = stream
+        super().__init__(f"there is no stream {stream}")
+
+
+class StreamArchivedError(EventError):
+    """The stream is archived and takes no more events. Nothing was written."""
+
+    def __init__(self, stream: Any) -> None:
+        """Keep it as ``stream``."""
+        self.stream = stream
+        super().__init__(f"{stream} is archived; open it again with archive(stream, archived=False)")
+
+
+class StreamTombstonedError(EventError):
+    """The stream was emptied for good: it gives no events and takes none."""
+
+    def __init__(self, stream: Any) -> None:
+        """Keep it as ``stream``."""
+        self.stream = stream
+        super().__init__(f"{stream} is tombstoned: it is gone for good; use another id")
+
+
+class UnknownEventTypeError(EventError):
+    """No class is registered for an event type."""
+
+    def __init__(self, event_type: str, position: int | None = None) -> None:
+        """Keep the type, and where in the feed it was met, if it was."""
+        self.event_type = event_type
+        self.position = position
+        where = "" if position is None else f" (at position {position})"
+        super().__init__(
+            f"no class is registered for event type {shown(event_type)}{where}: import the module that defines it, "
+            "register an upcaster that drops or renames it, or read with unknown='skip'"
+        )
+
+
+class DuplicateEventTypeError(EventError, ValueError):
+    """Two classes want one event type."""
+
+    def __init__(self, event_type: str, first: str, second: str) -> None:
+        """Keep the type, and where both classes are: module and name."""
+        self.event_type = event_type
+        self.first = first
+        self.second = second
+        super().__init__(
+            f"event type {shown(event_type)} belongs to {first} already, so {second} cannot have it: give one of them "
+            "another event_type"
+        )
+
+
+class CorruptEventError(EventError):
+    """An event is stored that cannot be read. Nobody skips it: mend it with an upcaster, or correct the data."""
+
+    def __init__(self, position: int, stream: Any, version: int, event_type: str, reason: str) -> None:
+        """Keep all of it as attributes."""
+        self.position = position
+        self.stream = stream
+        self.version = version
+        self.event_type = event_type
+        self.reason = reason
+        super().__init__(
+            f"the event at position {position} ({shown(event_type)}, version {version} of {stream}) cannot be read: "
+            f"{reason}"
+        )
+
+
+class EventVersionError(EventError, ValueError):
+    """A version of an event's payload that nobody can read, or an upcaster that does not fit."""
+
+
+class AggregateNotFoundError(EventError):
+    """No such aggregate: its stream has no events."""
+
+    def __init__(self, aggregate_type: str, aggregate_id: Any) -> None:
+        """Keep both as attributes."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        super().__init__(f"there is no {aggregate_type} {aggregate_id}")
+
+
+class UnhandledEventError(EventError):
+    """An event reached somebody who has nothing that handles it."""
+
+    def __init__(self, event_type: str, handler: str) -> None:
+        """Keep the type, and the name of the class that should have handled it."""
+        self.event_type = event_type
+        self.handler = handler
+        super().__init__(f"{handler} handles no {event_type}: give it a method with @handles({event_type})")
+
+
+class ProjectionError(EventError):
+    """A projection failed on an event; its cause is what the handler raised."""
+
+    def __init__(self, projection: str, position: int, reason: str) -> None:
+        """Keep all three as attributes."""
+        self.projection = projection
+        self.position = position
+        self.reason = reason
+        super().__init__(f"projection {projection} failed on the event at position {position}: {reason}")
+
+
+class CheckpointMismatchError(EventError):
+    """The events are not those that a checkpoint has seen: a restore or a failover came between."""
+
+    def __init__(self, name: str, position: int, reason: str) -> None:
+        """Keep whose checkpoint it is, where it stands, and what differs."""
+        self.name = name
+        self.position = position
+        self.reason = reason
+        super().__init__(f"the checkpoint of {name} at position {position} does not fit the events: {reason}")
