@@ -309,7 +309,7 @@ class TestEffects(OnPostgres, WorldSuite):
         assert await effects() == [(done.command_id, 2)]
 
     async def test_the_effect_under_a_lost_lease_is_rolled_back(self, world: World, effects) -> None:
-        reached, leave = asyncio.Event(), asyncio.Event()
+        reached, again, leave = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         @world.handles(DOMAIN, "Do", transactional=True)
         async def do(command, context):
@@ -320,12 +320,18 @@ class TestEffects(OnPostgres, WorldSuite):
                     await leave.wait()
                 except asyncio.CancelledError:
                     await leave.wait()
+            again.set()
             return context.attempt
 
-        async with world.working(concurrency=2, visibility_timeout=1):
+        async def taken_over():
+            if not again.is_set():  # the first may have renewed its lease in between
+                await run(world.store.pool, f"update pgmq.q_{QUEUE} set vt = clock_timestamp() - interval '1 s'")
+            return again.is_set()
+
+        async with world.working(concurrency=2, visibility_timeout=5):
             command_id = await world.send()
             await reached.wait()
-            await run(world.store.pool, f"update pgmq.q_{QUEUE} set vt = clock_timestamp() - interval '1 s'")
+            await eventually(taken_over)
             done = await world.settled(command_id)
             leave.set()
 
