@@ -26,7 +26,13 @@ the highest position that is safe is the *horizon*.
 what the first one returned, marked `Appended.repeated`, and writes nothing. With an exact expectation "there" is right
 after the expected version; otherwise it is the end of the stream as it is now, so a repetition is recognised
 until somebody else has appended. In an append over several streams, all are repeated or none.
-An id that is in its stream elsewhere is not searched for.
+An id that is in its stream elsewhere is not searched for. A repetition is recognised before anything else is looked
+at: expectations, guards, a condition, and whether a stream was archived or tombstoned meanwhile. Where some of the ids
+stand there, or all in another order, it is no repetition, and refused (`DuplicateEventError`).
+
+Refused is for one reason: that of the first append, in the order given, that has one. Of one append, tombstoned goes
+before archived, then come duplicates and the expectation; the condition is looked at last. A guard appends nothing, so
+it may look at a stream that is closed.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -98,7 +104,7 @@ class Appended:
 
     Attributes:
         stream: Which one.
-        version: Of its last event now; of a guard, the version found.
+        version: Of its last event now; of a guard, the version found; of a repetition, that of its last event.
         position: Of the last event written; None for a guard.
         repeated: The events were there already.
     """
@@ -118,7 +124,8 @@ class RecordedEvent:
         stream: Whose it is.
         version: In the stream.
         recorded_at: When it was appended, by the log's clock: the start of its transaction.
-        event: What was handed over.
+        event: What was handed over; the document may be written differently (spaces, the order of keys).
+        tombstoned: Its stream is, so payload (now ``{}``), metadata and tags are gone.
     """
 
     position: int
@@ -126,6 +133,7 @@ class RecordedEvent:
     version: int
     recorded_at: datetime
     event: NewEvent
+    tombstoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +161,12 @@ class Condition:
     Attributes:
         fail_if: What must not have happened.
         after: A position; the horizon that was asked for *before* the events were read that led to the decision.
+        tenant_id: Only events of this tenant's streams count; of all, if None.
     """
 
     fail_if: Query
     after: int
+    tenant_id: UUID | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +174,8 @@ class FeedFilter:
     """Which events of the feed are wanted: those that fit everything that is said.
 
     Attributes:
-        types: One of these types.
-        categories: Of a stream of one of these categories.
+        types: One of these types; an empty set fits nothing.
+        categories: Of a stream of one of these categories; an empty set fits nothing.
         tenant_id: Of this tenant.
         query: Whose types and tags fit.
     """
@@ -186,7 +196,7 @@ class FeedPage:
     Attributes:
         events: In the order of positions.
         position: Where to go on: everything wanted up to here has been returned. With a filter it may lie far behind
-            the last event; it is the horizon when nothing is left.
+            the last event; it is the horizon when the page is not full. Never below what was asked for.
         horizon: The horizon that the page was read under.
     """
 
@@ -220,6 +230,8 @@ class StreamState:
         archived: It takes no more events, and the feed can leave it out.
         tombstoned: It takes no more events ever, and gives none; its events stay in the feed as tombstones without
             payload.
+        reason: Why it was tombstoned.
+        actor: Who did that.
     """
 
     stream: StreamId
@@ -227,12 +239,15 @@ class StreamState:
     created_at: datetime
     archived: bool = False
     tombstoned: bool = False
+    reason: str | None = None
+    actor: str | None = None
 
 
 class EventLog(Protocol):
     """The log itself. A `conn` is the caller's transaction, of the kind that the engine knows; None is one of our own.
 
-    Every method may raise `StorageError`; none leaves anything half-written.
+    Every method may raise `StorageError`, and `InvalidInputError` for what `mainstay.events.checks` refuses; none
+    leaves anything half-written.
     """
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
@@ -244,11 +259,12 @@ class EventLog(Protocol):
     ) -> list[Appended]:
         """Add events to streams, all or nothing. Each stream is named once at most.
 
-        Positions follow the order of ``appends``, and of the events in each.
+        Positions follow the order of ``appends``, and of the events in each. A condition meets what the caller's
+        transaction has appended, but not what this call appends.
 
         Raises:
             OptimisticLockError: A stream is not as expected; of several, the first in order is named.
-            DuplicateEventError: Some of the events, but not all, are where they would be written.
+            DuplicateEventError: Some of the events, but not all, are where they would be written; it names them.
             StreamTombstonedError: A stream is.
             StreamArchivedError: A stream is.
             AppendConditionError: An event fits the condition; it names the position.
@@ -285,7 +301,11 @@ class EventLog(Protocol):
     async def read_streams(
         self, after: Sequence[tuple[StreamId, int]], *, conn: Any = None
     ) -> dict[StreamId, list[RecordedEvent]]:
-        """All events after a version, of several streams in one question."""
+        """All events after a version, of several streams in one question; each that was asked for is in the answer.
+
+        Raises:
+            StreamTombstonedError: One is.
+        """
         ...
 
     async def read_feed(
@@ -321,7 +341,7 @@ class EventLog(Protocol):
         after: StreamId | None = None,
         limit: int = PAGE,
     ) -> list[StreamState]:
-        """Streams in the order of category, tenant and id, a page at a time.
+        """Streams in the order of category, tenant (none first) and id as texts, by code points; a page at a time.
 
         Args:
             category: Only these.
@@ -333,6 +353,8 @@ class EventLog(Protocol):
 
     async def tombstone(self, stream: StreamId, *, reason: str, actor: str, conn: Any = None) -> StreamState:
         """Empty a stream for good: payloads, metadata and tags are gone; ids, types, versions and positions stay.
+
+        Doing it again changes nothing: the first reason stands.
 
         Raises:
             StreamNotFoundError: It was never written.
@@ -351,8 +373,14 @@ class EventLog(Protocol):
     async def import_events(self, events: AsyncIterator[tuple[StreamId, NewEvent]], *, conn: Any = None) -> int:
         """Append very many events fast, in the order given, in one transaction; each stream goes on where it is.
 
+        Nothing is recognised as repeated.
+
         Returns:
             How many.
+
+        Raises:
+            StreamTombstonedError: A stream is.
+            StreamArchivedError: A stream is.
         """
         ...
 

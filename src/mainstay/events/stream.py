@@ -38,7 +38,7 @@ class StreamId:
         object.__setattr__(self, "category", _text(self.category, "a stream's category", _CATEGORY_LIMIT))
         object.__setattr__(self, "id", checked_name(self.id, "a stream's id", _ID_LIMIT))
         if self.tenant_id is not None:
-            object.__setattr__(self, "tenant_id", checked_name(self.tenant_id, "a tenant's id", _TENANT_LIMIT))
+            object.__setattr__(self, "tenant_id", checked_tenant(self.tenant_id))
 
     def __str__(self) -> str:
         return f"{self.category}/{self.id}" if self.tenant_id is None else f"{self.category}/{self.id}@{self.tenant_id}"
@@ -93,6 +93,15 @@ class ExpectedVersion:
         if self.version:
             return f"version {self.version}"
         return {None: "any version", True: "that the stream exists", False: "no stream"}[self.exists]
+
+
+def checked_tenant(value: UUID | str | None) -> UUID | str | None:
+    """A tenant's id in its one form; None stays None.
+
+    Raises:
+        InvalidInputError: See `StreamId`.
+    """
+    return None if value is None else checked_name(value, "a tenant's id", _TENANT_LIMIT)
 
 
 def checked_name(value: Any, what: str, limit: int) -> UUID | str:
