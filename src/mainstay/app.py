@@ -33,6 +33,7 @@ class CommandBus(bus.CommandBus):
         payload_limit: Bytes of JSON that one command's data may have.
         use_notify: Be woken when the reply to a `request` is there, through a connection of its own; False behind a
             pooler that cannot: looking for it finds it.
+        listen_dsn: Where to listen, if the pool goes through a pooler: the server itself. Only with a pool.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class CommandBus(bus.CommandBus):
         *,
         payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
         use_notify: bool = True,
+        listen_dsn: str | None = None,
     ) -> None:
-        super().__init__(command_store(pool), default_max_attempts, payload_limit=payload_limit, use_notify=use_notify)
+        store = command_store(pool, listen_dsn=listen_dsn)
+        super().__init__(store, default_max_attempts, payload_limit=payload_limit, use_notify=use_notify)
 
 
 class Worker(worker.Worker):

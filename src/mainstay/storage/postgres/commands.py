@@ -129,7 +129,7 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
 
     Args:
         pool: Open; its connections are used for one call each and go back as they came.
-        listen_dsn: Where workers listen for wake-ups, if the pool goes through a pooler: the server itself.
+        listen_dsn: Where to listen for wake-ups and replies, if the pool goes through a pooler: the server itself.
     """
 
     def __init__(self, pool: Pool, *, listen_dsn: str | None = None) -> None:

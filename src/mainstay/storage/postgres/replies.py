@@ -22,6 +22,7 @@ class PostgresReplies:
     """`ReplyStore` on PostgreSQL."""
 
     pool: Pool
+    _listen_dsn: str | None
 
     async def get_replies(self, keys: Sequence[Key]) -> Mapping[Key, Reply]:
         """The replies of those of these commands that have ended; one round trip."""
@@ -57,7 +58,7 @@ class PostgresReplies:
     @asynccontextmanager
     async def replies_heard(self, waiter: str) -> AsyncIterator[Wakeups]:
         """Listen on this waiter's own channel, with a connection outside the pool."""
-        async with Listener(self.pool, REPLY_CHANNEL + waiter) as listener:
+        async with Listener(self.pool, REPLY_CHANNEL + waiter, conninfo=self._listen_dsn) as listener:
             yield listener
 
 
