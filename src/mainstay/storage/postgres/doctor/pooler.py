@@ -1,7 +1,9 @@
 """Is there a pooler between, and what does it do to sessions?
 
 A pooler invents the process id that it tells a client when it connects; a server's own differs. In transaction mode it
-gives a server process back after each transaction, so two clients that are both connected are answered by one process.
+gives a server process back after each transaction, so two clients that are both connected are answered by one process,
+or one of them by several. They ask in changing order: a pooler that takes its processes in turn
+(``server_round_robin``) would else give each client its own, as in session mode.
 """
 
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ class Behaviour:
 
     Args:
         is_pooled: Something between answers for the server.
-        shares: Two open connections were answered by one server process: transaction or statement mode.
+        shares: Open connections take turns with server processes: transaction or statement mode.
         takes_transactions: A transaction of several statements is possible.
         prepares: Connections of this pool prepare statements that they repeat.
     """
@@ -52,8 +54,10 @@ async def observe(pool: Pool) -> Behaviour:
             stack.push_async_callback(client.close)
             clients.append(client)
         seen: list[set[int]] = [set() for _ in clients]
+        in_turn = list(zip(clients, seen, strict=True))
         for _ in range(_ROUNDS):
-            for client, pids in zip(clients, seen, strict=True):
+            in_turn.reverse()
+            for client, pids in in_turn:
                 pids.add(int(await fetch_value(client, question)))
         is_pooled = any(pids != {client.info.backend_pid} for client, pids in zip(clients, seen, strict=True))
         takes_transactions = True
@@ -63,7 +67,8 @@ async def observe(pool: Pool) -> Behaviour:
                     await fetch_value(clients[0], question)
             except psycopg.Error:
                 takes_transactions = False
-    return Behaviour(is_pooled, bool(set.intersection(*seen)), takes_transactions, prepares)
+    shares = bool(set.intersection(*seen)) or any(len(pids) > 1 for pids in seen)
+    return Behaviour(is_pooled, shares, takes_transactions, prepares)
 
 
 def pooler(seen: Behaviour) -> Iterator[Check]:
