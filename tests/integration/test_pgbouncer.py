@@ -11,13 +11,22 @@ import psycopg
 import pytest
 
 from mainstay import CommandBus, HandlerRegistry, Worker
+from mainstay.commands import waiting
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.doctor import CHECKS, Level, Limits, Patient
+from tests.scenarios.breakers import BreakerScenarios
+from tests.scenarios.limits import LimitScenarios
+from tests.scenarios.order import OrderScenarios
 from tests.scenarios.outcomes import OutcomeScenarios
+from tests.scenarios.plain import PlainScenarios
 from tests.scenarios.postgres import OnPostgres
-from tests.scenarios.running import RunningScenarios
+from tests.scenarios.processes import ProcessScenarios
+from tests.scenarios.requesting import RequestingScenarios
+from tests.scenarios.running import AGES, RunningScenarios
 from tests.scenarios.sending_on import SendingOnScenarios
+from tests.scenarios.tracing import TracingScenarios
 from tests.scenarios.typed import TypedScenarios
+from tests.scenarios.world import PATIENCE
 from tests.support.cli import run
 from tests.support.pgbouncer import pgbouncer
 from tests.support.servers import open_pool
@@ -65,8 +74,55 @@ class TestSendingOn(BehindPgBouncer, SendingOnScenarios):
     pass
 
 
+class TestPlain(BehindPgBouncer, PlainScenarios):
+    pass
+
+
 class TestTypes(BehindPgBouncer, TypedScenarios):
     pass
+
+
+class TestTracing(BehindPgBouncer, TracingScenarios):
+    pass
+
+
+class TestRequesting(BehindPgBouncer, RequestingScenarios):
+    pass
+
+
+class TestOrder(BehindPgBouncer, OrderScenarios):
+    pass
+
+
+class TestLimits(BehindPgBouncer, LimitScenarios):
+    pass
+
+
+class TestBreakers(BehindPgBouncer, BreakerScenarios):
+    pass
+
+
+class TestProcesses(BehindPgBouncer, ProcessScenarios):
+    pass
+
+
+async def test_a_bus_and_a_worker_that_listen_past_it_are_woken(pool, server, database, monkeypatch):
+    monkeypatch.setattr(waiting, "FIRST_LOOK", AGES)
+    monkeypatch.setattr(waiting, "LONGEST_PAUSE", AGES)
+    past_it = server.dsn(database)
+    registry = HandlerRegistry()
+    registry.register("orders", "Do", lambda command, context: "done")
+    worker = Worker(pool, "orders", registry, listen_dsn=past_it)
+    bus = CommandBus(pool, listen_dsn=past_it)
+    running = asyncio.create_task(worker.run(concurrency=2, poll_interval=AGES))
+    await eventually(lambda: worker.is_running)
+
+    replies = [await bus.request("orders", "Do", None, {}, timeout=PATIENCE) for _ in range(3)]
+    await worker.stop()
+    await running
+    await bus.close()
+
+    assert [reply.data for reply in replies] == ["done"] * 3
 
 
 async def test_a_worker_that_cannot_listen_polls(pool):
@@ -134,6 +190,17 @@ async def test_the_doctor_recognizes_a_pooler_and_its_mode(server, database, mod
             (found,) = await CHECKS["pooler"](Patient(pool))
 
     assert (found.level, seen in found.seen) == (level, True)
+
+
+async def test_the_doctor_is_not_misled_by_a_pooler_that_takes_its_connections_in_turn(server, database):
+    with pgbouncer(server.admin_dsn, connections=2) as one:
+        async with open_pool(one.dsn(database), kwargs=NOTHING_PREPARED) as pool:
+            async with pool.connection() as first, pool.connection() as second:
+                await first.execute("select 1")  # two that are in use at once make it open two of its own
+                await second.execute("select 1")
+            (found,) = await CHECKS["pooler"](Patient(pool))
+
+    assert "transaction mode" in found.seen
 
 
 async def test_the_doctor_warns_of_a_pool_that_prepares_statements(dsn):

@@ -35,6 +35,13 @@ class OnPostgres:
     async def create_queue(self, store, name):
         await PgmqClient(store.pool).create_queue(name)
 
+    async def make_due(self, store):
+        await run(store.pool, "update commandbus.deferred set due_at = clock_timestamp() - interval '1 s'")
+
+    async def waiters(self, store):
+        """Whether nobody is written down as one who waits."""
+        return await ask(store.pool, "select count(*) from commandbus.waiter") == [(0,)]
+
     async def replies(self, store, queue):
         table = sql.Identifier("pgmq", f"q_{queue}")
         rows = await ask(store.pool, sql.SQL("select message from {} order by msg_id").format(table))

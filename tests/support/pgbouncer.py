@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from tests.support.waiting import eventually_sync
 
 PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 UNPRIVILEGED = ("postgres", "nobody")
+PORT = 6432
+"""Part of the socket's name; nobody listens there."""
 
 
 def program() -> str:
@@ -33,19 +34,19 @@ class PgBouncer:
     """A running one.
 
     Args:
-        port: Of 127.0.0.1.
+        folder: Where its socket is: no other process can have taken its address.
         log: What it says.
         user: As whom it connects.
     """
 
-    def __init__(self, port: int, log: Path, user: str) -> None:
-        self._port = port
+    def __init__(self, folder: Path, log: Path, user: str) -> None:
+        self._folder = quote(str(folder), safe="")
         self._user = user
         self.log = log
 
     def dsn(self, database: str) -> str:
         """How to connect to a database through it."""
-        return f"postgresql://{quote(self._user)}@127.0.0.1:{self._port}/{quote(database, safe='')}"
+        return f"postgresql://{quote(self._user)}@/{quote(database, safe='')}?host={self._folder}&port={PORT}"
 
 
 @contextmanager
@@ -63,31 +64,31 @@ def pgbouncer(admin_dsn: str, *, mode: str = "transaction", connections: int = 5
     executable = program()
     target = conninfo_to_dict(admin_dsn)
     user = str(target.get("user") or pwd.getpwuid(os.geteuid()).pw_name)
-    with reachable_directory() as folder, socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-        reserved.close()
+    with reachable_directory() as folder:
         config, log = folder / "pgbouncer.ini", folder / "pgbouncer.log"
         server = " ".join(f"{name}={target[name]}" for name in ("host", "port") if target.get(name))
         config.write_text(
             "[databases]\n"
             f"* = {server} user={user}\n"
             "[pgbouncer]\n"
-            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"listen_addr =\nlisten_port = {PORT}\nunix_socket_dir = {folder}\n"
             f"auth_type = any\npool_mode = {mode}\n"
             f"default_pool_size = {connections}\nmax_client_conn = 200\nserver_round_robin = 1\n"
         )
         command = [executable, str(config)]
         if os.geteuid() == 0:  # it refuses to run as root
             known = {each.pw_name for each in pwd.getpwall()}
-            command[1:1] = ["-u", next(name for name in UNPRIVILEGED if name in known)]
+            account = next(name for name in UNPRIVILEGED if name in known)
+            command[1:1] = ["-u", account]
+            shutil.chown(folder, account)
         with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-            one = PgBouncer(port, log, user)
+            one = PgBouncer(folder, log, user)
             try:
                 eventually_sync(lambda: _answers(one, process), what="PgBouncer answers")
                 yield one
             finally:
-                process.terminate()
-                process.wait(timeout=10)
+                process.kill()  # asked to end, newer ones wait for their clients
+                process.wait()
 
 
 def _answers(one: PgBouncer, process: "subprocess.Popen[bytes]") -> bool:

@@ -17,8 +17,7 @@ EARS = "select pid from pg_stat_activity where datname = current_database() and 
 
 
 class TestRequestingOnPostgres(OnPostgres, RequestingScenarios):
-    async def waiters(self, store):
-        return await ask(store.pool, "select count(*) from commandbus.waiter") == [(0,)]
+    pass
 
 
 class TestWhatBreaks(OnPostgres, WorldSuite):
