@@ -85,10 +85,28 @@ OLDEST = Metric(
 )
 LEASED = Metric("mainstay.queue.leased", Kind.GAUGE, "Commands in the hands of workers, whichever process they are in.")
 TROUBLED = Metric("mainstay.troubleshooting", Kind.GAUGE, "Commands that wait for an operator.")
+BREAKERS = Metric(
+    "mainstay.breakers.open", Kind.GAUGE, "Breakers that hold a kind of failure, and have not begun to close."
+)
 IN_FLIGHT = Metric("mainstay.worker.in_flight", Kind.GAUGE, "Handlers of this process that run.", is_sum=True)
 SLOTS = Metric("mainstay.worker.slots", Kind.GAUGE, "Handlers of this process that may run at once.", is_sum=True)
 
-METRICS = (SENT, HANDLED, DURATION, ATTEMPTS, RENEWED, LOST, FLUSH, READY, OLDEST, LEASED, TROUBLED, IN_FLIGHT, SLOTS)
+METRICS = (
+    SENT,
+    HANDLED,
+    DURATION,
+    ATTEMPTS,
+    RENEWED,
+    LOST,
+    FLUSH,
+    READY,
+    OLDEST,
+    LEASED,
+    TROUBLED,
+    BREAKERS,
+    IN_FLIGHT,
+    SLOTS,
+)
 
 
 class Observation(NamedTuple):

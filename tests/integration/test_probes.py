@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mainstay import CommandBus, HandlerRegistry, MemoryCommandStore, SendRequest, Worker, metrics
 from mainstay.commands import gauges, health
+from mainstay.commands.failures import fingerprint
 from mainstay.errors import ConfigurationError, MissingDependencyError
 from mainstay.metrics import METRICS
 from mainstay.operations.probes import HealthServer
@@ -79,6 +80,8 @@ async def test_prometheus_reads_what_happened_and_what_waits(pool: Any, monkeypa
         nothing = values((await get(server, "/metrics"))[1])
         await bus.send(DOMAIN, "Do", uuid4(), {})
         await bus.send(DOMAIN, "Nobody", uuid4(), {})
+        await bus.breakers.set(DOMAIN, "CallSupplier", probe_after=600)
+        await bus.breakers.force_open(DOMAIN, "CallSupplier", fingerprint("no answer"), operator="ada")
         async with working(worker):
 
             async def troubled() -> bool:
@@ -100,6 +103,7 @@ async def test_prometheus_reads_what_happened_and_what_waits(pool: Any, monkeypa
     assert found["mainstay_worker_slots", DOMAIN] == 3
     assert found["mainstay_queue_ready", DOMAIN] == 0
     assert found["mainstay_troubleshooting", DOMAIN] == 1
+    assert found["mainstay_breakers_open", DOMAIN] == 1
 
 
 @pytest.fixture

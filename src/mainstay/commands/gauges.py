@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from mainstay.commands.store import Backlog
-from mainstay.metrics import IN_FLIGHT, LEASED, OLDEST, READY, SLOTS, TROUBLED, Observation
+from mainstay.metrics import BREAKERS, IN_FLIGHT, LEASED, OLDEST, READY, SLOTS, TROUBLED, Observation
 
 REFRESH: Final = 5.0
 """Seconds for which what was read of the queue is good."""
@@ -66,6 +66,7 @@ class Gauges:
             yield Observation(LEASED, found.in_flight, labels)
             yield Observation(OLDEST, found.oldest_ready_seconds or 0.0, labels)
             yield Observation(TROUBLED, found.troubleshooting, labels)
+            yield Observation(BREAKERS, found.open_breakers, labels)
 
     def _refresh(self) -> None:
         """Ask again if it is time."""

@@ -15,6 +15,7 @@ from uuid import UUID
 from mainstay.clock import Clock, SystemClock
 from mainstay.commands import memory_decisions as decisions
 from mainstay.commands import memory_questions as questions
+from mainstay.commands.breakers import BreakerState
 from mainstay.commands.command import AuditEvent, CommandMetadata, TroubleshootingItem
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.memory_actions import MemoryActions
@@ -381,7 +382,9 @@ class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryRep
         """What waits in a domain."""
         found = questions.stats(self._state, domain)
         waiting = found.by_status.get(CommandStatus.IN_TROUBLESHOOTING_QUEUE, 0)
-        return Backlog(found.ready, found.in_flight, found.oldest_ready_seconds, waiting)
+        breakers = await self.breakers.list_breakers(domain)
+        is_open = sum(each.state is BreakerState.OPEN for each in breakers)
+        return Backlog(found.ready, found.in_flight, found.oldest_ready_seconds, waiting, is_open)
 
     async def fsck(self) -> FsckReport:
         """Look for what must never be."""

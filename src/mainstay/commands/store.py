@@ -275,12 +275,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in one domain: in the queue, and for an operator."""
+    """What waits in one domain: in the queue, for an operator, and for what a breaker holds to work again."""
 
     ready: int
     in_flight: int
     oldest_ready_seconds: float | None
     troubleshooting: int
+    open_breakers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,9 +203,10 @@ where %(domain)s::text is null or domain = %(domain)s
 group by domain;
 
 -- name: backlog
--- What waits in a domain: in its queue, and for an operator.
+-- What waits in a domain: in its queue, and for an operator; and how many breakers are open.
 select q.ready, q.in_flight, q.oldest_ready_seconds,
-    (select count(*) from commandbus.troubleshooting as t where t.domain = %(domain)s) as troubleshooting
+    (select count(*) from commandbus.troubleshooting as t where t.domain = %(domain)s) as troubleshooting,
+    (select count(*) from commandbus.breaker as b where b.domain = %(domain)s and b.state = 'OPEN') as open_breakers
 from commandbus.queue_lengths(%(domain)s) as q;
 
 -- name: stats_queues

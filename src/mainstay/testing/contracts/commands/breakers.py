@@ -116,7 +116,11 @@ class BreakerContract(CommandStoreSuite):
         assert (found.parked, found.probe_id, found.failed_probes, found.example_message) == (2, None, 0, DOWN)
         (stats,) = await store.stats(DOMAIN)
         assert (stats.parked, stats.breakers) == (2, 1)
-        assert await self.happened(store) == [_E.SET, _E.OPENED]
+        assert (await store.backlog(DOMAIN)).open_breakers == 1
+        await self.by_hand(store, found)
+        assert (await self.breaker(store)).state is BreakerState.CLOSING
+        assert (await store.backlog(DOMAIN)).open_breakers == 0
+        assert await self.happened(store) == [_E.SET, _E.OPENED, _E.CLOSED]
 
     async def test_failures_that_say_something_else_of_another_type_or_of_one_command_alone_open_nothing(
         self, store: CommandStore
