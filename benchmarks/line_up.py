@@ -43,6 +43,11 @@ class Peer:
         """The question that is true once nothing of the peer's is ready or in hand."""
         return (HERE / "questions" / f"{self.key}.sql").read_text(encoding="utf-8")
 
+    @property
+    def history_statements(self) -> str:
+        """What adds ``copies`` copies of every completed command of the peer's."""
+        return (HERE / "histories" / f"{self.key}.sql").read_text(encoding="utf-8")
+
     def pinned(self, requirement: str) -> "Peer":
         """The same peer with one requirement replaced, as in ``pgqueuer==1.6.0``."""
         name = requirement.partition("==")[0]

@@ -14,7 +14,7 @@ from benchmarks.scenarios import Scenario
 CONNECTIONS = 4  # opened before the clock starts; peers may open more up to their own pool's size
 DAY = 86_400.0
 CHUNK = 1_000
-HISTORY_CONCURRENCY = 400
+WORKED = 100  # commands of a history that are worked off; the rest are copies of them
 WARM_UP = 5  # latencies left out: plans, caches, the first LISTEN
 TENTH = 10
 MEGABYTE = 1024 * 1024
@@ -77,6 +77,7 @@ class Bench:
             "batch": self._batch,
             "drain": self._drain,
             "latency": self._latency,
+            "round-trip": self._round_trip,
             "memory": self._memory,
             "snapshot": self._snapshot,
         }
@@ -125,6 +126,25 @@ class Bench:
                 "send_ms": statistics.median((returned - called) * 1_000 for _, called, returned in sent[WARM_UP:]),
             },
         )
+
+    def _round_trip(self, scenario: Scenario, _progress: Progress) -> Sample:
+        count = scenario.size(self._key, smoke=self._smoke) + WARM_UP
+        with (
+            self._laboratory.copy(self._key) as dsn,
+            self._runner.workers(
+                dsn,
+                1,
+                concurrency=scenario.concurrency,
+                handler=scenario.handler,
+                connections=CONNECTIONS,
+                record=False,
+            ) as workers,
+        ):
+            workers.go()
+            took = self._runner.ask("request", dsn, timeout=self._timeout, count=count, gap=GAP)["took"]
+            workers.stop()
+        whole = [seconds * 1_000 for seconds in took[WARM_UP:]]
+        return Sample(statistics.median(whole), {"count": len(whole), "p95_ms": statistics.quantiles(whole, n=20)[-1]})
 
     def _memory(self, scenario: Scenario, progress: Progress) -> Sample:
         """What a worker holds at the end beyond what it held after a tenth of the work, in MB."""
@@ -182,24 +202,42 @@ class Bench:
             {"count": count * len(rates), "without": statistics.median(rate for _, rate in late), "rates": rates},
         )
 
-    def _fill(self, dsn: str, count: int, delay: float | None = None) -> None:
-        self._runner.ask("batch", dsn, timeout=max(self._timeout, 900), count=count, chunk=CHUNK, delay=delay)
+    def _fill(self, dsn: str, count: int, delay: float | None = None, keys: int = 0) -> None:
+        self._runner.ask(
+            "batch", dsn, timeout=max(self._timeout, 900), count=count, chunk=CHUNK, delay=delay, keys=keys
+        )
 
     def _filled(self, scenario: Scenario, count: int, progress: Progress) -> str:
         deferred = scenario.before(scenario.deferred, smoke=self._smoke)
         history = scenario.before(scenario.history, smoke=self._smoke)
+        blocked = scenario.before(scenario.blocked, smoke=self._smoke)
         source = self._key
-        if deferred or history:
+        if deferred or history or blocked:
 
             def age(dsn: str) -> None:
                 if deferred:
                     self._fill(dsn, deferred, DAY)
                 if history:
-                    self._fill(dsn, history)
-                    self._work_off(dsn, history, progress, 1, concurrency=HISTORY_CONCURRENCY, handler="noop")
+                    worked = min(WORKED, history)
+                    self._fill(dsn, worked)
+                    self._work_off(dsn, worked, progress, 1, concurrency=scenario.concurrency, handler="noop")
+                    self._copy(dsn, history // worked - 1)
+                if blocked:
+                    self._fill(dsn, 1, keys=1)
+                    self._work_off(dsn, 1, progress, 1, concurrency=1, handler="refuse")
+                    self._fill(dsn, blocked, keys=1)
 
-            source = self._laboratory.template(f"{self._key}/{deferred}/{history}", age, self._key)
-        return self._laboratory.template(f"{source}/{count}", lambda dsn: self._fill(dsn, count), source)
+            source = self._laboratory.template(f"{self._key}/{deferred}/{history}/{blocked}", age, self._key)
+        keys = scenario.keys
+        return self._laboratory.template(
+            f"{source}/{count}/{keys}", lambda dsn: self._fill(dsn, count, keys=keys), source
+        )
+
+    def _copy(self, dsn: str, copies: int) -> None:
+        """Add so many copies of every command that was completed."""
+        if copies:
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                conn.execute(self._runner.peer.history_statements, {"copies": copies})
 
     def _work_off(
         self, dsn: str, count: int, progress: Progress, processes: int, *, concurrency: int, handler: str

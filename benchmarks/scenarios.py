@@ -6,7 +6,7 @@ from typing import Literal
 
 from benchmarks.line_up import BARE_NOTIFY, BARE_SQL, MAINSTAY, PGQUEUER, PROCRASTINATE, RELIABLE_CMD
 
-Kind = Literal["send", "batch", "drain", "latency", "memory", "snapshot"]
+Kind = Literal["send", "batch", "drain", "latency", "round-trip", "memory", "snapshot"]
 ALL = (MAINSTAY, RELIABLE_CMD, PROCRASTINATE, PGQUEUER, BARE_SQL)
 _DRAIN = {RELIABLE_CMD: 4_000, PROCRASTINATE: 2_000}  # so that slow and fast take seconds alike
 _MILLION = 1_000_000
@@ -29,9 +29,11 @@ class Scenario:
         chunk: Commands in a batch.
         concurrency: Commands in hand at once, per process.
         processes: Worker processes.
-        handler: ``noop``, ``sync`` or ``transactional``.
+        handler: ``noop``, ``sync``, ``transactional`` or ``reply``.
         deferred: Commands present that are due in a day.
         history: Commands completed before.
+        keys: Keys that the commands are spread over, each handled in order.
+        blocked: Commands that wait behind one more key, whose first waits for an operator.
         seconds: How long ``snapshot`` goes on, filling and working off ``count`` at a time; see ``--seconds``.
         group: Shared by neighbours that are compared with each other: their rounds alternate.
         note: What a reader must know to judge the row.
@@ -48,9 +50,11 @@ class Scenario:
     chunk: int = 1_000
     concurrency: int = 100
     processes: int = 1
-    handler: Literal["noop", "sync", "transactional"] = "noop"
+    handler: Literal["noop", "sync", "transactional", "reply"] = "noop"
     deferred: int = 0
     history: int = 0
+    keys: int = 0
+    blocked: int = 0
     seconds: float = 0.0
     group: str = ""
     note: str = ""
@@ -58,14 +62,14 @@ class Scenario:
     @property
     def unit(self) -> str:
         """What the numbers are: a rate, the more the better, or a time or memory, the less the better."""
-        return {"latency": "ms", "memory": "MB"}.get(self.kind, "/s")
+        return {"latency": "ms", "round-trip": "ms", "memory": "MB"}.get(self.kind, "/s")
 
     def size(self, peer: str, *, smoke: bool) -> int:
         """How many commands this peer gets."""
         return (self.smoke or SMOKE) if smoke else self.counts.get(peer, self.count)
 
     def before(self, size: int, *, smoke: bool) -> int:
-        """So many deferred or completed commands, or a thousandth part of them in a smoke run."""
+        """So many deferred, completed or blocked commands, or a thousandth part of them in a smoke run."""
         return max(1, size // 1_000) if smoke and size else size
 
 
@@ -115,6 +119,17 @@ SCENARIOS = (
         note="from the call of send, its commit included; a bare NOTIFY, one way, stores nothing",
     ),
     Scenario(
+        "round-trip",
+        "request to an idle worker until its reply",
+        "round-trip",
+        200,
+        smoke=20,
+        peers=(MAINSTAY, RELIABLE_CMD, BARE_SQL, BARE_NOTIFY),
+        concurrency=16,
+        handler="reply",
+        note="three durable commits; a bare NOTIFY, there and back, stores nothing; the others have no way to wait",
+    ),
+    Scenario(
         "deferred-none",
         "worker at 100, nothing deferred",
         "drain",
@@ -153,7 +168,28 @@ SCENARIOS = (
         peers=(MAINSTAY, PGQUEUER, BARE_SQL),
         history=_MILLION,
         group="history",
-        note="the history is made by working it off, which would take the others most of an hour",
+        note="100 are worked off and copied, row by row, for those whose tables are known here",
+    ),
+    Scenario(
+        "keys-free",
+        "worker at 100, order kept in 1,000 keys",
+        "drain",
+        20_000,
+        smoke=0,
+        peers=(MAINSTAY,),
+        keys=1_000,
+        group="keys",
+    ),
+    Scenario(
+        "keys-blocked",
+        "the same beside a blocked key",
+        "drain",
+        20_000,
+        peers=(MAINSTAY,),
+        keys=1_000,
+        blocked=10_000,
+        group="keys",
+        note="its first command waits for an operator, and 10,000 behind it",
     ),
     Scenario(
         "snapshot",
@@ -235,6 +271,8 @@ GOALS = (
     ),
     Goal("1,000,000 deferred, against none", "deferred-1m", MAINSTAY, 0.9, against="deferred-none"),
     Goal("1,000,000 of history, against 1,000", "history-1m", MAINSTAY, 0.9, against="history-1k"),
+    Goal("request and reply, against reliable-cmd", "round-trip", RELIABLE_CMD, 1.0, at_most=True),
+    Goal("a blocked key, against none", "keys-blocked", MAINSTAY, 0.9, against="keys-free"),
     Goal("a snapshot held open, against none", "snapshot", MAINSTAY, 0.9, beside="without"),
 )
 

@@ -29,6 +29,9 @@ class BareNotify(Peer):
         async for _ in self._conn.notifies(timeout=1.0, stop_after=1):
             pass
 
+    async def request(self, number: int) -> None:
+        await self.send(number)
+
     async def send_batch(self, numbers: range, delay: float | None) -> None:
         for number in numbers:
             await self.send(number)

@@ -14,7 +14,7 @@ from protocol import COMMAND_TYPE, DOMAIN, Peer, Work, main
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-CHANNEL = "bench"
+CHANNEL, REPLY_CHANNEL = "bench", "bench_reply"
 
 
 def statements() -> dict[str, str]:
@@ -53,6 +53,13 @@ class BareSql(Peer):
         async with self._pool.connection() as conn:
             await conn.execute(f"notify {CHANNEL}")
 
+    async def request(self, number: int) -> None:
+        async with self._pool.connection() as listening:
+            await listening.execute(f"listen {REPLY_CHANNEL}")
+            await self.send_to_idle(number)
+            async for _ in listening.notifies(stop_after=1):
+                pass
+
     async def send_batch(self, numbers: range, delay: float | None) -> None:
         count = len(numbers)
         values = {
@@ -89,6 +96,8 @@ class BareSql(Peer):
         values = {"messages": [row[0] for row in rows], "ids": [row[1] for row in rows]}
         if handler != "transactional":
             await conn.execute(self._sql["complete"], values)
+            if handler == "reply":
+                await conn.execute(f"notify {REPLY_CHANNEL}")
             return
         async with conn.transaction(), conn.pipeline():
             await conn.execute(self._sql["effect"], {"numbers": [row[2]["number"] for row in rows]})

@@ -11,6 +11,7 @@ from mainstay import (
     CommandBus,
     HandlerContext,
     HandlerRegistry,
+    PermanentCommandError,
     SendRequest,
     Worker,
     setup_database,
@@ -36,24 +37,21 @@ class Mainstay(Peer):
 
     async def close(self) -> None:
         if hasattr(self, "_pool"):
+            await self._bus.close()
             await self._pool.close()
 
     async def send(self, number: int) -> None:
         await self._bus.send(domain=DOMAIN, command_type=COMMAND_TYPE, command_id=uuid.uuid4(), data={"number": number})
 
+    async def request(self, number: int) -> None:
+        reply = await self._bus.request(DOMAIN, COMMAND_TYPE, None, {"number": number}, timeout=60)
+        assert reply.unwrap() == number  # noqa: S101  # a measurement of something else is none
+
     async def send_batch(self, numbers: range, delay: float | None) -> None:
-        await self._bus.send_batch(
-            [
-                SendRequest(
-                    domain=DOMAIN,
-                    command_type=COMMAND_TYPE,
-                    command_id=uuid.uuid4(),
-                    data={"number": number},
-                    delay=delay,
-                )
-                for number in numbers
-            ]
-        )
+        await self._bus.send_batch([_command(number, delay=delay) for number in numbers])
+
+    async def send_keyed(self, numbers: range, keys: int) -> None:
+        await self._bus.send_batch([_command(number, key=f"{number % keys} of {keys}") for number in numbers])
 
     async def work(self, work: Work) -> None:
         registry = HandlerRegistry()
@@ -68,10 +66,28 @@ class Mainstay(Peer):
         def sync(command: Command, _context: HandlerContext) -> None:
             work.mark_in_thread(command.data["number"])
 
-        handlers: dict[str, Any] = {"noop": noop, "transactional": transactional, "sync": sync}
+        async def reply(command: Command, _context: HandlerContext) -> Any:
+            work.mark(command.data["number"])
+            return command.data["number"]
+
+        async def refuse(command: Command, _context: HandlerContext) -> None:
+            work.mark(command.data["number"])
+            raise PermanentCommandError("REFUSED", "on purpose")
+
+        handlers: dict[str, Any] = {
+            "noop": noop,
+            "transactional": transactional,
+            "sync": sync,
+            "reply": reply,
+            "refuse": refuse,
+        }
         registry.register(DOMAIN, COMMAND_TYPE, handlers[work.handler], transactional=work.handler == "transactional")
         worker = Worker(pool=self._pool, domain=DOMAIN, registry=registry)
         await worker.run(concurrency=work.concurrency, poll_interval=1.0)
+
+
+def _command(number: int, **options: Any) -> SendRequest:
+    return SendRequest(DOMAIN, COMMAND_TYPE, uuid.uuid4(), {"number": number}, **options)
 
 
 if __name__ == "__main__":

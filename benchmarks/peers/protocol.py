@@ -8,8 +8,10 @@ op        does                                                                  
 ========  ===================================================================================  ======================
 install   creates the peer's schema and queue                                                  settings
 send      sends ``count`` commands, one call each, from ``senders`` tasks at once              seconds
-batch     sends ``count`` commands in calls of ``chunk``, ``delay`` seconds ahead if given     seconds
+batch     sends ``count`` commands in calls of ``chunk``, ``delay`` seconds ahead if given,     seconds
+          in turn to ``keys`` keys if given
 pace      sends ``count`` commands one by one, about ``gap`` seconds apart                      sent, each with times
+request   the same, waiting for the reply to each                                              took, of each
 work      says ready, waits for "go", works until "stop", telling on the way what was handled  handled, starts, memory
           and, if asked to ``weigh``, how much memory it holds
 ========  ===================================================================================  ======================
@@ -65,7 +67,8 @@ class Work:
 
     Args:
         concurrency: How many commands may be in hand at once.
-        handler: ``noop``, ``sync`` (a plain function) or ``transactional`` (writes one row).
+        handler: ``noop``, ``sync`` (a plain function), ``transactional`` (writes one row), ``reply`` (answers with the
+            number) or ``refuse`` (fails for good).
         record: Whether to keep the time at which each command's handler started.
     """
 
@@ -121,9 +124,17 @@ class Peer(ABC):
         """Send one command to a worker that waits, waking it up if `send` does not."""
         await self.send(number)
 
+    async def request(self, number: int) -> None:
+        """Send one command to a worker that waits and answers, and wait for the answer."""
+        raise NotImplementedError(f"{type(self).__name__} has no way to wait for an answer")
+
     @abstractmethod
     async def send_batch(self, numbers: range, delay: float | None) -> None:
         """Send these commands in one call, ``delay`` seconds ahead of their time if given."""
+
+    async def send_keyed(self, numbers: range, keys: int) -> None:
+        """Send these commands in one call, in turn to so many keys, of each of which one is handled after another."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no order per key")
 
     @abstractmethod
     async def work(self, work: Work) -> None:
@@ -150,7 +161,11 @@ async def _batch(peer: Peer, request: dict[str, Any]) -> None:
     await peer.open(1)
     begin = time.monotonic()
     for start in range(0, count, chunk):
-        await peer.send_batch(range(start, min(count, start + chunk)), request.get("delay"))
+        numbers = range(start, min(count, start + chunk))
+        if keys := request.get("keys"):
+            await peer.send_keyed(numbers, keys)
+        else:
+            await peer.send_batch(numbers, request.get("delay"))
     emit(seconds=time.monotonic() - begin)
 
 
@@ -163,6 +178,17 @@ async def _pace(peer: Peer, request: dict[str, Any]) -> None:
         await peer.send_to_idle(number)
         sent.append((number, called, time.monotonic()))
     emit(sent=sent)
+
+
+async def _request(peer: Peer, request: dict[str, Any]) -> None:
+    await peer.open(1)
+    took = []
+    for number in range(request["count"]):
+        await asyncio.sleep(random.uniform(0.5, 1.5) * request["gap"])  # noqa: S311  # as in _pace
+        called = time.monotonic()
+        await peer.request(number)
+        took.append(time.monotonic() - called)
+    emit(took=took)
 
 
 async def _work(peer: Peer, request: dict[str, Any]) -> None:
@@ -210,7 +236,14 @@ async def _install(peer: Peer, _request: dict[str, Any]) -> None:
 
 
 async def _answer(peer: Peer, request: dict[str, Any]) -> None:
-    operations = {"install": _install, "send": _send, "batch": _batch, "pace": _pace, "work": _work}
+    operations = {
+        "install": _install,
+        "send": _send,
+        "batch": _batch,
+        "pace": _pace,
+        "request": _request,
+        "work": _work,
+    }
     try:
         await operations[request["op"]](peer, request)
     finally:
