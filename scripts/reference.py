@@ -207,8 +207,8 @@ def sql_functions() -> str:
     )
     parts = [intro]
     for path in sorted(FUNCTIONS.rglob("*.sql")):
-        head, _, body = path.read_text(encoding="utf-8").partition("create or replace function ")
-        signature = body.split("\nlanguage", 1)[0]
+        head, _, body = path.read_text(encoding="utf-8").partition("create or replace ")
+        signature = body.split("\nlanguage", 1)[0].removeprefix("function ")
         comment = [line.removeprefix("--").strip() for line in head.strip().splitlines()]
         parts += [f"## {path.stem}", f"```sql\n{signature}\n```", paragraphs(comment)]
     return page("Database functions", *parts)

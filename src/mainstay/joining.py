@@ -12,9 +12,8 @@ does not take its item back: what was handed over is under way.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from mainstay.errors import StorageUnavailableError
 
@@ -46,6 +45,8 @@ class Joiner(Generic[ItemT, AnswerT]):
         self._is_starting = False
         self._under_way = 0
         self._overtaken = 0
+        self._latest: _Turn | None = None
+        """The group under way that is not overtaken."""
 
     def __len__(self) -> int:
         """Items that wait for the group under way to end."""
@@ -55,7 +56,7 @@ class Joiner(Generic[ItemT, AnswerT]):
         """Hand an item over and wait for its answer; alone, it is served right here, without a task."""
         if not self._is_free():
             return await self.submit(item)
-        with self._turn():
+        with _Turn(self):
             (answer,) = await self._serve([item])
         return answer
 
@@ -63,6 +64,8 @@ class Joiner(Generic[ItemT, AnswerT]):
         """Hand an item over; the future holds its answer or its error."""
         future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        if self._latest is not None:
+            self._latest.is_waited_for()
         self._start()
         return future
 
@@ -88,7 +91,7 @@ class Joiner(Generic[ItemT, AnswerT]):
         try:
             while self._waiting and self._is_free():
                 group, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-                with self._turn(is_followed=True):
+                with _Turn(self, is_followed=True):
                     await self._serve_group(group)
         except asyncio.CancelledError:
             for _, future in self._waiting:
@@ -96,27 +99,25 @@ class Joiner(Generic[ItemT, AnswerT]):
             self._waiting.clear()
             raise
 
-    @contextmanager
-    def _turn(self, *, is_followed: bool = False) -> Iterator[None]:
-        """One group is under way; what waits meanwhile is served after it, or, if it takes long, beside it."""
-        is_late = False
-
-        def overtake() -> None:
-            nonlocal is_late
-            is_late = True
-            self._overtaken += 1
-            self._start()
-
+    def _begin(self, turn: "_Turn") -> None:
         self._under_way += 1
-        timer = asyncio.get_running_loop().call_later(PATIENCE, overtake)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            self._under_way -= 1
-            self._overtaken -= is_late
-            if not is_followed:
-                self._start()
+        self._latest = turn
+        if self._waiting:
+            turn.is_waited_for()
+
+    def _overtake(self) -> None:
+        self._latest = None
+        self._overtaken += 1
+        self._start()
+
+    def _end(self, turn: "_Turn", *, is_followed: bool) -> None:
+        self._under_way -= 1
+        if self._latest is turn:
+            self._latest = None
+        else:
+            self._overtaken -= 1
+        if not is_followed:
+            self._start()
 
     async def _serve_group(self, group: "Sequence[tuple[ItemT, asyncio.Future[AnswerT]]]") -> None:
         try:
@@ -138,3 +139,33 @@ class Joiner(Generic[ItemT, AnswerT]):
         for (_, future), answer in zip(group, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
+
+
+class _Turn:
+    """One group under way; what waits meanwhile is served after it, or, if it takes long, beside it.
+
+    Args:
+        joiner: Whose group.
+        is_followed: Whether whoever began it looks for what waits when it has ended.
+    """
+
+    __slots__ = ("_began", "_is_followed", "_joiner", "_timer")
+
+    def __init__(self, joiner: "Joiner[Any, Any]", *, is_followed: bool = False) -> None:
+        self._joiner = joiner
+        self._is_followed = is_followed
+        self._timer: asyncio.TimerHandle | None = None
+
+    def is_waited_for(self) -> None:
+        """Somebody waits for its end; a call that is alone needs no timer."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(self._began + PATIENCE, self._joiner._overtake)  # noqa: SLF001 - two halves of one
+
+    def __enter__(self) -> None:
+        self._began = asyncio.get_running_loop().time()
+        self._joiner._begin(self)  # noqa: SLF001 - see above
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._joiner._end(self, is_followed=self._is_followed)  # noqa: SLF001 - see above

@@ -246,3 +246,21 @@ async def test_everyone_gets_his_own_answer_whatever_happens(monkeypatch: pytest
 
     assert len(joiner) == 0
     assert joiner._under_way == joiner._overtaken == 0
+
+
+async def test_who_comes_when_a_group_has_taken_long_already_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The group was alone until then."""
+    server = Server()
+    server.held[1] = asyncio.Event()
+    joiner = Joiner(server)
+    slow = asyncio.create_task(joiner.serve(1))
+    await eventually(lambda: server.groups)
+    monkeypatch.setattr(joining, "PATIENCE", 0.0)
+
+    assert await joiner.serve(2) == 20
+    assert not slow.done()
+    server.held[1].set()
+    assert await slow == 10
+    await joiner.idle()

@@ -43,7 +43,7 @@ from mainstay.commands.requests import Requests
 from mainstay.commands.schedules import Schedules
 from mainstay.commands.sends import all_sent, sent
 from mainstay.commands.store import Answer, CommandFilter, CommandStore, NewCommand, Refusal, WouldWaitError
-from mainstay.commands.tracing import sending
+from mainstay.commands.tracing import is_observed, sending
 from mainstay.commands.unannounced import Unannounced
 from mainstay.errors import (
     CommandNotFoundError,
@@ -200,7 +200,10 @@ class CommandBus(Batches, Holding, Requests):
             unique_for,
             on_conflict,
         )
-        with sending([self._checked(request)]) as (command,):
+        checked = self._checked(request)
+        if not is_observed():
+            return await self._send_one(checked, conn, idempotent=idempotent)
+        with sending([checked]) as (command,):
             return await self._send_one(command, conn, idempotent=idempotent)
 
     async def _send_one(self, command: NewCommand, conn: Any, *, idempotent: bool) -> SendResult:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -44,35 +45,46 @@ def checked_request(request: SendRequest, *, default_max_attempts: int, payload_
     if not isinstance(request, SendRequest):
         message = f"expected a SendRequest, not {type(request).__name__}"
         raise InvalidInputError(message)
-    if request.delay is not None and request.not_before is not None:
-        message = "give delay or not_before, not both"
-        raise InvalidInputError(message)
-    on_conflict = checked_conflict(request.on_conflict)
-    if request.unique_key is None and (request.unique_for is not None or on_conflict is OnConflict.SKIP):
-        message = "unique_for and on_conflict say how a unique key is held: give unique_key"
-        raise InvalidInputError(message)
+    command = NewCommand(
+        checked_domain(request.domain),
+        checked_type(request.command_type),
+        checked_id(request.command_id, "command_id"),
+        to_json(checked_object(request.data), limit=payload_limit),
+        _correlation(request.correlation_id),
+        checked_attempts(request.max_attempts, default_max_attempts),
+        priority=checked_priority(request.priority),
+        on_conflict=checked_conflict(request.on_conflict),
+    )
     headers = request.headers
     if isinstance(request.data, CommandModel):
         headers = with_version(headers, name_to_send(request.data).version)
-    return NewCommand(
-        domain=checked_domain(request.domain),
-        command_type=checked_type(request.command_type),
-        command_id=checked_id(request.command_id, "command_id"),
-        data=to_json(checked_object(request.data), limit=payload_limit),
-        correlation_id=_correlation(request.correlation_id),
-        max_attempts=checked_attempts(request.max_attempts, default_max_attempts),
-        reply_to=None if request.reply_to is None else checked_queue(request.reply_to),
-        batch_id=None if request.batch_id is None else checked_id(request.batch_id, "batch_id"),
-        delay=_seconds(request.delay, "delay"),
-        not_before=checked_time(request.not_before, "not_before"),
-        key=checked_key(request.key),
-        priority=checked_priority(request.priority),
-        expires_at=checked_time(request.expires_at, "expires_at"),
-        headers=None if headers is None else to_json(checked_object(headers, what="headers"), what="headers"),
-        unique_key=checked_unique_key(request.unique_key),
-        unique_for=_seconds(request.unique_for, "unique_for"),
-        on_conflict=on_conflict,
-    )
+    if headers is not None:
+        command.headers = to_json(checked_object(headers, what="headers"), what="headers")
+    if _rare(request) != _NONE_OF_THEM:
+        _check_rare(request, command)
+    if command.unique_key is None and (command.unique_for is not None or command.on_conflict is OnConflict.SKIP):
+        message = "unique_for and on_conflict say how a unique key is held: give unique_key"
+        raise InvalidInputError(message)
+    return command
+
+
+_rare = attrgetter("reply_to", "batch_id", "delay", "not_before", "key", "expires_at", "unique_key", "unique_for")
+_NONE_OF_THEM = (None,) * 8
+
+
+def _check_rare(request: SendRequest, command: NewCommand) -> None:
+    """Check what most requests do not say, and put it into the command."""
+    if request.delay is not None and request.not_before is not None:
+        message = "give delay or not_before, not both"
+        raise InvalidInputError(message)
+    command.reply_to = None if request.reply_to is None else checked_queue(request.reply_to)
+    command.batch_id = None if request.batch_id is None else checked_id(request.batch_id, "batch_id")
+    command.delay = _seconds(request.delay, "delay")
+    command.not_before = checked_time(request.not_before, "not_before")
+    command.key = checked_key(request.key)
+    command.expires_at = checked_time(request.expires_at, "expires_at")
+    command.unique_key = checked_unique_key(request.unique_key)
+    command.unique_for = _seconds(request.unique_for, "unique_for")
 
 
 def named(domain: Any, command_type: Any, command_id: Any, data: Any) -> tuple[str, str, UUID, dict[str, Any]]:
@@ -161,6 +173,8 @@ def checked_conflict(value: OnConflict | str) -> OnConflict:
     Raises:
         InvalidInputError: Neither of the two.
     """
+    if value is OnConflict.REFUSE:  # as nearly always
+        return OnConflict.REFUSE
     return checked_choice(value.upper() if isinstance(value, str) else value, OnConflict, "on_conflict")
 
 

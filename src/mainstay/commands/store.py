@@ -42,9 +42,12 @@ LONGEST_SLEEP = 30.0
 """Seconds after which a sleeping worker looks by itself and says again that it sleeps; stores remember it longer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewCommand:
-    """A checked command on its way in. ``data`` and ``headers`` are JSON documents."""
+    """A checked command on its way in. ``data`` and ``headers`` are JSON documents.
+
+    Nobody changes it; it is not frozen only because that would make it five times as dear, and each send makes one.
+    """
 
     domain: str
     command_type: str

@@ -4,11 +4,12 @@ A message may come from anybody who can write to a queue. What in it is not as i
 cannot be read at all is an error, and the store deals with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
+from psycopg.pq.abc import PGresult
 
 from mainstay.commands.command import (
     AuditEvent,
@@ -31,6 +32,37 @@ def text(document: bytes | None) -> str | None:
 def commands_document(commands: Sequence[NewCommand]) -> str:
     """Commands as the JSON array that commandbus.send takes."""
     return orjson.dumps([command_fields(command) for command in commands]).decode()
+
+
+def is_plain(command: NewCommand) -> bool:
+    """Whether it waits for no time and no turn, has no unique key, counts in no batch and asks for no reply.
+
+    Args:
+        command: What commandbus.send_one takes, if so.
+    """
+    return (
+        command.reply_to is None
+        and command.batch_id is None
+        and command.delay is None
+        and command.not_before is None
+        and command.key is None
+        and command.expires_at is None
+        and command.unique_key is None
+    )
+
+
+def plain_fields(command: NewCommand) -> dict[str, Any]:
+    """A plain command as commandbus.send_one takes it."""
+    return {
+        "domain": command.domain,
+        "command_type": command.command_type,
+        "command_id": command.command_id,
+        "data": command.data,
+        "correlation_id": command.correlation_id,
+        "max_attempts": command.max_attempts,
+        "headers": command.headers,
+        "priority": command.priority,
+    }
 
 
 def command_fields(command: NewCommand) -> dict[str, Any]:
@@ -79,11 +111,33 @@ def _rare_fields(command: NewCommand) -> dict[str, Any]:
     return fields
 
 
-def answer_from(command_id: UUID, msg_id: int | None, refusal: str | None, holder_id: UUID | None) -> Answer:
-    """What commandbus.send says of one command."""
-    if holder_id is None:
-        return Refusal(refusal) if refusal else SendResult(command_id, msg_id)
-    return NotUnique(holder_id) if refusal else SendResult(holder_id, None, skipped=True)
+def send_rows(result: PGresult) -> Iterator[tuple[Any, ...]]:
+    """What commandbus.send says: (domain, command_id, msg_id, refusal, holder_id), as texts."""
+    value: Callable[[int, int], Any] = result.get_value
+    for row in range(result.ntuples):
+        refusal, holder_id = value(row, 3), value(row, 4)
+        yield (
+            value(row, 0).decode(),
+            value(row, 1).decode(),
+            value(row, 2),
+            refusal and refusal.decode(),
+            holder_id and holder_id.decode(),
+        )
+
+
+def answer_from(command_id: UUID, row: tuple[Any, ...] | None) -> Answer:
+    """What commandbus.send says of one command.
+
+    Args:
+        command_id: Which.
+        row: (msg_id, refusal, holder_id), or None if there was no row: it is a duplicate.
+    """
+    if row is None:
+        return Refusal.DUPLICATE
+    msg_id, refusal, holder_id = row
+    if holder_id is not None:
+        return NotUnique(UUID(holder_id)) if refusal else SendResult(UUID(holder_id), None, skipped=True)
+    return Refusal(refusal) if refusal else SendResult(command_id, None if msg_id is None else int(msg_id))
 
 
 def outcome_fields(outcome: Outcome) -> dict[str, Any]:

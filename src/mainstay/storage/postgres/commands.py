@@ -5,19 +5,18 @@ What each call locks, in which order, and what a crash leaves is written in the 
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString
 from uuid import UUID
 
 import orjson
 import psycopg
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from mainstay.commands.command import (
-    TroubleshootingItem,
-)
+from mainstay.commands.command import SendResult, TroubleshootingItem
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.replies import Key
 from mainstay.commands.store import (
@@ -54,9 +53,12 @@ from mainstay.storage.postgres.command_questions import PostgresQuestions
 from mainstay.storage.postgres.command_rows import (
     answer_from,
     commands_document,
+    is_plain,
     outcome_fields,
+    plain_fields,
     received_from,
     reports_document,
+    send_rows,
     text,
     troubleshooting_item_from,
     unreadable,
@@ -69,6 +71,7 @@ from mainstay.storage.postgres.database import (
     execute,
     fetch_all,
     fetch_value,
+    judged,
     sealed,
     transaction,
 )
@@ -78,9 +81,11 @@ from mainstay.storage.postgres.keys import PostgresKeyStore
 from mainstay.storage.postgres.leases import PostgresLeaseKeeper, leases_document
 from mainstay.storage.postgres.lending import LentTransaction
 from mainstay.storage.postgres.notifications import Listener
+from mainstay.storage.postgres.passing import PassedConnection
 from mainstay.storage.postgres.processes import PostgresProcesses
 from mainstay.storage.postgres.replies import PostgresReplies, tell
 from mainstay.storage.postgres.schedules import PostgresScheduleStore
+from mainstay.storage.postgres.scripts import run_statements
 from mainstay.storage.postgres.transactions import HandlerTransactions
 
 CHANNEL_PREFIX = "mainstay."
@@ -143,6 +148,7 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
         self.keys = PostgresKeyStore(pool)
         self._queues: set[str] = set()
         self._to_tell: dict[int, list[Key]] = {}
+        self._sending = PassedConnection(pool)
         self._receiving: HeldConnection | None = None
         self._completing: HeldConnection | None = None
         self._handling = HandlerTransactions(pool, _KEPT if pool.max_size >= _FEW_CONNECTIONS else 0)
@@ -200,28 +206,49 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
         """Put commands in; one round trip, which also wakes workers, unless it may have to wait for somebody."""
         if not commands:
             return []
+        first, *others = commands
+        if conn is None and not atomic and not patient and not others and is_plain(first):
+            return [await self._send_one(first)]
         query = "send_all" if atomic else "send"
         document = commands_document(commands)
         domains = {command.domain for command in commands}
         if conn is None and len(domains) == 1 and (atomic or not patient):
-            parameters = {"commands": document, "domain": domains.pop(), "count": len(commands)}
-            with _saying_that_it_would_wait():
-                async with self._own() as connection:
-                    rows = await _rows_of_script(connection, self._sql[query + "_and_wake"], parameters)
+            parameters = {"commands": document, "domain": first.domain, "count": len(commands)}
+            rows = list(send_rows(await self._run_script(query + "_and_wake", parameters)))
         else:
             rows = await self._run(conn, query, {"commands": document})
             if conn is None:
                 await self.wake([command.domain for command in commands])
         return self._send_answers(commands, rows)
 
+    async def _send_one(self, command: NewCommand) -> Answer:
+        try:
+            answer = await self._run_script("send_one", plain_fields(command))
+        except QueueNotFoundError:
+            self._queues.discard(command.domain)
+            return Refusal.QUEUE_NOT_FOUND
+        msg_id = answer.get_value(0, 0)
+        return Refusal.DUPLICATE if msg_id is None else SendResult(command.command_id, int(msg_id))
+
+    async def _run_script(self, query: str, parameters: Mapping[str, Any]) -> PGresult:
+        """Run a script that begins and ends its own transactions; the answer to its first question."""
+        script = self._sql[query]
+        try:
+            results = await self._sending.run(lambda conn: run_statements(conn, script, parameters))
+        except psycopg.errors.LockNotAvailable as error:
+            raise WouldWaitError from error
+        except psycopg.Error as error:
+            raise judged(error) from error
+        return next(result for result in results if result.status == psycopg.pq.ExecStatus.TUPLES_OK)
+
     def _send_answers(self, commands: Sequence[NewCommand], rows: Iterable[tuple[Any, ...]]) -> list[Answer]:
         """Match rows to commands; a command without a row, or the second of one id, is a duplicate."""
-        answers: dict[tuple[str, UUID], Answer] = {}
+        said: dict[str, tuple[Any, ...]] = {}
         for domain, command_id, msg_id, refusal, holder_id in rows:
-            answers[domain, command_id] = answer_from(command_id, msg_id, refusal, holder_id)
+            said[domain + command_id] = msg_id, refusal, holder_id
             if refusal == Refusal.QUEUE_NOT_FOUND:
                 self._queues.discard(domain)
-        return [answers.pop((command.domain, command.command_id), Refusal.DUPLICATE) for command in commands]
+        return [answer_from(each.command_id, said.pop(each.domain + str(each.command_id), None)) for each in commands]
 
     async def wake(self, domains: Sequence[str]) -> int:
         """Wake a sleeping worker for each time a domain is named; a round trip for each domain."""
@@ -453,12 +480,3 @@ async def _rows(conn: Connection, query: LiteralString, parameters: dict[str, An
 def _awaited(domain: str, rows: Iterable[tuple[Any, ...]]) -> list[Key]:
     """The commands that `complete` may have ended and somebody waits for: one that is given back may be called off."""
     return [(domain, command_id) for command_id, verdict, awaited in rows if awaited and verdict != Verdict.STALE]
-
-
-async def _rows_of_script(conn: Connection, script: LiteralString, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Rows of the first question in a script; its parameters are written into the text, by libpq's own quoting."""
-    async with psycopg.AsyncClientCursor(conn, row_factory=tuple_row) as cursor:
-        await cursor.execute(script, parameters)
-        while cursor.description is None:
-            cursor.nextset()
-        return await cursor.fetchall()

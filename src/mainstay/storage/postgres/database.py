@@ -130,10 +130,10 @@ async def autocommit(pool: Pool) -> AsyncIterator[Connection]:
                     lost = conn.closed
     finally:
         if lost:
-            await _replace_lost(pool)
+            await replace_lost(pool)
 
 
-async def _replace_lost(pool: Pool) -> None:
+async def replace_lost(pool: Pool) -> None:
     """Let the pool look at its idle connections after one broke: the others of its age are likely to be dead too.
 
     Otherwise each of them would cost somebody a failed call.
@@ -203,7 +203,7 @@ class HeldConnection:
             lost = conn.closed
             await self._pool.putconn(conn)
             if lost:
-                await _replace_lost(self._pool)
+                await replace_lost(self._pool)
 
 
 @asynccontextmanager
@@ -277,10 +277,21 @@ async def sealed(connection: AbstractAsyncContextManager[Connection]) -> AsyncIt
         async with connection as conn:
             yield conn
     except psycopg.Error as error:
-        text = error.diag.message_primary or str(error)
-        if error.sqlstate in _TRY_AGAIN:
-            raise StorageUnavailableError(f"the database could not do it now, and changed nothing: {text}") from error
-        raise StorageError(f"the database refused: {text}") from error
+        raise judged(error) from error
+
+
+def judged(error: psycopg.Error) -> MainstayError:
+    """What any error of a statement of ours alone stands for.
+
+    Args:
+        error: Raised by psycopg or its pool.
+    """
+    if ours := translate(error):
+        return ours
+    text = error.diag.message_primary or str(error)
+    if error.sqlstate in _TRY_AGAIN:
+        return StorageUnavailableError(f"the database could not do it now, and changed nothing: {text}")
+    return StorageError(f"the database refused: {text}")
 
 
 def _read_document(document: str | bytes) -> Any:

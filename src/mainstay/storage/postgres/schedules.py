@@ -118,7 +118,7 @@ class PostgresScheduleStore:
             row = await fetch_one(conn, self._sql["run"], {"name": name, "command_id": command_id, "headers": headers})
         if row is None or not row["found"]:
             return None
-        return answer_from(command_id, row["msg_id"], row["refusal"], row["holder_id"])
+        return answer_from(command_id, (row["msg_id"], row["refusal"], row["holder_id"]))
 
     async def fire(self, domain: str) -> Fired:
         """Send what is due, one schedule in a transaction; one that cannot be fired holds up no other."""

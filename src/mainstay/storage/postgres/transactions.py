@@ -22,16 +22,15 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, LiteralString
-from uuid import UUID
+from typing import Any
 
 import psycopg
-from psycopg import generators, sql
-from psycopg.abc import PQGen
 
 from mainstay.errors import InvalidOperationError, PoolExhaustedError
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Connection, Pool, borrowed, fetch_value, sealed, translate_errors
+from mainstay.storage.postgres.passing import may_pass_on
+from mainstay.storage.postgres.scripts import run_statements
 
 RUN = 5.0
 """Seconds for which a connection is handed from one handler to the next before it goes back to the pool."""
@@ -115,13 +114,12 @@ class HandlerTransactions:
                 return bool(awaited)
             self._promised += 1
             try:
-                async with conn.lock:
-                    awaited = await conn.wait(_run(conn, self._sql["complete_one_and_begin"], parameters))
+                first, *_ = await run_statements(conn, self._sql["complete_one_and_begin"], parameters)
             finally:
                 self._promised -= 1
             self._take_back(begun)
             await self._decline(begun)
-        return bool(awaited)
+        return first.get_value(0, 0) == b"t"
 
     # -- taking -------------------------------------------------------------------------------------------------------
     async def _take(self) -> _Begun:
@@ -184,8 +182,7 @@ class HandlerTransactions:
             len(self._waiting) > self._promised
             and time.monotonic() < begun.until
             and (conn.isolation_level, conn.read_only, conn.deferrable) == (None, None, None)
-            and getattr(self._pool, "_reset", None) is None
-            and not self._pool.get_stats().get("requests_waiting")
+            and may_pass_on(self._pool)
         )
 
     def _pass_on(self, begun: _Begun | None) -> bool:
@@ -206,27 +203,3 @@ class HandlerTransactions:
                 await self._pool.putconn(begun.conn)
             finally:
                 self._leave()
-
-
-def _run(conn: Connection, script: LiteralString, parameters: dict[str, Any]) -> PQGen[bool]:
-    """Run a script, and say what its first statement answered; half of what a cursor costs.
-
-    Args:
-        conn: In a transaction.
-        script: With ``%(name)s`` for each parameter.
-        parameters: UUIDs, whole numbers, texts and None.
-    """
-    texts = {name.encode(): _written(value, conn) for name, value in parameters.items()}
-    conn.pgconn.send_query(script.encode() % texts)
-    first, *others = yield from generators.execute(conn.pgconn)
-    for result in (first, *others):
-        if result.status == psycopg.pq.ExecStatus.FATAL_ERROR:
-            raise psycopg.errors.error_from_result(result, encoding=conn.info.encoding)
-    return bool(first.get_value(0, 0) == b"t")
-
-
-def _written(value: UUID | int | str | None, conn: Connection) -> bytes:
-    """A value as SQL."""
-    if isinstance(value, str):
-        return sql.Literal(value).as_bytes(conn)
-    return b"null" if value is None else f"'{value}'".encode()

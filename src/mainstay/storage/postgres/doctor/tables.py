@@ -14,7 +14,7 @@ _GRANTS = {
     "schema": "`grant {privileges} on schema {schema} to {role};`",
     "table": "`grant {privileges} on all tables in schema {schema} to {role};`",
     "sequence": "`grant {privileges} on all sequences in schema {schema} to {role};`",
-    "function": "`grant {privileges} on all functions in schema {schema} to {role};`",
+    "function": "`grant {privileges} on all routines in schema {schema} to {role};`",
 }
 
 

@@ -4,11 +4,11 @@ select commandbus.create_queue(%(domain)s);
 
 -- name: send
 -- Put commands in; says which were stored and which refused.
-select domain, command_id, msg_id, refusal, holder_id from commandbus.send(%(commands)s::jsonb);
+select domain, command_id::text, msg_id, refusal, holder_id::text from commandbus.send(%(commands)s::jsonb);
 
 -- name: send_all
 -- Put commands in, all or none; answers as send does.
-select domain, command_id, msg_id, refusal, holder_id from commandbus.send_all(%(commands)s::jsonb);
+select domain, command_id::text, msg_id, refusal, holder_id::text from commandbus.send_all(%(commands)s::jsonb);
 
 -- name: send_and_wake
 -- Put commands in and, when that is committed, wake workers: two transactions, one round trip. Gives up
@@ -16,27 +16,32 @@ select domain, command_id, msg_id, refusal, holder_id from commandbus.send_all(%
 -- domain; sent as text, without parameters.
 begin;
 set local lock_timeout = '100ms';
-select domain, command_id, msg_id, refusal, holder_id from commandbus.send(%(commands)s::jsonb);
+select domain, command_id::text, msg_id, refusal, holder_id::text from commandbus.send(%(commands)s::jsonb);
 commit;
 select commandbus.wake(%(domain)s, %(count)s);
+
+-- name: send_one
+-- The same for one plain command, in one call; its message's id, or null if its id is known. Sent as text, without parameters.
+call commandbus.send_one(
+    %(domain)s, %(command_type)s, %(command_id)s, %(data)s, %(correlation_id)s, %(max_attempts)s, %(headers)s, %(priority)s, null);
 
 -- name: send_all_and_wake
 -- As send_and_wake, all commands or none.
 begin;
-select domain, command_id, msg_id, refusal, holder_id from commandbus.send_all(%(commands)s::jsonb);
+select domain, command_id::text, msg_id, refusal, holder_id::text from commandbus.send_all(%(commands)s::jsonb);
 commit;
 select commandbus.wake(%(domain)s, %(count)s);
 
 -- name: create_batch
 -- Create a batch with all its commands or not at all; answers as send does.
-select domain, command_id, msg_id, refusal, holder_id
+select domain, command_id::text, msg_id, refusal, holder_id::text
 from commandbus.create_batch(
     %(domain)s, %(batch_id)s, %(name)s, %(custom_data)s::jsonb, %(on_complete)s::jsonb, %(commands)s::jsonb,
     %(parent_id)s, %(sealed)s);
 
 -- name: send_to_batch
 -- Put a chunk of commands into an open batch, all or none; answers as send does.
-select domain, command_id, msg_id, refusal, holder_id
+select domain, command_id::text, msg_id, refusal, holder_id::text
 from commandbus.send_to_batch(%(domain)s, %(batch_id)s, %(commands)s::jsonb);
 
 -- name: seal_batch

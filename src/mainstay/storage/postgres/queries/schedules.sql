@@ -34,7 +34,7 @@ limit 1;
 
 -- name: run
 -- Send a schedule's command now.
-select found, msg_id, refusal, holder_id from commandbus.run_schedule(%(name)s, %(command_id)s, %(headers)s::jsonb);
+select found, msg_id, refusal, holder_id::text from commandbus.run_schedule(%(name)s, %(command_id)s, %(headers)s::jsonb);
 
 -- name: pause
 -- Let a schedule not be fired.

@@ -4458,6 +4458,40 @@ begin
 end;
 $$;
 
+CREATE PROCEDURE commandbus.send_one(IN p_domain text, IN p_command_type text, IN p_command_id uuid, IN p_data jsonb, IN p_correlation_id uuid, IN p_max_attempts integer, IN p_headers jsonb, IN p_priority integer, INOUT p_msg_id bigint)
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    v_now timestamptz := clock_timestamp();
+    v_queue text := 'q_' || p_domain || '__commands';
+    v_sequence regclass := to_regclass(format('pgmq.%I', v_queue || '_msg_id_seq'));
+    v_subject_no bigint;
+begin
+    set local lock_timeout = '100ms';
+    if v_sequence is null then
+        perform commandbus.queue_table(p_domain || '__commands');
+    end if;
+    p_msg_id := commandbus.place(nextval(v_sequence), p_priority);
+    insert into commandbus.command as c (
+        command_id, domain, command_type, max_attempts, msg_id, correlation_id, created_at, updated_at, data, headers, priority)
+    values (
+        p_command_id, p_domain, p_command_type, p_max_attempts, p_msg_id, p_correlation_id, v_now, v_now, p_data, p_headers, p_priority)
+    on conflict do nothing
+    returning c.subject_no into v_subject_no;
+    if not found then
+        p_msg_id := null;
+        return;
+    end if;
+    insert into commandbus.audit (subject_no, event_type, ts) values (v_subject_no, 'SENT', v_now);
+    execute format('insert into pgmq.%I (msg_id, vt, message, headers) overriding system value values ($1, $2, $3, $4)', v_queue)
+    using p_msg_id, v_now, commandbus.message(p_domain, p_command_type, p_command_id, p_correlation_id, p_data, null), p_headers;
+    commit;
+    if exists (select from commandbus.sleeper as s where s.domain = p_domain) then
+        perform commandbus.wake(p_domain, 1);
+    end if;
+end;
+$_$;
+
 CREATE FUNCTION commandbus.send_to_batch(p_domain text, p_batch_id uuid, p_commands jsonb) RETURNS TABLE(domain text, command_id uuid, msg_id bigint, refusal text, holder_id uuid)
     LANGUAGE plpgsql
     AS $$
