@@ -200,7 +200,7 @@ def sql_functions() -> str:
     """The page of the database functions."""
     intro = (
         "Everything that mainstay decides is decided by these functions, so that every client decides alike. They live "
-        "in the schema `commandbus`, one in each file below "
+        "in the schemas `commandbus` and `eventsource`, one in each file below "
         "[`schema/functions`](../../src/mainstay/storage/postgres/schema/functions). `send` may be called by any "
         "program that can speak SQL; the others are called by mainstay, and their signatures may change between "
         "releases. Each says what it locks and in which order, and what a crash leaves."

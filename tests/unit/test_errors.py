@@ -26,6 +26,7 @@ from mainstay.errors import (
     HandlerAlreadyRegisteredError,
     HandlerNotFoundError,
     InvalidDomainError,
+    InvalidInputError,
     InvalidOperationError,
     InvalidQueueError,
     KeyConflict,
@@ -167,6 +168,7 @@ def test_errors_about_values_are_value_errors_too(name: str) -> None:
         ("MS104", '{"stream": "a/b"}', StreamArchivedError("a/b")),
         ("MS105", '{"position": 17}', AppendConditionError(17)),
         ("MS106", '{"stream": "a/b"}', StreamNotFoundError("a/b")),
+        ("MS107", "", InvalidInputError("any text")),
     ],
 )
 def test_a_sqlstate_of_ours_becomes_the_error_it_means(sqlstate: str, detail: str, expected: MainstayError) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from mainstay.errors.base import InvalidDomainError, MainstayError
+from mainstay.errors.base import InvalidDomainError, InvalidInputError, MainstayError
 from mainstay.errors.commands import (
     ActionNotFoundError,
     ApprovalRequiredError,
@@ -78,6 +78,7 @@ SQLSTATES: dict[str, Callable[[str, str], MainstayError]] = {
     "MS104": _of_event(StreamArchivedError),
     "MS105": _of_event(AppendConditionError),
     "MS106": _of_event(StreamNotFoundError),
+    "MS107": lambda message, _detail: InvalidInputError(message),
 }
 
 

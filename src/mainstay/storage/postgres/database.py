@@ -54,7 +54,7 @@ Connection = AsyncConnection[Any]
 Params = Mapping[str, Any] | Sequence[Any]
 
 #: Schemas that are ours. An object missing elsewhere is the user's own affair.
-_OURS = ("commandbus", "mainstay")
+_OURS = ("commandbus", "eventsource", "mainstay")
 #: Undefined schema, table, function, object.
 _UNDEFINED = frozenset({"3F000", "42P01", "42883", "42704"})
 _PERMISSION_DENIED = "42501"
@@ -376,8 +376,8 @@ def translate(error: psycopg.Error) -> MainstayError | None:
         return _unavailable(text) if isinstance(error, psycopg.OperationalError) else None
     if state == _PERMISSION_DENIED:
         return PermissionDeniedError(
-            f"{text}: grant the role usage on the schemas commandbus, mainstay and pgmq and all rights on their "
-            "tables, sequences and functions; to install or upgrade, also the right to create in the database"
+            f"{text}: grant the role usage on the schemas commandbus, eventsource, mainstay and pgmq and all rights on "
+            "their tables, sequences and functions; to install or upgrade, also the right to create in the database"
         )
     if state in _UNDEFINED:
         return _undefined(text)

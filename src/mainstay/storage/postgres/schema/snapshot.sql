@@ -2,6 +2,8 @@
 
 CREATE SCHEMA commandbus;
 
+CREATE SCHEMA eventsource;
+
 CREATE SCHEMA mainstay;
 
 CREATE FUNCTION commandbus.about_to_sleep(p_domain text, p_worker text, p_seconds double precision) RETURNS double precision
@@ -5103,6 +5105,643 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.append(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_event_ids uuid[], p_types text[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], p_items jsonb DEFAULT NULL::jsonb, p_after bigint DEFAULT 0, p_tenant text DEFAULT NULL::text) RETURNS TABLE(version integer, "position" bigint, repeated boolean)
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+declare
+    c_most constant integer := 2147483647;
+    v_streams integer := cardinality(p_categories);
+    v_events integer := cardinality(p_event_ids);
+    v_append record;
+    v_stream eventsource.stream;
+    v_no bigint;
+    v_version integer;
+    v_there uuid[];
+    v_last bigint;
+    v_numbers bigint[] := array_fill(0::bigint, array[v_streams]);
+    v_befores integer[] := array_fill(0, array[v_streams]);
+    v_lasts bigint[] := array_fill(null::bigint, array[v_streams]);
+    v_codes text[] := array_fill(null::text, array[v_streams]);
+    v_details jsonb[] := array_fill(null::jsonb, array[v_streams]);
+    v_places integer[];
+    v_kinds integer[];
+    v_first bigint;
+begin
+    for v_append in
+        select
+            a.category, a.tenant_id, a.stream_id, a.expected, a.count, a.place,
+            sum(a.count) over (order by a.place) - a.count as start
+        from unnest(p_categories, p_tenants, p_ids, p_expected, p_counts)
+            with ordinality as a(category, tenant_id, stream_id, expected, count, place)
+        order by a.category collate "C", a.tenant_id collate "C", a.stream_id collate "C"
+    loop
+        v_no := null;
+        v_there := null;
+        if v_append.count > 0 and v_append.expected <> 0 then
+            update eventsource.stream as s set version = s.version + v_append.count
+            where s.category = v_append.category and s.tenant_id = v_append.tenant_id and s.stream_id = v_append.stream_id
+              and s.version > 0 and s.version <= c_most - v_append.count
+              and (v_append.expected < 0 or s.version = v_append.expected)
+              and s.archived_at is null and s.tombstoned_at is null
+            returning s.stream_no, s.version - v_append.count into v_no, v_version;
+        end if;
+        if v_no is null and v_append.count > 0 and v_append.expected in (0, -1) then
+            insert into eventsource.stream (category, tenant_id, stream_id, version, created_at)
+            values (v_append.category, v_append.tenant_id, v_append.stream_id, v_append.count, now())
+            on conflict do nothing
+            returning stream_no, 0 into v_no, v_version;
+        end if;
+        if v_no is null then
+            if not exists (
+                select from eventsource.stream as s
+                where s.category = v_append.category and s.tenant_id = v_append.tenant_id and s.stream_id = v_append.stream_id)
+            then
+                insert into eventsource.stream (category, tenant_id, stream_id)
+                values (v_append.category, v_append.tenant_id, v_append.stream_id)
+                on conflict do nothing;
+            end if;
+            select s.* into strict v_stream from eventsource.stream as s
+            where s.category = v_append.category and s.tenant_id = v_append.tenant_id and s.stream_id = v_append.stream_id
+            for update;
+            v_version := v_stream.version;
+        end if;
+        v_befores[v_append.place] := v_version;
+
+        if v_append.count > 0 and v_version > greatest(v_append.expected, 0) then
+            select array_agg(e.event_id order by e.version), max(e.position) into v_there, v_last
+            from eventsource.event as e
+            where e.stream_no = coalesce(v_no, v_stream.stream_no)
+              and e.version > case when v_append.expected < 0 then v_version - v_append.count else v_append.expected end
+              and e.version <= case when v_append.expected < 0 then v_version else v_append.expected + v_append.count end;
+        end if;
+        if v_there is distinct from p_event_ids[v_append.start + 1:v_append.start + v_append.count] then
+            null;
+        elsif v_append.count > 0 then
+            v_lasts[v_append.place] := v_last;
+            v_befores[v_append.place] := case when v_append.expected < 0 then v_version else v_append.expected + v_append.count end;
+        end if;
+
+        if v_there && p_event_ids[v_append.start + 1:v_append.start + v_append.count] then
+            v_codes[v_append.place] := 'MS102';
+            v_details[v_append.place] := jsonb_build_object('event_ids', (
+                select jsonb_agg(t.id order by t.n)
+                from unnest(p_event_ids[v_append.start + 1:v_append.start + v_append.count]) with ordinality as t(id, n)
+                where t.id = any (v_there)));
+        end if;
+        if v_no is null then
+            if v_append.count > 0 and v_stream.tombstoned_at is not null then
+                v_codes[v_append.place] := 'MS103';
+                v_details[v_append.place] := '{}';
+            elsif v_append.count > 0 and v_stream.archived_at is not null then
+                v_codes[v_append.place] := 'MS104';
+                v_details[v_append.place] := '{}';
+            elsif v_codes[v_append.place] is not null then
+                null;
+            elsif v_append.expected >= 0 and v_version <> v_append.expected or v_append.expected = -2 and v_version = 0
+                or v_version > c_most - v_append.count
+            then
+                v_codes[v_append.place] := 'MS101';
+                v_details[v_append.place] := jsonb_build_object('expected', v_append.expected, 'actual', v_version);
+            elsif v_append.count > 0 then
+                update eventsource.stream as s
+                set version = s.version + v_append.count, created_at = coalesce(s.created_at, now())
+                where s.stream_no = v_stream.stream_no;
+                v_no := v_stream.stream_no;
+            end if;
+        elsif v_lasts[v_append.place] is not null then
+            update eventsource.stream as s set version = v_version where s.stream_no = v_no;
+        end if;
+        v_numbers[v_append.place] := v_no;
+    end loop;
+
+    if array_to_string(v_codes, '') <> '' then
+        if v_events > 0 and not exists (
+            select from unnest(p_counts, v_lasts) as t(count, last) where t.count > 0 and t.last is null)
+        then
+            return query
+                select t.version, t.last, t.last is not null from unnest(v_befores, v_lasts) as t(version, last);
+            return;
+        end if;
+        for i in 1..v_streams loop
+            if v_codes[i] is not null then
+                raise exception 'the append to % % was refused', p_categories[i], p_ids[i] using
+                    errcode = v_codes[i],
+                    detail = (v_details[i] || jsonb_build_object(
+                        'stream', p_categories[i] || '/' || p_ids[i] || coalesce('@' || nullif(p_tenants[i], ''), '')))::text;
+            end if;
+        end loop;
+    end if;
+
+    perform eventsource.lock_keys(p_types, p_tags, p_items);
+    if p_items is not null then
+        if current_setting('transaction_isolation') <> 'read committed' then
+            raise exception 'an append with a condition needs a transaction that is READ COMMITTED' using errcode = 'MS107';
+        end if;
+        select min(f.position) into v_first
+        from jsonb_array_elements(case when p_items = '[]' then '[{}]' else p_items end) as i
+        cross join lateral unnest(eventsource.fitting(
+            case when jsonb_array_length(i.value -> 'types') > 0 then array(
+                select k.kind_no from eventsource.kind as k
+                where k.event_type in (select t.name from jsonb_array_elements_text(i.value -> 'types') as t(name))) end,
+            array(select t.name from jsonb_array_elements_text(i.value -> 'tags') as t(name)),
+            p_tenant, true, p_after, 9223372036854775807, 1)) as f(position);
+        if v_first is not null then
+            raise exception 'an event at position % fits the condition', v_first using
+                errcode = 'MS105', detail = jsonb_build_object('position', v_first)::text;
+        end if;
+    end if;
+
+    if v_streams = 1 and v_events > 0 then
+        v_kinds := eventsource.kinds_of(array_fill(p_categories[1], array[v_events]), p_types);
+        perform eventsource.hold_floor();
+        v_no := v_numbers[1];
+        v_version := v_befores[1];
+        insert into eventsource.event (
+            position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
+            correlation_id, causation_id, actor_id, payload, metadata, tags)
+        select
+            nextval('eventsource.event_position'), v_no, v_version + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
+            e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+        from unnest(
+            p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions,
+            p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)
+            with ordinality as e(
+                event_id, kind_no, payload, occurred_at, event_version, correlation_id, causation_id, actor_id, metadata, tags, n);
+        v_lasts[1] := currval('eventsource.event_position');
+    elsif v_events > 0 then
+        v_places := array(
+            select c.place::integer
+            from unnest(p_counts) with ordinality as c(count, place) cross join generate_series(1, c.count) order by c.place);
+        v_kinds := eventsource.kinds_of(
+            array(select p_categories[t.place] from unnest(v_places) with ordinality as t(place, n) order by t.n), p_types);
+        perform eventsource.hold_floor();
+        with written as (
+            insert into eventsource.event (
+                position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
+                correlation_id, causation_id, actor_id, payload, metadata, tags)
+            select
+                nextval('eventsource.event_position'), v_numbers[e.place],
+                v_befores[e.place] + (e.n - array_position(v_places, e.place) + 1)::integer,
+                e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
+                e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+            from unnest(
+                v_places, p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions,
+                p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)
+                with ordinality as e(
+                    place, event_id, kind_no, payload, occurred_at, event_version, correlation_id, causation_id, actor_id,
+                    metadata, tags, n)
+            returning position, stream_no
+        )
+        select array_agg(l.last order by n.place) into v_lasts
+        from unnest(v_numbers) with ordinality as n(no, place)
+        left join (select w.stream_no, max(w.position) as last from written as w group by w.stream_no) as l on l.stream_no = n.no;
+    end if;
+    if p_tags is not null then
+        insert into eventsource.event_tag (tag, position)
+        select t.tag, e.position
+        from unnest(v_numbers, v_befores, p_counts) as n(no, before, count)
+        join eventsource.event as e on e.stream_no = n.no and e.version > n.before and e.version <= n.before + n.count
+        cross join unnest(e.tags) as t(tag);
+    end if;
+    return query
+        select t.before + t.count, t.last, false from unnest(v_befores, p_counts, v_lasts) as t(before, count, last);
+end;
+$$;
+
+CREATE TABLE eventsource.stream (
+    stream_no bigint NOT NULL,
+    category text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    version integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone,
+    archived_at timestamp with time zone,
+    tombstoned_at timestamp with time zone,
+    tombstone jsonb
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
+
+COMMENT ON COLUMN eventsource.stream.tenant_id IS 'Empty: no tenant.';
+
+COMMENT ON COLUMN eventsource.stream.version IS 'How many events it has. With none it stands only to be locked, for an append that states that it was never written.';
+
+COMMENT ON COLUMN eventsource.stream.tombstone IS 'Who emptied it, and why: {actor, reason}.';
+
+CREATE FUNCTION eventsource.archive(p_category text, p_tenant text, p_id text, p_archived boolean) RETURNS eventsource.stream
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_stream eventsource.stream;
+begin
+    select s.* into v_stream from eventsource.stream as s
+    where s.category = p_category and s.tenant_id = p_tenant and s.stream_id = p_id and s.version > 0
+    for update;
+    if not found or v_stream.tombstoned_at is not null then
+        raise exception 'stream % % cannot be archived', p_category, p_id using
+            errcode = case when v_stream.tombstoned_at is null then 'MS106' else 'MS103' end,
+            detail = jsonb_build_object('stream', p_category || '/' || p_id || coalesce('@' || nullif(p_tenant, ''), ''))::text;
+    end if;
+    if (v_stream.archived_at is not null) <> p_archived then
+        update eventsource.stream as s set archived_at = case when p_archived then now() end
+        where s.stream_no = v_stream.stream_no
+        returning s.* into v_stream;
+    end if;
+    return v_stream;
+end;
+$$;
+
+CREATE FUNCTION eventsource.end_publishing(p_holder text) RETURNS void
+    LANGUAGE sql
+    AS $$
+    update eventsource.feed_horizon as h set until = clock_timestamp() where h.only_one and h.holder = p_holder;
+$$;
+
+CREATE FUNCTION eventsource.fitting(p_kinds integer[], p_tags text[], p_tenant text, p_archived boolean, p_after bigint, p_up_to bigint, p_limit integer) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+    if cardinality(p_tags) > 0 then
+        return array(
+            select t.position
+            from eventsource.event_tag as t
+            cross join lateral (select e.* from eventsource.event as e where e.position = t.position offset 0) as e
+            where t.tag = p_tags[1] and t.position > p_after and t.position <= p_up_to
+              and e.tags @> p_tags
+              and (p_kinds is null or e.kind_no = any (p_kinds))
+              and (p_tenant is null and p_archived or exists (
+                  select from eventsource.stream as s
+                  where s.stream_no = e.stream_no and s.tenant_id = coalesce(p_tenant, s.tenant_id)
+                    and (p_archived or s.archived_at is null)))
+            order by t.position
+            limit p_limit);
+    elsif p_kinds is not null then
+        return array(
+            select f.position
+            from unnest(p_kinds) as k(kind_no)
+            cross join lateral (
+                select e.position
+                from eventsource.event as e
+                where e.kind_no = k.kind_no and e.position > p_after and e.position <= p_up_to
+                  and (p_tenant is null and p_archived or exists (
+                      select from eventsource.stream as s
+                      where s.stream_no = e.stream_no and s.tenant_id = coalesce(p_tenant, s.tenant_id)
+                        and (p_archived or s.archived_at is null)))
+                order by e.position
+                limit p_limit
+            ) as f
+            order by f.position
+            limit p_limit);
+    end if;
+    return array(
+        select e.position
+        from eventsource.event as e
+        where e.position > p_after and e.position <= p_up_to
+          and (p_tenant is null and p_archived or exists (
+              select from eventsource.stream as s
+              where s.stream_no = e.stream_no and s.tenant_id = coalesce(p_tenant, s.tenant_id)
+                and (p_archived or s.archived_at is null)))
+        order by e.position
+        limit p_limit);
+end;
+$$;
+
+CREATE FUNCTION eventsource.hold_floor() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if coalesce(current_setting('mainstay.floor', true), '') = '' then
+        perform pg_advisory_xact_lock_shared(
+            28019::bigint << 48 | coalesce(pg_sequence_last_value('eventsource.event_position'), 0));
+        perform set_config('mainstay.floor', 'held', true);
+    end if;
+end;
+$$;
+
+CREATE FUNCTION eventsource.horizon() RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_published bigint := (select h.position from eventsource.feed_horizon as h where h.only_one);
+    v_drawn bigint;
+    v_floor bigint;
+begin
+    if pg_is_in_recovery() then
+        return v_published;
+    end if;
+    v_drawn := coalesce(pg_sequence_last_value('eventsource.event_position'), 0);
+    select min(k.classid::bigint << 32 | k.objid::bigint) & ((1::bigint << 48) - 1) into v_floor
+    from pg_catalog.pg_locks as k
+    where k.locktype = 'advisory' and k.objsubid = 1 and k.classid::bigint >> 16 = 28019
+      and k.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database());
+    return greatest(v_published, (
+        select max(e.position) from eventsource.event as e where e.position <= least(v_drawn, v_floor)));
+end;
+$$;
+
+CREATE FUNCTION eventsource.kinds_of(p_categories text[], p_types text[]) RETURNS integer[]
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_kinds integer[];
+begin
+    for i in 1..2 loop
+        select array_agg(k.kind_no order by t.n) into v_kinds
+        from unnest(p_categories, p_types) with ordinality as t(category, event_type, n)
+        left join lateral (
+            select k.kind_no from eventsource.kind as k
+            where k.category = t.category and k.event_type = t.event_type order by k.category, k.event_type limit 1
+        ) as k on true;
+        exit when array_position(v_kinds, null) is null;
+        insert into eventsource.kind (category, event_type)
+        select distinct t.category, t.event_type
+        from unnest(p_categories, p_types, v_kinds) as t(category, event_type, kind_no) where t.kind_no is null;
+    end loop;
+    return v_kinds;
+end;
+$$;
+
+CREATE FUNCTION eventsource.lock_keys(p_types text[], p_tags text[], p_items jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $_$
+declare
+    v_key record;
+begin
+    if p_tags is null and p_items is null and cardinality(p_types) = 1 then
+        perform pg_advisory_xact_lock_shared(28019, hashtext('type ' || p_types[1]) & 1023);
+        return;
+    end if;
+    for v_key in
+        select hashtext(w.name) & 1023 as no, bool_or(w.alone) as alone
+        from (
+            select 'type ' || t.name as name, false as alone from unnest(p_types) as t(name)
+            union
+            select 'tag ' || t.name, false from unnest(p_tags) as a(tags) cross join unnest(a.tags::text[]) as t(name)
+            union all
+            select 'tag ' || (i.value -> 'tags' ->> 0), true
+            from jsonb_array_elements(p_items) as i where i.value -> 'tags' ->> 0 is not null
+            union all
+            select 'type ' || t.name, true
+            from jsonb_array_elements(p_items) as i
+            cross join jsonb_array_elements_text(i.value -> 'types') as t(name)
+            where i.value -> 'tags' ->> 0 is null
+        ) as w
+        group by 1 order by 1
+    loop
+        if v_key.alone then
+            perform pg_advisory_xact_lock(28019, v_key.no);
+        else
+            perform pg_advisory_xact_lock_shared(28019, v_key.no);
+        end if;
+    end loop;
+    if jsonb_path_exists(p_items, '$[*] ? (!exists (@.tags[*]) && !exists (@.types[*]))') then
+        lock table eventsource.event in share row exclusive mode;
+    end if;
+end;
+$_$;
+
+CREATE FUNCTION eventsource.prepare_import(p_categories text[], p_tenants text[], p_ids text[], p_counts integer[], p_kind_categories text[], p_types text[], p_tags text[]) RETURNS TABLE(stream_nos bigint[], versions integer[], kinds integer[], positions bigint[])
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+declare
+    v_closed record;
+begin
+    insert into eventsource.stream (category, tenant_id, stream_id)
+    select a.category, a.tenant_id, a.stream_id
+    from unnest(p_categories, p_tenants, p_ids) as a(category, tenant_id, stream_id)
+    where not exists (
+        select from eventsource.stream as s
+        where s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id)
+    order by a.category collate "C", a.tenant_id collate "C", a.stream_id collate "C"
+    on conflict do nothing;
+
+    with locked as (
+        select s.stream_no, s.version, s.archived_at, s.tombstoned_at, a.place
+        from unnest(p_categories, p_tenants, p_ids) with ordinality as a(category, tenant_id, stream_id, place)
+        join eventsource.stream as s on s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id
+        order by a.category collate "C", a.tenant_id collate "C", a.stream_id collate "C"
+        for update of s
+    )
+    select array_agg(l.stream_no order by l.place), array_agg(l.version order by l.place) into stream_nos, versions from locked as l;
+
+    select s.* into v_closed from eventsource.stream as s
+    where s.stream_no = any (stream_nos) and (s.tombstoned_at is not null or s.archived_at is not null) limit 1;
+    if found then
+        raise exception 'the import into % % was refused', v_closed.category, v_closed.stream_id using
+            errcode = case when v_closed.tombstoned_at is null then 'MS104' else 'MS103' end,
+            detail = jsonb_build_object('stream', v_closed.category || '/' || v_closed.stream_id
+                                                  || coalesce('@' || nullif(v_closed.tenant_id, ''), ''))::text;
+    end if;
+    update eventsource.stream as s set version = s.version + a.count, created_at = coalesce(s.created_at, now())
+    from unnest(stream_nos, p_counts) as a(stream_no, count)
+    where s.stream_no = any (array[a.stream_no]);
+
+    perform eventsource.lock_keys(p_types, p_tags, null);
+    kinds := eventsource.kinds_of(p_kind_categories, p_types);
+    perform eventsource.hold_floor();
+    positions := array(
+        select nextval('eventsource.event_position') from generate_series(1, (select sum(c.count) from unnest(p_counts) as c(count))));
+    return next;
+end;
+$$;
+
+CREATE FUNCTION eventsource.publish_horizon(p_holder text, p_lease double precision) RETURNS TABLE("position" bigint, seconds double precision)
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_column
+declare
+    v_row eventsource.feed_horizon;
+    v_now timestamptz := clock_timestamp();
+    v_horizon bigint;
+begin
+    select h.* into v_row from eventsource.feed_horizon as h where h.only_one for update skip locked;
+    if not found or v_row.holder <> p_holder and v_row.until > v_now then
+        return query
+            select h.position, greatest(0.05, extract(epoch from h.until - v_now))::double precision
+            from eventsource.feed_horizon as h;
+        return;
+    end if;
+    v_horizon := eventsource.horizon();
+    if v_horizon > v_row.position or v_row.holder is distinct from p_holder or v_row.until < v_now + make_interval(secs => p_lease / 2) then
+        update eventsource.feed_horizon as h
+        set position = v_horizon, holder = p_holder, until = v_now + make_interval(secs => p_lease)
+        where h.only_one;
+    end if;
+    if v_horizon > v_row.position then
+        perform pg_notify('mainstay.events', v_horizon::text);
+    end if;
+    return query select v_horizon, null::double precision;
+end;
+$$;
+
+CREATE FUNCTION eventsource.read_feed(p_after bigint, p_limit integer, p_types text[] DEFAULT NULL::text[], p_categories text[] DEFAULT NULL::text[], p_tenant text DEFAULT NULL::text, p_items jsonb DEFAULT NULL::jsonb, p_archived boolean DEFAULT true) RETURNS TABLE("position" bigint, category text, stream_id text, tenant_id text, version integer, recorded_at timestamp with time zone, event_id uuid, event_type text, payload text, occurred_at timestamp with time zone, event_version integer, correlation_id uuid, causation_id uuid, actor_id text, metadata text, tags text[])
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+declare
+    v_horizon bigint;
+    v_kinds integer[];
+    v_positions bigint[];
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'the feed is read in READ COMMITTED transactions only: others would miss events' using errcode = 'MS107';
+    end if;
+    v_horizon := eventsource.horizon();
+    position := v_horizon;
+    return next;
+
+    if p_types is null and p_categories is null and p_tenant is null and p_items is null and p_archived then
+        return query
+            select
+                e.position, k.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
+                e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+            from (
+                select e.* from eventsource.event as e
+                where e.position > p_after and e.position <= v_horizon order by e.position limit p_limit
+            ) as e
+            join eventsource.stream as s on s.stream_no = e.stream_no
+            join eventsource.kind as k on k.kind_no = e.kind_no
+            order by e.position;
+        return;
+    end if;
+
+    if p_types is not null or p_categories is not null then
+        v_kinds := array(
+            select k.kind_no from eventsource.kind as k
+            where (p_types is null or k.event_type = any (p_types)) and (p_categories is null or k.category = any (p_categories)));
+    end if;
+    select array_agg(u.position order by u.position) into v_positions
+    from (
+        select distinct f.position
+        from jsonb_array_elements(coalesce(nullif(p_items, '[]'), '[{}]')) as i
+        cross join lateral unnest(eventsource.fitting(
+            case when jsonb_array_length(i.value -> 'types') > 0 then array(
+                select k.kind_no from eventsource.kind as k
+                where k.event_type in (select t.name from jsonb_array_elements_text(i.value -> 'types') as t(name))
+                  and (v_kinds is null or k.kind_no = any (v_kinds)))
+            else v_kinds end,
+            array(select t.name from jsonb_array_elements_text(i.value -> 'tags') as t(name)),
+            p_tenant, p_archived, p_after, v_horizon, p_limit)) as f(position)
+        order by 1
+        limit p_limit
+    ) as u;
+    return query
+        select
+            e.position, k.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
+            e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+        from unnest(v_positions) as p(position)
+        join eventsource.event as e on e.position = p.position
+        join eventsource.stream as s on s.stream_no = e.stream_no
+        join eventsource.kind as k on k.kind_no = e.kind_no
+        order by e.position;
+end;
+$$;
+
+CREATE FUNCTION eventsource.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if tg_op = 'TRUNCATE' and coalesce(current_setting('mainstay.may_empty', true), '') = 'on' then
+        return null;
+    elsif tg_op = 'UPDATE' and coalesce(current_setting('mainstay.may_empty', true), '') = 'on'
+       and new.payload is null and new.metadata is null and new.tags is null
+       and (new.position, new.stream_no, new.version, new.kind_no, new.event_version, new.event_id, new.recorded_at)
+         = (old.position, old.stream_no, old.version, old.kind_no, old.event_version, old.event_id, old.recorded_at)
+    then
+        return new;
+    end if;
+    raise exception 'events are never changed or removed' using
+        errcode = 'object_not_in_prerequisite_state',
+        hint = 'Append an event that says what is so now; to empty a whole stream for good, call eventsource.tombstone.';
+end;
+$$;
+
+CREATE FUNCTION eventsource.renew_epoch() RETURNS uuid
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_epoch uuid := gen_random_uuid();
+    v_last bigint;
+begin
+    lock table eventsource.event in share row exclusive mode;
+    select coalesce(max(e.position), 0) into v_last from eventsource.event as e;
+    if v_last > coalesce(pg_sequence_last_value('eventsource.event_position'), 0) then
+        perform setval('eventsource.event_position', v_last);
+    end if;
+    update eventsource.feed_horizon as h set epoch = v_epoch, position = v_last where h.only_one;
+    return v_epoch;
+end;
+$$;
+
+CREATE FUNCTION eventsource.tombstone(p_category text, p_tenant text, p_id text, p_reason text, p_actor text) RETURNS eventsource.stream
+    LANGUAGE plpgsql
+    SET "mainstay.may_empty" TO 'on'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_stream eventsource.stream;
+begin
+    select s.* into v_stream from eventsource.stream as s
+    where s.category = p_category and s.tenant_id = p_tenant and s.stream_id = p_id and s.version > 0
+    for update;
+    if not found then
+        raise exception 'there is no stream % %', p_category, p_id using
+            errcode = 'MS106', detail = jsonb_build_object(
+                'stream', p_category || '/' || p_id || coalesce('@' || nullif(p_tenant, ''), ''))::text;
+    end if;
+    if v_stream.tombstoned_at is null then
+        delete from eventsource.event_tag as t
+        using eventsource.event as e, unnest(e.tags) as g(tag)
+        where e.stream_no = v_stream.stream_no and t.tag = g.tag and t.position = e.position;
+        update eventsource.event as e set payload = null, metadata = null, tags = null where e.stream_no = v_stream.stream_no;
+        update eventsource.stream as s
+        set tombstoned_at = now(), tombstone = jsonb_build_object('actor', p_actor, 'reason', p_reason)
+        where s.stream_no = v_stream.stream_no
+        returning s.* into v_stream;
+    end if;
+    return v_stream;
+end;
+$$;
+
 CREATE TABLE commandbus.audit (
     audit_id bigint NOT NULL,
     subject_no bigint NOT NULL,
@@ -5445,6 +6084,79 @@ CREATE UNLOGGED TABLE commandbus.waiter (
     until timestamp with time zone NOT NULL
 );
 
+CREATE TABLE eventsource.event (
+    "position" bigint NOT NULL,
+    stream_no bigint NOT NULL,
+    version integer NOT NULL,
+    kind_no integer NOT NULL,
+    event_version integer NOT NULL,
+    event_id uuid NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    correlation_id uuid,
+    causation_id uuid,
+    actor_id text,
+    payload json,
+    metadata json,
+    tags text[]
+)
+WITH (autovacuum_vacuum_insert_scale_factor='0.1', autovacuum_analyze_scale_factor='0.05');
+
+COMMENT ON COLUMN eventsource.event.event_version IS 'Of the payload''s form.';
+
+COMMENT ON COLUMN eventsource.event.payload IS 'Null: its stream is tombstoned.';
+
+CREATE SEQUENCE eventsource.event_position
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE eventsource.event_tag (
+    tag text NOT NULL COLLATE pg_catalog."C",
+    "position" bigint NOT NULL
+)
+WITH (autovacuum_vacuum_insert_scale_factor='0.1');
+
+CREATE TABLE eventsource.feed_horizon (
+    only_one boolean DEFAULT true NOT NULL,
+    epoch uuid DEFAULT gen_random_uuid() NOT NULL,
+    "position" bigint DEFAULT 0 NOT NULL,
+    holder text,
+    until timestamp with time zone,
+    CONSTRAINT feed_horizon_is_one CHECK (only_one)
+)
+WITH (fillfactor='10', autovacuum_vacuum_threshold='1000');
+
+COMMENT ON COLUMN eventsource.feed_horizon.epoch IS 'Which history the positions belong to. Drawn anew when positions may have been given out twice.';
+
+COMMENT ON COLUMN eventsource.feed_horizon.holder IS 'Who publishes, until the time beside it.';
+
+CREATE TABLE eventsource.kind (
+    kind_no integer NOT NULL,
+    category text NOT NULL COLLATE pg_catalog."C",
+    event_type text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE eventsource.kind ALTER COLUMN kind_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME eventsource.kind_kind_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE eventsource.stream ALTER COLUMN stream_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME eventsource.stream_stream_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE mainstay.function_file (
     path text NOT NULL,
     hash text NOT NULL,
@@ -5561,6 +6273,27 @@ ALTER TABLE ONLY commandbus.unique_claim
 ALTER TABLE ONLY commandbus.waiter
     ADD CONSTRAINT waiter_pkey PRIMARY KEY (command_id, domain, channel);
 
+ALTER TABLE ONLY eventsource.event
+    ADD CONSTRAINT event_pkey PRIMARY KEY ("position");
+
+ALTER TABLE ONLY eventsource.event_tag
+    ADD CONSTRAINT event_tag_pkey PRIMARY KEY (tag, "position");
+
+ALTER TABLE ONLY eventsource.event
+    ADD CONSTRAINT event_version_key UNIQUE (stream_no, version);
+
+ALTER TABLE ONLY eventsource.feed_horizon
+    ADD CONSTRAINT feed_horizon_pkey PRIMARY KEY (only_one);
+
+ALTER TABLE ONLY eventsource.kind
+    ADD CONSTRAINT kind_pkey PRIMARY KEY (kind_no);
+
+ALTER TABLE ONLY eventsource.stream
+    ADD CONSTRAINT stream_name_key UNIQUE (category, tenant_id, stream_id);
+
+ALTER TABLE ONLY eventsource.stream
+    ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no);
+
 ALTER TABLE ONLY mainstay.function_file
     ADD CONSTRAINT function_file_pkey PRIMARY KEY (path);
 
@@ -5618,4 +6351,12 @@ CREATE INDEX troubleshooting_since ON commandbus.troubleshooting USING btree (do
 
 CREATE INDEX waiter_until ON commandbus.waiter USING btree (until);
 
+CREATE INDEX event_kind ON eventsource.event USING btree (kind_no, "position");
+
+CREATE INDEX kind_name ON eventsource.kind USING btree (category, event_type);
+
 CREATE TRIGGER audit_by_hand INSTEAD OF INSERT ON commandbus.command_bus_audit FOR EACH ROW EXECUTE FUNCTION commandbus.audit_by_hand();
+
+CREATE TRIGGER event_immutable BEFORE DELETE OR UPDATE ON eventsource.event FOR EACH ROW EXECUTE FUNCTION eventsource.refuse_change();
+
+CREATE TRIGGER event_kept BEFORE TRUNCATE ON eventsource.event FOR EACH STATEMENT EXECUTE FUNCTION eventsource.refuse_change();

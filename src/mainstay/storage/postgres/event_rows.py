@@ -1,0 +1,177 @@
+"""Events as PostgreSQL takes and gives them.
+
+An append sends its events as arrays, written here as PostgreSQL's text form of them: most appends are small, and the
+driver's own way with lists looks at each of them several times.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from mainstay.events.log import (
+    Condition,
+    FeedFilter,
+    FeedPage,
+    NewEvent,
+    Query,
+    RecordedEvent,
+    StreamAppend,
+    StreamState,
+)
+from mainstay.events.stream import ExpectedVersion, StreamId
+
+ANY_VERSION = -1
+STREAM_EXISTS = -2
+Row = Sequence[Any]
+
+
+def array_of(texts: Iterable[str | None]) -> str:
+    """An array of texts."""
+    return "{" + ",".join("null" if text is None else _quoted(text) for text in texts) + "}"
+
+
+def plain_array_of(values: Iterable[UUID | int | None]) -> str:
+    """An array of what needs no quotes."""
+    return "{" + ",".join("null" if value is None else str(value) for value in values) + "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def names_of(streams: Sequence[StreamId]) -> dict[str, str]:
+    """The names of streams, as three arrays."""
+    return {
+        "categories": array_of(stream.category for stream in streams),
+        "tenants": array_of(tenant_text(stream.tenant_id) for stream in streams),
+        "ids": array_of(str(stream.id) for stream in streams),
+    }
+
+
+def name_of(stream: StreamId) -> dict[str, str]:
+    """The name of one stream."""
+    return {"category": stream.category, "tenant": tenant_text(stream.tenant_id), "id": str(stream.id)}
+
+
+def tenant_text(tenant_id: UUID | str | None) -> str:
+    """A tenant as it is kept: none is empty."""
+    return "" if tenant_id is None else str(tenant_id)
+
+
+def append_parameters(appends: Sequence[StreamAppend], condition: Condition | None) -> dict[str, Any]:
+    """What eventsource.append takes."""
+    events = [event for append in appends for event in append.events]
+    tagged = any(event.tags for event in events)
+    return {
+        **names_of([append.stream for append in appends]),
+        "expected": plain_array_of(_expected(append.expected) for append in appends),
+        "counts": plain_array_of(len(append.events) for append in appends),
+        "event_ids": plain_array_of(event.event_id for event in events),
+        "types": array_of(event.event_type for event in events),
+        "payloads": array_of(event.payload.decode() for event in events),
+        "occurred_at": array_of(event.occurred_at.isoformat() for event in events),
+        "event_versions": plain_array_of(event.event_version for event in events),
+        "correlation_ids": plain_array_of(event.correlation_id for event in events),
+        "causation_ids": plain_array_of(event.causation_id for event in events),
+        "actor_ids": array_of(event.actor_id for event in events),
+        "metadata": array_of(None if event.metadata is None else event.metadata.decode() for event in events),
+        "tags": array_of(array_of(event.tags) if event.tags else None for event in events) if tagged else None,
+        "items": None if condition is None else items_of(condition.fail_if),
+        "after": 0 if condition is None else condition.after,
+        "tenant": None if condition is None or condition.tenant_id is None else str(condition.tenant_id),
+    }
+
+
+def feed_parameters(after: int, limit: int, wanted: FeedFilter, *, archived: bool) -> dict[str, Any]:
+    """What eventsource.read_feed takes."""
+    return {
+        "after": after,
+        "limit": limit,
+        "types": None if wanted.types is None else array_of(wanted.types),
+        "categories": None if wanted.categories is None else array_of(wanted.categories),
+        "tenant": None if wanted.tenant_id is None else str(wanted.tenant_id),
+        "items": None if wanted.query is None else items_of(wanted.query),
+        "archived": archived,
+    }
+
+
+def items_of(query: Query) -> str:
+    """The items of a query; without any it is asked for all events, which is an item without types and tags."""
+    items = [{"types": sorted(item.types), "tags": sorted(item.tags)} for item in query.items]
+    return orjson.dumps(items or [{"types": [], "tags": []}]).decode()
+
+
+def _expected(expected: ExpectedVersion) -> int:
+    if expected.version is not None:
+        return expected.version
+    return STREAM_EXISTS if expected.exists else ANY_VERSION
+
+
+class EventRows:
+    """Makes events of rows; streams that come again are named by one object."""
+
+    def __init__(self) -> None:
+        self._streams: dict[tuple[str, str, str], StreamId] = {}
+
+    def event(self, row: Row) -> RecordedEvent:
+        """One event."""
+        (position, category, stream_id, tenant_id, version, recorded_at, event_id, event_type, payload, occurred_at,
+         event_version, correlation_id, causation_id, actor_id, metadata, tags) = row  # fmt: skip
+        name = (category, stream_id, tenant_id)
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = StreamId(category, stream_id, tenant_id or None)
+        event = NewEvent(
+            event_id,
+            event_type,
+            b"{}" if payload is None else payload.encode(),
+            occurred_at,
+            event_version,
+            correlation_id,
+            causation_id,
+            actor_id,
+            None if metadata is None else metadata.encode(),
+            () if tags is None else tuple(tags),
+        )
+        return RecordedEvent(position, stream, version, recorded_at, event, tombstoned=payload is None)
+
+    def page(self, after: int, limit: int, rows: Sequence[Row]) -> FeedPage:
+        """A page of the feed."""
+        horizon = rows[0][0]
+        events = [self.event(row) for row in rows[1:]]
+        if len(events) == limit:
+            return FeedPage(events, events[-1].position, horizon)
+        return FeedPage(events, max(after, horizon), horizon)
+
+
+def state_from(row: Row) -> StreamState:
+    """What is known of a stream."""
+    category, stream_id, tenant_id, version, created_at, archived_at, tombstoned_at, tombstone = row
+    told = json.loads(tombstone) if tombstone else {}
+    return StreamState(
+        StreamId(category, stream_id, tenant_id or None),
+        version,
+        created_at,
+        archived=archived_at is not None,
+        tombstoned=tombstoned_at is not None,
+        reason=told.get("reason"),
+        actor=told.get("actor"),
+    )
+
+
+def copied_fields(event: NewEvent) -> tuple[Any, ...]:
+    """What was handed over of an event, as the columns of COPY."""
+    return (
+        event.event_version,
+        event.event_id,
+        event.occurred_at,
+        event.correlation_id,
+        event.causation_id,
+        event.actor_id,
+        event.payload.decode(),
+        None if event.metadata is None else event.metadata.decode(),
+        list(event.tags) if event.tags else None,
+    )

@@ -1,0 +1,245 @@
+"""The log of events on PostgreSQL: what `mainstay.events.log.EventLog` promises, in the schema `eventsource`.
+
+An append is one call of one function, however many events it has, and one round trip. What each function locks, in
+which order, and what a crash leaves is written in its head (``schema/functions/events/``). The feed stands behind the
+in-flight floor: ``hold_floor.sql`` says what that is and why no event is ever skipped.
+
+How it fails. An append whose answer is lost may have been committed; the same append again finds its events and says
+so. A transaction that has appended and stays open holds the horizon back, and with it every reader of the feed: append
+last, and see `mainstay doctor`, which names it. Nothing else does: no other transaction, and no other database.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from mainstay.errors import EventError, OptimisticLockError, StreamTombstonedError
+from mainstay.events import checks
+from mainstay.events.log import (
+    EVERYTHING,
+    PAGE,
+    Appended,
+    Condition,
+    FeedFilter,
+    FeedPage,
+    Horizon,
+    NewEvent,
+    RecordedEvent,
+    StreamAppend,
+    StreamState,
+)
+from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_tenant
+from mainstay.storage.postgres import queries
+from mainstay.storage.postgres.callers import Rows, rows_in
+from mainstay.storage.postgres.database import Connection, Pool, autocommit, sealed, transaction
+from mainstay.storage.postgres.event_import import import_into
+from mainstay.storage.postgres.event_rows import (
+    EventRows,
+    append_parameters,
+    feed_parameters,
+    name_of,
+    names_of,
+    plain_array_of,
+    state_from,
+    tenant_text,
+)
+
+_LOOK_EVERY = 0.02
+"""Seconds between two looks at the horizon while somebody waits for it."""
+
+
+class PostgresEventLog:
+    """`mainstay.events.log.EventLog` on PostgreSQL.
+
+    Args:
+        pool: Open; its connections are used for one call each and go back as they came.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._sql = queries.load("events")
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """A transaction of our own, to be passed as ``conn``."""
+        return transaction(self.pool, translate_body=False)
+
+    async def _ask(self, query: str, parameters: dict[str, Any], conn: Any = None) -> Rows:
+        """Run one of our statements in the caller's transaction, or if there is none, in one of its own."""
+        if conn is not None:
+            return await rows_in(conn, self._sql[query], parameters)
+        async with (
+            sealed(autocommit(self.pool)) as own,
+            psycopg.AsyncCursor(own, row_factory=tuple_row) as cursor,
+        ):
+            await cursor.execute(self._sql[query], parameters)
+            return await cursor.fetchall()
+
+    # -- appending ----------------------------------------------------------------------------------------------------
+    async def append(
+        self, appends: Sequence[StreamAppend], *, condition: Condition | None = None, conn: Any = None
+    ) -> list[Appended]:
+        """Add events to streams, all or nothing; one round trip."""
+        checks.check_appends(appends)
+        checks.check_condition(condition)
+        try:
+            rows = await self._ask("append", append_parameters(appends, condition), conn)
+        except EventError as error:
+            raise _naming(error, appends) from error.__cause__
+        return [
+            Appended(append.stream, version, position, repeated=repeated)
+            for append, (version, position, repeated) in zip(appends, rows, strict=True)
+        ]
+
+    async def import_events(self, events: AsyncIterator[tuple[StreamId, NewEvent]], *, conn: Any = None) -> int:
+        """Append very many events by COPY, in one transaction, which holds the horizon back until it ends."""
+        if conn is not None:
+            return await import_into(conn, events)
+        async with self.transaction() as own:
+            return await import_into(own, events)
+
+    # -- reading streams ----------------------------------------------------------------------------------------------
+    async def read_stream(
+        self,
+        stream: StreamId,
+        *,
+        after_version: int = 0,
+        up_to_version: int | None = None,
+        up_to_time: datetime | None = None,
+        limit: int = PAGE,
+        backwards: bool = False,
+        conn: Any = None,
+    ) -> list[RecordedEvent]:
+        """One page of a stream's events, by version."""
+        checks.check_stream(stream)
+        checks.check_window(after_version, up_to_version, up_to_time, limit)
+        asked = {
+            **name_of(stream),
+            "after": after_version,
+            "up_to": LARGEST_VERSION if up_to_version is None else up_to_version,
+            "up_to_time": up_to_time,
+            "limit": limit,
+        }
+        rows = await self._ask("read_stream_backwards" if backwards else "read_stream", asked, conn)
+        if rows and rows[0][0]:
+            raise StreamTombstonedError(stream)
+        made = EventRows()
+        return [made.event(row) for _, *row in rows if row[0] is not None]
+
+    async def read_streams(
+        self, after: Sequence[tuple[StreamId, int]], *, conn: Any = None
+    ) -> dict[StreamId, list[RecordedEvent]]:
+        """All events after a version, of several streams in one question."""
+        for stream, version in after:
+            checks.check_stream(stream)
+            checks.check_window(version, None, None, 1)
+        asked = {**names_of([stream for stream, _ in after]), "after": plain_array_of(version for _, version in after)}
+        found: dict[StreamId, list[RecordedEvent]] = {stream: [] for stream, _ in after}
+        made = EventRows()
+        for place, tombstoned, *row in await self._ask("read_streams", asked, conn) if after else ():
+            stream, _ = after[place - 1]
+            if tombstoned:
+                raise StreamTombstonedError(stream)
+            if row[0] is not None:
+                found[stream].append(made.event(row))
+        return found
+
+    # -- reading the feed ---------------------------------------------------------------------------------------------
+    async def read_feed(
+        self, *, after: int = 0, limit: int = PAGE, wanted: FeedFilter = EVERYTHING, archived: bool = True
+    ) -> FeedPage:
+        """One page of the feed, up to the horizon; one round trip."""
+        checks.check_position(after)
+        checks.check_limit(limit)
+        checks.check_filter(wanted)
+        rows = await self._ask("read_feed", feed_parameters(after, limit, wanted, archived=archived))
+        return EventRows().page(after, limit, rows)
+
+    async def horizon(self) -> Horizon:
+        """How far the feed can be read now."""
+        ((epoch, position),) = await self._ask("horizon", {})
+        return Horizon(epoch, position)
+
+    async def event_at(self, position: int) -> RecordedEvent | None:
+        """The event at a position, if one is there and the horizon is not below."""
+        checks.check_position(position)
+        rows = await self._ask("event_at", {"position": position})
+        return EventRows().event(rows[0]) if rows else None
+
+    async def wait_beyond(self, position: int, *, timeout: float) -> int:
+        """Wait until the horizon lies beyond a position, or the time (seconds) is over; gives the horizon."""
+        checks.check_position(position)
+        end = time.monotonic() + timeout
+        while True:
+            found = (await self.horizon()).position
+            left = end - time.monotonic()
+            if found > position or left <= 0:
+                return found
+            await asyncio.sleep(min(_LOOK_EVERY, left))
+
+    # -- streams ------------------------------------------------------------------------------------------------------
+    async def stream_state(self, stream: StreamId, *, conn: Any = None) -> StreamState | None:
+        """What is known of a stream; None if it was never written."""
+        checks.check_stream(stream)
+        rows = await self._ask("stream_state", name_of(stream), conn)
+        return state_from(rows[0]) if rows else None
+
+    async def streams(
+        self,
+        *,
+        category: str | None = None,
+        tenant_id: UUID | str | None = None,
+        after: StreamId | None = None,
+        limit: int = PAGE,
+    ) -> list[StreamState]:
+        """Streams in the order of category, tenant and id, a page at a time."""
+        checks.check_limit(limit)
+        if after is not None:
+            checks.check_stream(after)
+        tenant = checked_tenant(tenant_id)
+        asked = {
+            "category": category,
+            "tenant": None if tenant is None else str(tenant),
+            "after_category": "" if after is None else after.category,
+            "after_tenant": "" if after is None else tenant_text(after.tenant_id),
+            "after_id": "" if after is None else str(after.id),
+            "limit": limit,
+        }
+        return [state_from(row) for row in await self._ask("streams", asked)]
+
+    async def tombstone(self, stream: StreamId, *, reason: str, actor: str, conn: Any = None) -> StreamState:
+        """Empty a stream for good."""
+        checks.check_stream(stream)
+        checks.check_account(reason, actor)
+        return await self._change("tombstone", stream, {"reason": reason, "actor": actor}, conn)
+
+    async def archive(self, stream: StreamId, *, archived: bool = True, conn: Any = None) -> StreamState:
+        """Close a stream to appends, or open it again."""
+        checks.check_stream(stream)
+        return await self._change("archive", stream, {"archived": archived}, conn)
+
+    async def _change(self, query: str, stream: StreamId, parameters: dict[str, Any], conn: Any) -> StreamState:
+        try:
+            (row,) = await self._ask(query, {**name_of(stream), **parameters}, conn)
+        except EventError as error:
+            error.__dict__["stream"] = stream
+            raise
+        return state_from(row)
+
+
+def _naming(error: EventError, appends: Sequence[StreamAppend]) -> EventError:
+    """The error with the stream itself, and what was expected of it, instead of their text."""
+    named = error.__dict__.get("stream")
+    append = next((each for each in appends if str(each.stream) == named), None)
+    if append is None:
+        return error
+    if isinstance(error, OptimisticLockError):
+        return OptimisticLockError(append.stream, append.expected, error.actual)
+    error.__dict__["stream"] = append.stream
+    return error

@@ -1,0 +1,144 @@
+-- name: append
+-- Append events to streams; a row for each stream.
+select version, position, repeated
+from eventsource.append(
+    %(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(expected)s::integer[], %(counts)s::integer[],
+    %(event_ids)s::uuid[], %(types)s::text[], %(payloads)s::text[], %(occurred_at)s::timestamptz[], %(event_versions)s::integer[],
+    %(correlation_ids)s::uuid[], %(causation_ids)s::uuid[], %(actor_ids)s::text[], %(metadata)s::text[], %(tags)s::text[],
+    %(items)s::jsonb, %(after)s::bigint, %(tenant)s::text);
+
+-- name: read_stream
+-- One page of a stream's events, the earliest first; the first column says whether the stream is tombstoned.
+select s.tombstoned_at is not null, e.*
+from eventsource.stream as s
+left join lateral (
+    select
+        e.position, s.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
+        e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+    from eventsource.event as e
+    join eventsource.kind as k on k.kind_no = e.kind_no
+    where e.stream_no = s.stream_no and e.version > %(after)s and e.version <= %(up_to)s
+      and (%(up_to_time)s::timestamptz is null or e.recorded_at <= %(up_to_time)s)
+    order by e.version
+    limit %(limit)s
+) as e on s.tombstoned_at is null
+where s.category = %(category)s and s.tenant_id = %(tenant)s and s.stream_id = %(id)s
+order by e.version;
+
+-- name: read_stream_backwards
+-- One page of a stream's events, the latest first; the first column says whether the stream is tombstoned.
+select s.tombstoned_at is not null, e.*
+from eventsource.stream as s
+left join lateral (
+    select
+        e.position, s.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
+        e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+    from eventsource.event as e
+    join eventsource.kind as k on k.kind_no = e.kind_no
+    where e.stream_no = s.stream_no and e.version > %(after)s and e.version <= %(up_to)s
+      and (%(up_to_time)s::timestamptz is null or e.recorded_at <= %(up_to_time)s)
+    order by e.version desc
+    limit %(limit)s
+) as e on s.tombstoned_at is null
+where s.category = %(category)s and s.tenant_id = %(tenant)s and s.stream_id = %(id)s
+order by e.version desc;
+
+-- name: read_streams
+-- The events of several streams, each after a version, stream by stream; the first columns say which of those asked for, and whether it is tombstoned.
+select a.place, s.tombstoned_at is not null, e.*
+from unnest(%(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(after)s::integer[])
+    with ordinality as a(category, tenant_id, stream_id, after, place)
+join eventsource.stream as s on s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id
+left join lateral (
+    select
+        e.position, s.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
+        e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+    from eventsource.event as e
+    join eventsource.kind as k on k.kind_no = e.kind_no
+    where e.stream_no = s.stream_no and e.version > a.after
+    order by e.version
+) as e on s.tombstoned_at is null
+order by a.place, e.version;
+
+-- name: read_feed
+-- One page of the feed; the first row is no event, its position is the horizon.
+select
+    position, category, stream_id, tenant_id, version, recorded_at, event_id, event_type, payload, occurred_at, event_version,
+    correlation_id, causation_id, actor_id, metadata, tags
+from eventsource.read_feed(
+    %(after)s::bigint, %(limit)s::integer, %(types)s::text[], %(categories)s::text[], %(tenant)s::text, %(items)s::jsonb,
+    %(archived)s::boolean);
+
+-- name: horizon
+-- Which history the positions belong to, and how far the feed can be read now.
+select h.epoch, eventsource.horizon() from eventsource.feed_horizon as h where h.only_one;
+
+-- name: event_at
+-- The event at a position, if it is one that can be given out.
+select
+    e.position, k.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
+    e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+from eventsource.event as e
+join eventsource.stream as s on s.stream_no = e.stream_no
+join eventsource.kind as k on k.kind_no = e.kind_no
+where e.position = %(position)s and e.position <= eventsource.horizon();
+
+-- name: stream_state
+-- What is known of a stream.
+select s.category, s.stream_id, s.tenant_id, s.version, s.created_at, s.archived_at, s.tombstoned_at, s.tombstone::text
+from eventsource.stream as s
+where s.category = %(category)s and s.tenant_id = %(tenant)s and s.stream_id = %(id)s and s.version > 0;
+
+-- name: streams
+-- Streams in the order of category, tenant and id.
+select s.category, s.stream_id, s.tenant_id, s.version, s.created_at, s.archived_at, s.tombstoned_at, s.tombstone::text
+from eventsource.stream as s
+where s.version > 0
+  and (%(category)s::text is null or s.category = %(category)s)
+  and (%(tenant)s::text is null or s.tenant_id = %(tenant)s)
+  and (s.category, s.tenant_id, s.stream_id) > (%(after_category)s::text, %(after_tenant)s::text, %(after_id)s::text)
+order by s.category, s.tenant_id, s.stream_id
+limit %(limit)s;
+
+-- name: tombstone
+-- Empty a stream for good; what is known of it then.
+select s.category, s.stream_id, s.tenant_id, s.version, s.created_at, s.archived_at, s.tombstoned_at, s.tombstone::text
+from eventsource.tombstone(%(category)s, %(tenant)s, %(id)s, %(reason)s, %(actor)s) as s;
+
+-- name: archive
+-- Close a stream to appends, or open it again; what is known of it then.
+select s.category, s.stream_id, s.tenant_id, s.version, s.created_at, s.archived_at, s.tombstoned_at, s.tombstone::text
+from eventsource.archive(%(category)s, %(tenant)s, %(id)s, %(archived)s) as s;
+
+-- name: prepare_import
+-- Make room for a part of an import.
+select stream_nos, versions, kinds, positions
+from eventsource.prepare_import(
+    %(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(counts)s::integer[], %(kind_categories)s::text[],
+    %(types)s::text[], %(tags)s::text[]);
+
+-- name: copy_events
+-- The events of a part of an import.
+copy eventsource.event (
+    position, stream_no, version, kind_no, recorded_at, event_version, event_id, occurred_at, correlation_id, causation_id, actor_id,
+    payload, metadata, tags) from stdin;
+
+-- name: copy_tags
+-- What finds the events of a part of an import by their tags.
+copy eventsource.event_tag (tag, position) from stdin;
+
+-- name: now
+-- When the transaction began.
+select now();
+
+-- name: publish_horizon
+-- Publish the horizon, if nobody else does; where it is, and for how many seconds another one publishes.
+select position, seconds from eventsource.publish_horizon(%(holder)s, %(lease)s);
+
+-- name: end_publishing
+-- Let another one publish.
+select eventsource.end_publishing(%(holder)s);
+
+-- name: renew_epoch
+-- State that positions may have been given out twice.
+select eventsource.renew_epoch();
