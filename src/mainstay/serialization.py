@@ -5,16 +5,18 @@ What is accepted: what JSON has, and UUID, datetime, date, time, enums, dataclas
 characters (``jsonb`` cannot hold them), integers beyond 64 bits, keys that are not text, bytes and unknown objects.
 """
 
+import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
+from pydantic import AliasChoices, AliasPath, BaseModel
+from pydantic.fields import FieldInfo
 
-from mainstay.errors import InvalidPayloadError
+from mainstay.errors import ConfigurationError, InvalidPayloadError, shown
 
 DEFAULT_PAYLOAD_LIMIT = 1_048_576
 """Bytes of JSON that one payload may have."""
@@ -50,14 +52,43 @@ def to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMI
     except (TypeError, ValueError, RecursionError) as error:
         message = f"{what} cannot be written as JSON: {error}"
         raise InvalidPayloadError(message) from error
-    if len(document) > limit:
-        message = (
-            f"{what} has {len(document):,} bytes as JSON; the limit is {limit:,}. "
-            "Store it elsewhere and send a reference"
-        )
-        raise InvalidPayloadError(message)
+    _refuse_too_long(document, what, limit)
     if _NUL in document or _NULL in document:
         _refuse_what_jsonb_cannot_hold(value, what)
+    return document
+
+
+def model_to_json(
+    model: BaseModel,
+    *,
+    exclude: frozenset[str] = frozenset(),
+    what: str = "data",
+    limit: int = DEFAULT_PAYLOAD_LIMIT,
+) -> bytes:
+    """A model as JSON from which it can be read back: as `to_json`, but written by pydantic, which knows its fields.
+
+    Args:
+        model: What to write.
+        exclude: Fields to leave out.
+        what: How errors call it.
+        limit: Bytes allowed.
+
+    Raises:
+        InvalidPayloadError: It cannot be written; the message says where and why.
+    """
+    try:
+        document = model.__pydantic_serializer__.to_json(
+            model,
+            exclude=exclude or None,  # type: ignore[arg-type]  # pydantic takes a frozenset where it says set
+            by_alias=True,
+            round_trip=True,
+            warnings="error",
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidPayloadError(f"{what} cannot be written as JSON: {error}") from error
+    _refuse_too_long(document, what, limit)
+    if _NUL in document or _NULL in document:
+        _refuse_fields(model, exclude, what)
     return document
 
 
@@ -97,6 +128,57 @@ def checked_object(value: Any, *, what: str = "data") -> dict[str, Any]:
 def _dumped(model: BaseModel) -> dict[str, Any]:
     """A model as an object from which it can be read back; refuses one whose values do not fit its fields."""
     return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings="error")
+
+
+def refuse_one_way_fields(model: type[BaseModel]) -> None:
+    """See that every field of a model is read under the name under which it is written.
+
+    Raises:
+        ConfigurationError: One is not.
+    """
+    by_name = bool(model.model_config.get("populate_by_name") or model.model_config.get("validate_by_name"))
+    for name, field in model.model_fields.items():
+        written = field.serialization_alias or name
+        if written not in _read(name, field, by_name=by_name):
+            message = (
+                f"{model.__name__}.{name} is written as {written!r} and not read by that name: give it one alias for "
+                "both, or AliasChoices that include it"
+            )
+            raise ConfigurationError(message)
+
+
+def checked_upcaster(function: object) -> None:
+    """See that something can be an upcaster: a plain function.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise ConfigurationError(f"an upcaster is a plain function that takes a dict, not {shown(function)}")
+
+
+def _read(name: str, field: FieldInfo, *, by_name: bool) -> set[str]:
+    """Under which names a field is found."""
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [name if alias is None else alias]
+    plain = {each for each in choices if isinstance(each, str)}
+    paths = {str(each.path[0]) for each in choices if isinstance(each, AliasPath) and len(each.path) == 1}
+    return plain | paths | ({name} if by_name else set())
+
+
+def _refuse_too_long(document: bytes, what: str, limit: int) -> None:
+    if len(document) > limit:
+        message = (
+            f"{what} has {len(document):,} bytes as JSON; the limit is {limit:,}. "
+            "Store it elsewhere and send a reference"
+        )
+        raise InvalidPayloadError(message)
+
+
+def _refuse_fields(model: BaseModel, exclude: Container[str], what: str) -> None:
+    for name, value in model:
+        if name not in exclude and value is not None:
+            _refuse_what_jsonb_cannot_hold(value, f"{what}.{name}")
 
 
 def _refuse_what_jsonb_cannot_hold(value: Any, path: str) -> None:

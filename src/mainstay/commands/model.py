@@ -8,11 +8,11 @@ version 1 adds nothing to the message, and neither does a sender that knows no m
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict
 
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.message import checked_domain, checked_type
+from mainstay.serialization import refuse_one_way_fields
 
 VERSION_HEADER = "command_version"
 """Header that holds the version of a payload, a whole number; without it the version is 1."""
@@ -76,14 +76,7 @@ class CommandModel(BaseModel):
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         """Refuse fields that would be written under a name under which they are not read."""
         super().__pydantic_init_subclass__()
-        by_name = bool(cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name"))
-        for field_name, field in cls.model_fields.items():
-            if _written(field_name, field) not in _read(field_name, field, by_name=by_name):
-                message = (
-                    f"{cls.__name__}.{field_name} is written as {_written(field_name, field)!r} and not read by that "
-                    "name: give it one alias for both, or AliasChoices that include it"
-                )
-                raise ConfigurationError(message)
+        refuse_one_way_fields(cls)
 
 
 def name_of(model: object) -> CommandName:
@@ -140,16 +133,3 @@ def _configured(check: Any, value: object, cls: type) -> str:
     except InvalidInputError as error:
         message = f"{cls.__name__}: {error}"
         raise ConfigurationError(message) from error
-
-
-def _written(name: str, field: FieldInfo) -> str:
-    return field.serialization_alias or name
-
-
-def _read(name: str, field: FieldInfo, *, by_name: bool) -> set[str]:
-    """Under which names a field is found."""
-    alias = field.validation_alias
-    choices = alias.choices if isinstance(alias, AliasChoices) else [name if alias is None else alias]
-    plain = {each for each in choices if isinstance(each, str)}
-    paths = {str(each.path[0]) for each in choices if isinstance(each, AliasPath) and len(each.path) == 1}
-    return plain | paths | ({name} if by_name else set())

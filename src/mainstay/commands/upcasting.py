@@ -5,13 +5,13 @@ plain function from the payload of one version, a dict, to that of the next. The
 payload is validated, so a handler knows the newest version only.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from mainstay.commands.model import CommandModel, CommandName, name_of
 from mainstay.errors import ConfigurationError, PermanentCommandError, shown
+from mainstay.serialization import checked_upcaster
 
 Upcaster: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """From the payload of one version to that of the next; without effects."""
@@ -73,9 +73,7 @@ class Upcasters:
         Raises:
             ConfigurationError: Not a plain function, or the step has one.
         """
-        if not callable(function) or inspect.iscoroutinefunction(function):
-            message = f"an upcaster is a plain function from dict to dict, not {shown(function)}"
-            raise ConfigurationError(message)
+        checked_upcaster(function)
         key = (step.name.domain, step.name.command_type, step.from_version)
         if key in self._steps:
             message = f"{key[0]}.{key[1]} has an upcaster from version {step.from_version} already"

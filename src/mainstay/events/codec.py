@@ -1,0 +1,203 @@
+"""Events as documents, and back.
+
+Nothing is skipped in silence: an event that cannot be read is named by its position, its stream and its place there.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+from mainstay.errors import (
+    CorruptEventError,
+    DuplicateEventTypeError,
+    EventVersionError,
+    InvalidInputError,
+    UnknownEventTypeError,
+    shown,
+)
+from mainstay.events.definition import ENVELOPE, LONGEST_NAME
+from mainstay.events.event import DomainEvent, EventTombstone, revived
+from mainstay.events.log import NewEvent, RecordedEvent
+from mainstay.events.registry import EventRegistry
+from mainstay.events.stream import StreamId, checked_name
+from mainstay.events.upcasting import RawEvent
+from mainstay.message import correlation_id_var
+from mainstay.serialization import checked_object, model_to_json
+from mainstay.serialization import to_json as checked_json
+
+UnknownPolicy = Literal["error", "skip"]
+_MOST_TOLD = 5
+
+
+class EventCodec:
+    """Writes and reads the events of one store.
+
+    Args:
+        registry: Which class a type belongs to, and how old payloads become new ones.
+        unknown: What to do with an event whose type has no class: raise, or leave it out.
+        payload_limit: Bytes of JSON that one event may have.
+    """
+
+    def __init__(self, registry: EventRegistry, unknown: UnknownPolicy, payload_limit: int) -> None:
+        self.registry = registry
+        self.unknown = unknown
+        self._limit = payload_limit
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def written(
+        self, events: Iterable[DomainEvent], stream: StreamId, first: int | None = None
+    ) -> tuple[NewEvent, ...]:
+        """Events of one stream as the log takes them.
+
+        Args:
+            events: In order.
+            stream: Where they are to stand.
+            first: The version of the first one, if it is known.
+
+        Raises:
+            InvalidInputError: Not an event, or it says that it belongs elsewhere.
+            InvalidPayloadError: It cannot be written as JSON.
+            UnknownEventTypeError: Its class is not registered.
+            DuplicateEventTypeError: Another class has its type.
+        """
+        correlation_id = _current_correlation()
+        return tuple(
+            self._written(event, stream, None if first is None else first + index, correlation_id)
+            for index, event in enumerate(events)
+        )
+
+    def _written(
+        self, event: DomainEvent, stream: StreamId, version: int | None, correlation_id: UUID | None
+    ) -> NewEvent:
+        if not isinstance(event, DomainEvent):
+            raise InvalidInputError(f"a store appends events, instances of DomainEvent, not {shown(event)}")
+        kind = type(event)
+        self.registry.require(kind)
+        _refuse_elsewhere(event, stream, version)
+        metadata = event.metadata
+        return NewEvent(
+            event_id=event.event_id,
+            event_type=kind.__event_type__,
+            payload=model_to_json(event, exclude=ENVELOPE, what=kind.__event_type__, limit=self._limit),
+            occurred_at=event.occurred_at,
+            event_version=kind.__event_version__,
+            correlation_id=event.correlation_id or correlation_id,
+            causation_id=event.causation_id,
+            actor_id=event.actor_id,
+            metadata=checked_json(checked_object(metadata, what="metadata"), what="metadata", limit=self._limit)
+            if metadata
+            else None,
+            tags=tuple(dict.fromkeys(event.tags())),
+        )
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def read(self, recorded: RecordedEvent) -> list[DomainEvent]:
+        """What is there instead of a stored event: one event as a rule; upcasters may make it several, or none.
+
+        Raises:
+            CorruptEventError: It cannot be read.
+            UnknownEventTypeError: Its type has no class, and none is skipped.
+        """
+        new = recorded.event
+        if recorded.tombstoned:
+            return [_tombstone(recorded)]
+        try:
+            metadata = from_json(new.metadata) if new.metadata else {}
+            if self.registry.upcasters.touches(new.event_type, new.event_version):
+                raw = RawEvent(new.event_type, _object(new.payload), new.event_version)
+                return [
+                    event
+                    for part in self.registry.upcasters.lift(raw)
+                    for event in self._revived(part.event_type, part.version, to_json(part.data), recorded, metadata)
+                ]
+            return self._revived(new.event_type, new.event_version, new.payload, recorded, metadata)
+        except (UnknownEventTypeError, DuplicateEventTypeError):
+            raise
+        except EventVersionError as error:
+            raise _corrupt(recorded, str(error)) from error
+        except ValidationError as error:
+            raise _corrupt(recorded, _told(error)) from error
+        except Exception as error:  # a validator of the class may raise anything
+            raise _corrupt(recorded, f"{type(error).__name__}: {error}") from error
+
+    def _revived(
+        self, event_type: str, version: int, payload: bytes, recorded: RecordedEvent, metadata: dict[str, object]
+    ) -> list[DomainEvent]:
+        kind = self.registry.get_or_none(event_type)
+        if kind is None:
+            if self.unknown == "skip":
+                return []
+            raise UnknownEventTypeError(event_type, recorded.position)
+        if version != kind.__event_version__:
+            raise EventVersionError(_wrong_version(kind, version))
+        return [revived(kind, payload, recorded, metadata)]
+
+
+def _wrong_version(kind: type[DomainEvent], version: int) -> str:
+    known = kind.__event_version__
+    if version > known:
+        return (
+            f"it has version {version}, and this code knows {kind.__event_type__} up to {known}: newer code can read it"
+        )
+    return f"it has version {version}, {kind.__event_type__} has {known}, and no upcaster takes it from {version} on"
+
+
+def _refuse_elsewhere(event: DomainEvent, stream: StreamId, version: int | None) -> None:
+    """See that an event does not say that it belongs to another stream, or is of another type."""
+    kind = type(event)
+    own_id = None if event.aggregate_id is None else checked_name(event.aggregate_id, "an id", LONGEST_NAME)
+    own_tenant = None if event.tenant_id is None else checked_name(event.tenant_id, "an id", LONGEST_NAME)
+    says = (
+        ("event_type", event.event_type, kind.__event_type__),
+        ("event_version", event.event_version, kind.__event_version__),
+        ("aggregate_id", own_id, stream.id),
+        ("aggregate_type", event.aggregate_type or None, stream.category),
+        ("tenant_id", own_tenant, stream.tenant_id),
+        ("aggregate_version", event.aggregate_version or None, version or event.aggregate_version),
+    )
+    for name, own, wanted in says:
+        if own is not None and own != wanted:
+            raise InvalidInputError(
+                f"{kind.__name__} {event.event_id} says {name} {shown(own)}, and is to be appended to {stream} with "
+                f"{shown(wanted)}. Nothing was written"
+            )
+
+
+def _current_correlation() -> UUID | None:
+    current = correlation_id_var.get()
+    if current is None:
+        return None
+    try:
+        return UUID(current)
+    except ValueError:
+        return None
+
+
+def _tombstone(recorded: RecordedEvent) -> EventTombstone:
+    event = revived(EventTombstone, b"{}", recorded, {})
+    vars(event).update(event_type=recorded.event.event_type, event_version=recorded.event.event_version)
+    return event
+
+
+def _object(payload: bytes) -> dict[str, object]:
+    value = from_json(payload)
+    if not isinstance(value, dict):
+        raise TypeError(f"its payload is no JSON object but {shown(value)}")
+    return value
+
+
+def _corrupt(recorded: RecordedEvent, reason: str) -> CorruptEventError:
+    event_type = recorded.event.event_type
+    return CorruptEventError(recorded.position, recorded.stream, recorded.version, event_type, reason)
+
+
+def _told(error: ValidationError) -> str:
+    """What pydantic found, without the values, which may be anybody's."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'payload'}: {each['msg']}" for each in found[:_MOST_TOLD])
+    return told + (f"; and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else "")

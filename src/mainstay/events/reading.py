@@ -1,0 +1,306 @@
+"""Reading events: typed, in pages, each event named that cannot be read."""
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from mainstay.errors import ConfigurationError, shown
+from mainstay.events.codec import EventCodec, UnknownPolicy
+from mainstay.events.event import DomainEvent, EventEnvelope
+from mainstay.events.log import (
+    PAGE,
+    EventLog,
+    FeedFilter,
+    Horizon,
+    Query,
+    QueryItem,
+    RecordedEvent,
+    StreamState,
+)
+from mainstay.events.registry import EventRegistry
+from mainstay.events.stream import StreamId
+from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
+
+EventType = type[DomainEvent] | str
+"""A class of events, or the name under which its events are stored."""
+
+
+class EventPage(NamedTuple):
+    """Part of the feed, as `FeedPage` has it, with events of classes.
+
+    Attributes:
+        events: In the order of positions.
+        position: Where to go on: everything wanted up to here has been returned.
+        horizon: The horizon that the page was read under.
+    """
+
+    events: list[EventEnvelope]
+    position: int
+    horizon: int
+
+
+class LoadedStream(NamedTuple):
+    """A stream's events, without their envelopes.
+
+    Attributes:
+        events: In order.
+        first: What the log has of the first one; None if there is none.
+        last: What the log has of the last one, whatever upcasters made of it.
+    """
+
+    events: list[DomainEvent]
+    first: RecordedEvent | None
+    last: RecordedEvent | None
+
+
+class EventReader:
+    """The half of `EventStore` that reads, and its options.
+
+    Args:
+        log: Where the events are.
+        registry: As `EventStore` says.
+        unknown: As `EventStore` says.
+        payload_limit: As `EventStore` says.
+
+    Raises:
+        ConfigurationError: No such policy.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        registry: EventRegistry | None = None,
+        unknown: UnknownPolicy = "error",
+        payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+    ) -> None:
+        if unknown not in {"error", "skip"}:
+            raise ConfigurationError(f"unknown must be 'error' or 'skip', not {shown(unknown)}")
+        self.log = log
+        self.registry = EventRegistry() if registry is None else registry
+        self.codec = EventCodec(self.registry, unknown, payload_limit)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def read_stream(
+        self,
+        stream: StreamId,
+        *,
+        after_version: int = 0,
+        up_to_version: int | None = None,
+        up_to_time: datetime | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
+        page: int = PAGE,
+        conn: Any = None,
+    ) -> AsyncIterator[EventEnvelope]:
+        """The events of a stream, by version, a page at a time.
+
+        Args:
+            stream: Which one; one that was never written is empty.
+            after_version: Only later versions; with ``backwards`` too.
+            up_to_version: Not later than this.
+            up_to_time: Only what was recorded then or before.
+            limit: So many stored events at most.
+            backwards: The latest first.
+            page: Events that are fetched at once.
+            conn: The caller's transaction, which sees what it has appended.
+
+        Raises:
+            CorruptEventError: An event cannot be read; it is named.
+            UnknownEventTypeError: An event's type has no class; it is named.
+            StreamTombstonedError: The stream is.
+        """
+        pages = self._pages(
+            stream, after_version, up_to_version, up_to_time, limit, backwards=backwards, page=page, conn=conn
+        )
+        async for recorded in pages:
+            for each in recorded:
+                for event in self.codec.read(each):
+                    yield EventEnvelope(event, each.position, each.stream, each.version, each.recorded_at)
+
+    async def load_stream(
+        self,
+        stream: StreamId,
+        *,
+        after_version: int = 0,
+        up_to_version: int | None = None,
+        up_to_time: datetime | None = None,
+        conn: Any = None,
+    ) -> LoadedStream:
+        """As `read_stream`, all at once: what an aggregate is made of."""
+        events: list[DomainEvent] = []
+        first: RecordedEvent | None = None
+        last: RecordedEvent | None = None
+        read = self.codec.read
+        pages = self._pages(stream, after_version, up_to_version, up_to_time, None, conn=conn)
+        async for recorded in pages:
+            first, last = first or recorded[0], recorded[-1]
+            for each in recorded:
+                events += read(each)
+        return LoadedStream(events, first, last)
+
+    async def read_all(
+        self,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        types: Iterable[EventType] | None = None,
+        categories: Iterable[str] | None = None,
+        tenant_id: UUID | str | None = None,
+        query: Query | None = None,
+        archived: bool = True,
+        page: int = PAGE,
+    ) -> AsyncIterator[EventEnvelope]:
+        """The events of all streams, in their one order, up to the horizon, a page at a time.
+
+        Args:
+            after: A position; 0 is the beginning.
+            limit: So many stored events at most.
+            types: Of one of these types.
+            categories: Of a stream of one of these categories.
+            tenant_id: Of this tenant.
+            query: Whose types and tags fit.
+            archived: With those of archived streams.
+            page: Events that are fetched at once.
+
+        Raises:
+            CorruptEventError: An event cannot be read; it is named.
+            UnknownEventTypeError: An event's type has no class; it is named.
+        """
+        wanted = self.filter(types=types, categories=categories, tenant_id=tenant_id, query=query)
+        left = limit
+        while left is None or left > 0:
+            asked = page if left is None else min(page, left)
+            found = await self.log.read_feed(after=after, limit=asked, wanted=wanted, archived=archived)
+            for recorded in found.events:
+                for envelope in self._enveloped(recorded):
+                    yield envelope
+            if found.position >= found.horizon or found.position <= after:
+                return
+            after, left = found.position, None if left is None else left - len(found.events)
+
+    async def read_category(
+        self,
+        category: str,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        tenant_id: UUID | str | None = None,
+    ) -> AsyncIterator[EventEnvelope]:
+        """The events of all streams of a category; as `read_all`."""
+        async for envelope in self.read_all(after=after, limit=limit, categories=[category], tenant_id=tenant_id):
+            yield envelope
+
+    async def read_page(
+        self, *, after: int = 0, limit: int = PAGE, wanted: FeedFilter | None = None, archived: bool = True
+    ) -> EventPage:
+        """One page of the feed, for those who keep a position; as `read_all`.
+
+        Args:
+            after: A position; 0 is the beginning.
+            limit: Stored events in the page.
+            wanted: What `filter` gave.
+            archived: With those of archived streams.
+        """
+        found = await self.log.read_feed(
+            after=after, limit=limit, wanted=FeedFilter() if wanted is None else wanted, archived=archived
+        )
+        events = [envelope for recorded in found.events for envelope in self._enveloped(recorded)]
+        return EventPage(events, found.position, found.horizon)
+
+    def filter(
+        self,
+        *,
+        types: Iterable[EventType] | None = None,
+        categories: Iterable[str] | None = None,
+        tenant_id: UUID | str | None = None,
+        query: Query | None = None,
+    ) -> FeedFilter:
+        """What `read_page` is to give; types are those that are read, under whatever name they are stored."""
+        return FeedFilter(
+            None if types is None else self.registry.stored_types(types),
+            None if categories is None else frozenset(categories),
+            tenant_id,
+            query,
+        )
+
+    def query(self, *types: EventType, tags: Iterable[str] = ()) -> Query:
+        """Events of one of these types (all, if none is named) that have every one of these tags."""
+        return Query((QueryItem(self.registry.stored_types(types), frozenset(tags)),))
+
+    def _enveloped(self, recorded: RecordedEvent) -> list[EventEnvelope]:
+        return [
+            EventEnvelope(event, recorded.position, recorded.stream, recorded.version, recorded.recorded_at)
+            for event in self.codec.read(recorded)
+        ]
+
+    async def _pages(
+        self,
+        stream: StreamId,
+        after: int,
+        up_to: int | None,
+        up_to_time: datetime | None,
+        limit: int | None,
+        *,
+        backwards: bool = False,
+        page: int = PAGE,
+        conn: Any = None,
+    ) -> AsyncIterator[list[RecordedEvent]]:
+        """A stream's events as the log has them, never an empty page."""
+        left = limit
+        while left is None or left > 0:
+            asked = page if left is None else min(page, left)
+            found = await self.log.read_stream(
+                stream,
+                after_version=after,
+                up_to_version=up_to,
+                up_to_time=up_to_time,
+                limit=asked,
+                backwards=backwards,
+                conn=conn,
+            )
+            if found:
+                yield found
+            if len(found) < asked:
+                return
+            left = None if left is None else left - len(found)
+            if backwards:
+                up_to = found[-1].version - 1
+            else:
+                after = found[-1].version
+
+    # -- streams and the feed ------------------------------------------------------------------------------------------
+
+    async def event_at(self, position: int) -> list[EventEnvelope]:
+        """What stands at a position of the feed: one event as a rule; none if there is none, or not yet."""
+        recorded = await self.log.event_at(position)
+        return [] if recorded is None else self._enveloped(recorded)
+
+    async def stream_version(self, stream: StreamId, *, conn: Any = None) -> int:
+        """The number of a stream's events; 0 if it was never written."""
+        state = await self.log.stream_state(stream, conn=conn)
+        return 0 if state is None else state.version
+
+    async def stream_state(self, stream: StreamId, *, conn: Any = None) -> StreamState | None:
+        """What is known of a stream; None if it was never written."""
+        return await self.log.stream_state(stream, conn=conn)
+
+    async def streams(
+        self, *, category: str | None = None, tenant_id: UUID | str | None = None, page: int = PAGE
+    ) -> AsyncIterator[StreamState]:
+        """All streams, in the order of category, tenant and id, a page at a time."""
+        after: StreamId | None = None
+        while found := await self.log.streams(category=category, tenant_id=tenant_id, after=after, limit=page):
+            for state in found:
+                yield state
+            after = found[-1].stream
+
+    async def horizon(self) -> Horizon:
+        """How far the feed can be read now."""
+        return await self.log.horizon()
+
+    async def wait(self, position: int, *, timeout: float) -> int:
+        """Wait until the feed can be read beyond a position, or the time (seconds) is over; gives the horizon."""
+        return await self.log.wait_beyond(position, timeout=timeout)

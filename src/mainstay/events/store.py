@@ -1,0 +1,254 @@
+"""The store of events: classes in front of an `EventLog`, which knows documents only."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from mainstay.clock import Clock
+from mainstay.errors import InvalidInputError, shown
+from mainstay.events.codec import UnknownPolicy
+from mainstay.events.event import DomainEvent
+from mainstay.events.log import (
+    Appended,
+    Condition,
+    EventLog,
+    NewEvent,
+    Query,
+    StreamAppend,
+    StreamState,
+)
+from mainstay.events.memory import MemoryEventLog
+from mainstay.events.reading import EventReader
+from mainstay.events.registry import EventRegistry
+from mainstay.events.snapshot import MemorySnapshotStore, SnapshotStore
+from mainstay.events.stream import ExpectedVersion, StreamId
+from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What is to be added to one stream; without events it only states what must be so (a guard).
+
+    Attributes:
+        stream: Which one.
+        events: In order.
+        expected: What the stream must be like; a number is an exact version.
+    """
+
+    stream: StreamId
+    events: Sequence[DomainEvent] = ()
+    expected: ExpectedVersion | int = field(default_factory=ExpectedVersion.any)
+
+
+class EventStore(EventReader):
+    """Appends events and reads them.
+
+    What is promised is written in `mainstay.events.log`; a ``conn`` is a transaction of the caller's, of the kind that
+    the log knows.
+
+    Args:
+        log: Where the events are.
+        registry: Which class a type belongs to, and how old payloads become new ones; unless given, every class derived
+            from `DomainEvent` is known.
+        unknown: What reading does with an event whose type has no class: ``"error"``, or ``"skip"`` it.
+        payload_limit: Bytes of JSON that one event may have.
+        snapshots: Where repositories keep snapshots, unless they are told otherwise.
+
+    Raises:
+        ConfigurationError: No such policy.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        registry: EventRegistry | None = None,
+        unknown: UnknownPolicy = "error",
+        payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+        snapshots: SnapshotStore | None = None,
+    ) -> None:
+        super().__init__(log, registry=registry, unknown=unknown, payload_limit=payload_limit)
+        self.snapshots = snapshots
+
+    # -- appending -----------------------------------------------------------------------------------------------------
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """A transaction of the log's own, to be passed as ``conn``."""
+        return self.log.transaction()
+
+    async def append(
+        self,
+        stream: StreamId,
+        events: Iterable[DomainEvent],
+        *,
+        expected: ExpectedVersion | int | None = None,
+        conn: Any = None,
+    ) -> Appended:
+        """Add events to a stream, all or none.
+
+        Events that say nothing of their stream, tenant, correlation or version are given those of the stream and of the
+        command that is being handled.
+
+        Args:
+            stream: Which one.
+            events: In order.
+            expected: What the stream must be like; a number is an exact version; None is anything.
+            conn: The caller's transaction.
+
+        Returns:
+            The stream's version and the position of its last event. The same events again at the same
+            expected version give the first result, marked ``repeated``.
+
+        Raises:
+            OptimisticLockError: The stream is not as expected; nothing was written.
+            InvalidInputError: An event says that it belongs to another stream, or is none.
+            InvalidPayloadError: An event cannot be written as JSON.
+            EventError: As `EventLog.append` says.
+        """
+        (done,) = await self.append_all([Append(stream, tuple(events), _expected(expected))], conn=conn)
+        return done
+
+    async def append_all(self, appends: Iterable[Append], *, conn: Any = None) -> list[Appended]:
+        """Add events to several streams, all or none; an `Append` without events is a guard.
+
+        Raises:
+            EventError: As `append`; the first stream that is not as expected is named.
+        """
+        return await self.log.append([self._written(each) for each in appends], conn=conn)
+
+    async def append_if(
+        self,
+        events: Iterable[DomainEvent],
+        *,
+        fail_if: Query,
+        after: int,
+        stream: StreamId | None = None,
+        conn: Any = None,
+    ) -> list[Appended]:
+        """Add events unless something has happened since a decision was prepared (a dynamic consistency boundary).
+
+        Args:
+            events: In order; each says its stream by ``aggregate_type`` and ``aggregate_id``, unless ``stream`` does.
+            fail_if: What must not have happened; see `query`.
+            after: The horizon's position, asked for before the events were read that led to the decision.
+            stream: Of all of them.
+            conn: The caller's transaction.
+
+        Raises:
+            AppendConditionError: Something fits the query; nothing was written.
+            EventError: As `append`.
+        """
+        by_stream: dict[StreamId, list[DomainEvent]] = {}
+        for event in events:
+            by_stream.setdefault(stream or _own_stream(event), []).append(event)
+        appends = [self._written(Append(each, mine)) for each, mine in by_stream.items()]
+        if not appends:
+            raise InvalidInputError("append_if needs an event at least")
+        return await self.log.append(appends, condition=Condition(fail_if, after), conn=conn)
+
+    async def import_events(
+        self,
+        events: AsyncIterator[tuple[StreamId, DomainEvent]] | Iterable[tuple[StreamId, DomainEvent]],
+        *,
+        conn: Any = None,
+    ) -> int:
+        """Append very many events fast, in the order given, in one transaction; each stream goes on where it is.
+
+        Returns:
+            How many.
+        """
+
+        async def written() -> AsyncIterator[tuple[StreamId, NewEvent]]:
+            async for stream, event in _each(events):
+                for document in self.codec.written([event], stream):
+                    yield stream, document
+
+        return await self.log.import_events(written(), conn=conn)
+
+    def _written(self, append: Append) -> StreamAppend:
+        expected = _expected(append.expected)
+        first = None if expected.version is None else expected.version + 1
+        return StreamAppend(append.stream, self.codec.written(append.events, append.stream, first), expected)
+
+    # -- streams -------------------------------------------------------------------------------------------------------
+
+    async def tombstone(self, stream: StreamId, *, reason: str, actor: str, conn: Any = None) -> StreamState:
+        """Empty a stream for good, and forget its snapshot: it gives no events and takes none.
+
+        Its events stay in the feed without their payloads, as `EventTombstone`.
+
+        Raises:
+            StreamNotFoundError: It was never written.
+        """
+        if conn is None:
+            async with self.log.transaction() as mine:
+                return await self.tombstone(stream, reason=reason, actor=actor, conn=mine)
+        done = await self.log.tombstone(stream, reason=reason, actor=actor, conn=conn)
+        if self.snapshots is not None:
+            await self.snapshots.delete(stream, conn=conn)
+        return done
+
+    async def archive(self, stream: StreamId, *, archived: bool = True, conn: Any = None) -> StreamState:
+        """Close a stream to appends, or open it again.
+
+        Raises:
+            StreamNotFoundError: It was never written.
+            StreamTombstonedError: It is.
+        """
+        return await self.log.archive(stream, archived=archived, conn=conn)
+
+
+class InMemoryEventStore(EventStore):
+    """A store in memory, with its snapshots: for tests that need no server. What it holds ends with the process.
+
+    Args:
+        clock: Where ``recorded_at`` comes from; the machine's unless given.
+        registry: As `EventStore` says.
+        unknown: As `EventStore` says.
+        payload_limit: As `EventStore` says.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        registry: EventRegistry | None = None,
+        unknown: UnknownPolicy = "error",
+        payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+    ) -> None:
+        super().__init__(
+            MemoryEventLog(clock),
+            registry=registry,
+            unknown=unknown,
+            payload_limit=payload_limit,
+            snapshots=MemorySnapshotStore(),
+        )
+
+
+def _expected(expected: ExpectedVersion | int | None) -> ExpectedVersion:
+    if expected is None:
+        return ExpectedVersion.any()
+    return expected if isinstance(expected, ExpectedVersion) else ExpectedVersion.exact(expected)
+
+
+def _own_stream(event: DomainEvent) -> StreamId:
+    if not isinstance(event, DomainEvent):
+        raise InvalidInputError(f"a store appends events, instances of DomainEvent, not {shown(event)}")
+    if event.aggregate_id is None or not event.aggregate_type:
+        raise InvalidInputError(
+            f"{type(event).__name__} {event.event_id} does not say which stream it belongs to: give it "
+            "aggregate_type and aggregate_id, or pass stream="
+        )
+    return StreamId(event.aggregate_type, event.aggregate_id, event.tenant_id)
+
+
+async def _each(items: AsyncIterator[T] | Iterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterator):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
