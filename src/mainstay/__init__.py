@@ -101,6 +101,21 @@ from mainstay.errors import (
     UnknownEventTypeError,
 )
 
+# -- events ------------------------------------------------------------------------------------------------------------
+from mainstay.events.aggregate import AggregateRoot
+from mainstay.events.decider import DeciderAggregate
+from mainstay.events.declarative import DeclarativeAggregate
+from mainstay.events.event import DomainEvent, EventEnvelope, EventTombstone
+from mainstay.events.handles import handles
+from mainstay.events.log import Appended, FeedFilter, Horizon, Query, QueryItem, StreamState
+from mainstay.events.reading import EventPage
+from mainstay.events.registry import EventRegistry
+from mainstay.events.repository import AggregateRepository
+from mainstay.events.snapshot import MemorySnapshotStore, Snapshot, SnapshotPolicy, SnapshotStore
+from mainstay.events.store import Append, EventStore, InMemoryEventStore
+from mainstay.events.stream import ExpectedVersion, StreamId
+from mainstay.events.upcasting import RawEvent
+
 # -- policies and settings ---------------------------------------------------------------------------------------------
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy
 from mainstay.settings import Config
@@ -123,7 +138,11 @@ __all__ = [
     "ActionNotFoundError",
     "ActionState",
     "AggregateNotFoundError",
+    "AggregateRepository",
+    "AggregateRoot",
+    "Append",
     "AppendConditionError",
+    "Appended",
     "ApprovalRequiredError",
     "AuditEvent",
     "AuditEventType",
@@ -152,20 +171,32 @@ __all__ = [
     "ContextFilter",
     "CorruptEventError",
     "CreateBatchResult",
+    "DeciderAggregate",
+    "DeclarativeAggregate",
+    "DomainEvent",
     "DuplicateBatchError",
     "DuplicateCommandError",
     "DuplicateEventError",
     "DuplicateEventTypeError",
     "DuplicateProcessError",
+    "EventEnvelope",
     "EventError",
+    "EventPage",
+    "EventRegistry",
+    "EventStore",
+    "EventTombstone",
     "EventVersionError",
+    "ExpectedVersion",
     "Failure",
     "FailureGroup",
+    "FeedFilter",
     "FsckReport",
     "HandlerAlreadyRegisteredError",
     "HandlerContext",
     "HandlerNotFoundError",
     "HandlerRegistry",
+    "Horizon",
+    "InMemoryEventStore",
     "InvalidDomainError",
     "InvalidInputError",
     "InvalidOperationError",
@@ -177,6 +208,7 @@ __all__ = [
     "Mainstay",
     "MainstayError",
     "MemoryCommandStore",
+    "MemorySnapshotStore",
     "NotUniqueError",
     "OnConflict",
     "OperatorAction",
@@ -198,7 +230,10 @@ __all__ = [
     "ProcessStatus",
     "ProjectionError",
     "Pruner",
+    "Query",
+    "QueryItem",
     "QueueNotFoundError",
+    "RawEvent",
     "ReasonRequiredError",
     "Reply",
     "ReplyOutcome",
@@ -213,6 +248,9 @@ __all__ = [
     "SelectionChangedError",
     "SendRequest",
     "SendResult",
+    "Snapshot",
+    "SnapshotPolicy",
+    "SnapshotStore",
     "Step",
     "StepMetadata",
     "StepReply",
@@ -220,7 +258,9 @@ __all__ = [
     "StepStatus",
     "StorageUnavailableError",
     "StreamArchivedError",
+    "StreamId",
     "StreamNotFoundError",
+    "StreamState",
     "StreamTombstonedError",
     "Success",
     "SyncCommandBus",
@@ -239,6 +279,7 @@ __all__ = [
     "check_schema_exists",
     "get_schema_sql",
     "handler",
+    "handles",
     "register_processes",
     "setup_database",
     "upcast",

@@ -1,0 +1,105 @@
+"""Deciders: aggregates as three pure functions.
+
+``initial_state()`` is where everything begins, ``decide(state, command)`` gives the events that follow from a command,
+or raises `BusinessRuleException` if there are to be none, ``evolve(state, event)`` gives the next state. None of them
+has effects, so a decision can be repeated with a fresh state after a conflict, made in a group, or tried without being
+stored. The pattern is Chassaing's: https://thinkbeforecoding.com/post/2021/12/17/functional-event-sourcing-decider
+"""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+from mainstay.errors import ConfigurationError
+from mainstay.events.aggregate import AggregateRoot, TState
+from mainstay.events.event import DomainEvent
+
+TCommand = TypeVar("TCommand")
+
+_FUNCTIONS = {"initial_state": 0, "decide": 2, "evolve": 2}
+
+
+class DeciderAggregate(AggregateRoot[TState], Generic[TState, TCommand]):
+    """An aggregate that is a decider: override the three static methods.
+
+    ::
+
+        class Account(DeciderAggregate[Balance, Deposit | Withdraw]):
+            @staticmethod
+            def initial_state() -> Balance: ...
+            @staticmethod
+            def decide(state: Balance, command: Deposit | Withdraw) -> Iterable[DomainEvent]: ...
+            @staticmethod
+            def evolve(state: Balance, event: DomainEvent) -> Balance: ...
+
+    Events need no ids: they are given the aggregate's.
+
+    Raises:
+        ConfigurationError: A method is missing, not static, a coroutine function, or takes something else. Raised when
+            the class is defined; ``abstract=True`` leaves it to the subclasses.
+    """
+
+    def __init_subclass__(cls, *, abstract: bool = False, **options: Any) -> None:
+        """Check the three methods."""
+        super().__init_subclass__(**options)
+        if not abstract:
+            for name, takes in _FUNCTIONS.items():
+                _check(cls, name, takes)
+
+    @staticmethod
+    def initial_state() -> TState:
+        """The state before the first event."""
+        raise NotImplementedError
+
+    @staticmethod
+    def decide(state: TState, command: TCommand) -> Iterable[DomainEvent] | DomainEvent | None:
+        """The events that follow from a command: several, one, or none.
+
+        Raises:
+            BusinessRuleException: The command is refused.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def evolve(state: TState, event: DomainEvent) -> TState:
+        """The state after an event."""
+        raise NotImplementedError
+
+    def execute(self, command: TCommand) -> list[DomainEvent]:
+        """Decide on a command and apply what follows from it, all or nothing.
+
+        Returns:
+            The events, as they will be saved.
+
+        Raises:
+            BusinessRuleException: The command is refused; nothing was applied.
+        """
+        decided = self.decide(self.state, command)
+        events = [] if decided is None else [decided] if isinstance(decided, DomainEvent) else list(decided)
+        state, version, last, count = self._state, self._version, self._last_event_id, len(self._uncommitted)
+        try:
+            return [self.raise_event(event) for event in events]
+        except BaseException:
+            self._state, self._version, self._last_event_id = state, version, last
+            del self._uncommitted[count:]
+            raise
+
+    def _apply(self, event: DomainEvent) -> None:
+        """The next state."""
+        self._state = self.evolve(self._state, event)
+
+    def _get_initial_state(self) -> TState:
+        """The state before the first event."""
+        return self.initial_state()
+
+
+def _check(cls: type, name: str, takes: int) -> None:
+    method = inspect.getattr_static(cls, name)
+    if method is vars(DeciderAggregate)[name]:
+        raise ConfigurationError(f"{cls.__name__} must define {name}; a base for others says abstract=True")
+    if not isinstance(method, staticmethod) or inspect.iscoroutinefunction(method.__func__):
+        raise ConfigurationError(f"{cls.__name__}.{name} must be a @staticmethod and not async: it is pure")
+    try:
+        inspect.signature(method.__func__).bind(*[None] * takes)
+    except TypeError as error:
+        raise ConfigurationError(f"{cls.__name__}.{name} is called with {takes} arguments: {error}") from error
