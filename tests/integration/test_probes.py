@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mainstay import CommandBus, HandlerRegistry, MemoryCommandStore, SendRequest, Worker, metrics
 from mainstay.commands import gauges, health
 from mainstay.commands.failures import fingerprint
+from mainstay.commands.store import Lease
 from mainstay.errors import ConfigurationError, MissingDependencyError
 from mainstay.metrics import METRICS
 from mainstay.operations.probes import HealthServer
@@ -207,7 +208,7 @@ async def test_a_worker_is_not_ready_when_its_database_is_gone(monkeypatch, pool
     worker = Worker(PostgresCommandStore(pool), DOMAIN, registry())
     async with working(worker):
         await eventually(lambda: worker.health().is_ready)
-        worker._folder.touch()
+        worker._folder.touch([Lease(uuid4(), 1, 1, in_batch=True)])
         await eventually(lambda: any("last reached" in why for why in worker.health().ready))
 
         assert worker.health().is_live

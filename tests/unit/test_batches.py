@@ -1,5 +1,6 @@
 """Batches that are sent in a stream, as the bus offers them, on the memory store."""
 
+import asyncio
 import logging
 from uuid import uuid4
 
@@ -11,15 +12,19 @@ from mainstay import (
     BatchStatus,
     CommandBus,
     DuplicateCommandError,
+    HandlerRegistry,
     InvalidInputError,
     InvalidOperationError,
     MemoryCommandStore,
+    Worker,
 )
 from mainstay.clock import FrozenClock
+from mainstay.commands import outcomes
 from mainstay.commands.actions import ActionState, OperatorRules
 from mainstay.commands.batches import STREAM_CHUNK
 from mainstay.commands.store import Outcome, Verb
 from mainstay.sync import SyncCommandBus
+from tests.support.waiting import eventually
 
 MANY = 2 * STREAM_CHUNK + 1
 
@@ -150,3 +155,40 @@ def test_a_stream_and_a_watch_without_an_event_loop(store):
         assert batch.sent == 2
         assert (first.total_count, first.sealed) == (2, True)
         assert not bus.get_batch("shop", broken.batch_id).sealed
+
+
+class Looking(MemoryCommandStore):
+    """Counts the looks at batches."""
+
+    looks = 0
+
+    async def fold_batches(self, domain):
+        self.looks += 1
+        return await super().fold_batches(domain)
+
+
+@pytest.mark.parametrize("is_member", [True, False])
+async def test_workers_look_at_batches_when_they_completed_something_in_one(monkeypatch, is_member):
+    monkeypatch.setattr(outcomes, "FOLD_INTERVAL", 3600.0)
+    store = Looking()
+    bus, registry, done = CommandBus(store), HandlerRegistry(), asyncio.Event()
+
+    @registry.decorator("shop", "Order")
+    async def order(_command, _context):
+        done.set()
+
+    if is_member:
+        batch = await bus.create_batch("shop", [command()])
+    else:
+        await bus.send("shop", "Order", uuid4(), {})
+    worker = Worker(store, "shop", registry)
+    running = asyncio.create_task(worker.run(concurrency=1))
+    await done.wait()
+    if is_member:
+        await eventually(lambda: store.looks > 1)
+        assert (await bus.get_batch("shop", batch.batch_id)).status is BatchStatus.COMPLETED
+    await worker.stop()
+    await running
+
+    assert store.looks == 2 + is_member  # when it begins and when it ends it looks in any case
+    await bus.close()

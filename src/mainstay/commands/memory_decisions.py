@@ -282,7 +282,7 @@ def _received(row: Row, start_within: float | None, *, is_limited: bool) -> Rece
         headers=as_value(new.headers) or {},
         key=new.key,
     )
-    lease = Lease(new.command_id, msg_id, row.lease_no, is_limited)
+    lease = Lease(new.command_id, msg_id, row.lease_no, is_limited, new.batch_id is not None)
     return Received(command, lease, row.attempts, new.max_attempts, start_within)
 
 

@@ -7,7 +7,7 @@ sends a command whose unique key is taken by a transaction that is still open is
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from mainstay.commands.execution import unwritable
@@ -68,11 +68,15 @@ class OutcomeWriter:
         store: Where commands live.
         domain: Whose commands.
         settled: Called with a lease once nothing more will be written under it.
-        written: Called after every flush.
+        written: Called after every flush with its leases.
     """
 
     def __init__(
-        self, store: CommandStore, domain: str, settled: Callable[[Lease], None], written: Callable[[], None]
+        self,
+        store: CommandStore,
+        domain: str,
+        settled: Callable[[Lease], None],
+        written: Callable[[Iterable[Lease]], None],
     ) -> None:
         self._store = store
         self._domain = domain
@@ -151,7 +155,7 @@ class OutcomeWriter:
 
         await until_reached(write, self.give_up)
         record(FLUSH, len(outcomes), self._domain)
-        self._written()
+        self._written(outcome.lease for outcome in outcomes)
         ready = [self._domain for each in outcomes if each.verb is Verb.GIVE_BACK or each.lease.is_limited]
         ready += [command.domain for outcome in outcomes if outcome.sends for command in outcome.sends]
         ready += [outcome.answers for outcome in outcomes if outcome.answers is not None]
@@ -179,9 +183,10 @@ class BatchFolder(Service):
         self._touched = asyncio.Event()
         self.pulse = Pulse()
 
-    def touch(self) -> None:
-        """Something completed that may belong to a batch."""
-        self._touched.set()
+    def touch(self, leases: Iterable[Lease]) -> None:
+        """Commands completed; if some belong to a batch, it is worth a look."""
+        if any(lease.in_batch for lease in leases):
+            self._touched.set()
 
     async def stop(self) -> None:
         """Look once more, and end."""

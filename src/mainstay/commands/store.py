@@ -114,13 +114,15 @@ Answer: TypeAlias = SendResult | Refusal | NotUnique
 class Lease(NamedTuple):
     """The right to finish a command: only the holder of the newest ``lease_no`` may.
 
-    ``is_limited``: it passed a limit, so when it is finished another command may start.
+    ``is_limited``: it passed a limit, so when it is finished another command may start. ``in_batch``: it belongs to a
+    batch, which may be finished with it.
     """
 
     command_id: UUID
     msg_id: int
     lease_no: int
     is_limited: bool = False
+    in_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -419,7 +419,7 @@ class Worker(Observed):
                 self._nudge.set()
             self._stuck.discard(lease)
             self._hand.release(lease)
-            self._folder.touch()
+            self._folder.touch([lease])
             return
         written = self._writer.submit(outcome)
         may_wait = outcome.verb is Verb.RETRY or outcome.exhausted

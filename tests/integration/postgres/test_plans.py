@@ -21,6 +21,7 @@ AT_ONCE = 100
 ROUNDS = 20
 QUEUE = "q_orders__commands"
 TABLES = ["command", "deferred", "audit", "troubleshooting", "batch", "batch_delta", QUEUE]
+LINE = ["key_hint", "keyed", "key_head"]
 RECEIVE = "select command_id, msg_id, lease_no from commandbus.receive('orders', %s, 60, 'w1')"
 COMPLETE = "select verdict from commandbus.complete('orders', %s)"
 #: What the functions set for themselves; it does not help a join that leaves the planner a choice.
@@ -53,9 +54,17 @@ def fill(server: Server, database: str, *, deferred: int, completed: int) -> Non
         cursor.execute(FILL.encode(), {"deferred": deferred, "completed": completed})
 
 
-def send(server: Server, database: str, count: int = AT_ONCE) -> list[UUID]:
+def send(server: Server, database: str, count: int = AT_ONCE, keys: int | None = None) -> list[UUID]:
     ids = [uuid4() for _ in range(count)]
-    commands = [{"domain": "orders", "command_type": "CreateOrder", "command_id": str(key)} for key in ids]
+    commands = [
+        {
+            "domain": "orders",
+            "command_type": "CreateOrder",
+            "command_id": str(one),
+            "key": keys and f"key {number % keys}",
+        }
+        for number, one in enumerate(ids)
+    ]
     with session(server, database) as conn:
         conn.execute("select from commandbus.send(%s)", [json.dumps(commands)])
     return ids
@@ -145,6 +154,28 @@ def test_plans_made_on_empty_tables_do_as_well_when_the_tables_have_grown(server
 
     assert counts["command"]["n_tup_upd"] == 2 * AT_ONCE
     assert read_by_lookups_only(counts), counts
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["first", "later"])
+def test_keys_take_turns_by_lookups_only(server, database, is_new) -> None:
+    """However many wait, and whether the session's plans were made before they came or with them."""
+    prepare(server, database)
+    for table in LINE:
+        with session(server, database) as conn:
+            conn.execute(f"alter table commandbus.{table} set (autovacuum_enabled = false)")
+    with session(server, database) as worker:
+        if not is_new:
+            send(server, database, keys=AT_ONCE)
+            work(worker)
+        for _ in range(50):
+            send(server, database, keys=AT_ONCE)
+
+        with Counting(server, database, LINE) as counts:
+            work(worker)
+
+    for table in LINE:
+        assert counts[table]["seq_tup_read"] == 0
+        assert counts[table]["idx_tup_fetch"] <= 20 * AT_ONCE, counts
 
 
 @pytest.mark.parametrize("failures", [1, 1_000_000], ids=["held", "counted"])

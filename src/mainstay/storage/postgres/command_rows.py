@@ -182,7 +182,8 @@ def received_from(domain: str, row: tuple[Any, ...]) -> Received:
     Raises:
         ValueError: Its message is beyond what can be read: too deep, or with a number that Python has no room for.
     """
-    command_id, msg_id, lease_no, attempt, max_attempts, message, headers, created_at, key, limited, start_within = row
+    command_id, msg_id, lease_no, attempt, max_attempts, message, headers, created_at, key, *about = row
+    in_batch, limited, start_within = about
     content = orjson.loads(message)
     command = Command(
         domain=domain,
@@ -195,7 +196,8 @@ def received_from(domain: str, row: tuple[Any, ...]) -> Received:
         headers=orjson.loads(headers) if headers else {},
         key=key,
     )
-    return Received(command, Lease(command_id, msg_id, lease_no, limited or False), attempt, max_attempts, start_within)
+    lease = Lease(command_id, msg_id, lease_no, limited or False, in_batch)
+    return Received(command, lease, attempt, max_attempts, start_within)
 
 
 def unreadable(row: tuple[Any, ...], error: ValueError) -> Outcome:

@@ -58,7 +58,8 @@ select status from commandbus.cancel(%(domain)s, %(command_id)s, %(reason)s, %(r
 
 -- name: receive
 -- Lease due commands, by priority, oldest first.
-select command_id, msg_id, lease_no, attempt, max_attempts, message::text, headers::text, created_at, key, limited, start_within
+select
+    command_id, msg_id, lease_no, attempt, max_attempts, message::text, headers::text, created_at, key, in_batch, limited, start_within
 from commandbus.receive(%(domain)s, %(limit)s, %(lease)s, %(worker)s, %(at_once)s);
 
 -- name: complete

@@ -6,6 +6,14 @@ CREATE SCHEMA eventsource;
 
 CREATE SCHEMA mainstay;
 
+CREATE TYPE commandbus.leased_message AS (
+	msg_id bigint,
+	command_id uuid,
+	message jsonb,
+	headers jsonb,
+	is_reread boolean
+);
+
 CREATE FUNCTION commandbus.about_to_sleep(p_domain text, p_worker text, p_seconds double precision) RETURNS double precision
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -185,7 +193,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION commandbus.admit(p_domain text, p_at_once integer, INOUT msg_ids bigint[], INOUT ids uuid[], INOUT messages jsonb[], INOUT headers jsonb[], OUT gone bigint[], OUT limited jsonb) RETURNS record
+CREATE FUNCTION commandbus.admit(p_domain text, p_at_once integer, INOUT leased commandbus.leased_message[], OUT limited jsonb) RETURNS record
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -195,6 +203,7 @@ CREATE FUNCTION commandbus.admit(p_domain text, p_at_once integer, INOUT msg_ids
     AS $_$
 declare
     v_gate commandbus.gate;
+    v_gone bigint[] := '{}';
     v_types text[];
     v_left integer := p_at_once;
     v_room integer;
@@ -206,9 +215,8 @@ declare
     v_bitmap text := current_setting('enable_bitmapscan');
     v_table regclass := commandbus.queue_table(p_domain || '__commands');
 begin
-    gone := '{}';
     select array_agg(distinct g.command_type) into v_types
-    from unnest(messages) as m(message)
+    from unnest(leased) as m
     join commandbus.gate as g on g.domain = p_domain and g.command_type = m.message ->> 'command_type' and g.command_type <> '';
     if v_types is null then
         return;
@@ -218,10 +226,10 @@ begin
     for v_gate in
         select g.* from commandbus.gate as g where g.domain = p_domain and g.command_type = any (v_types) order by g.command_type
     loop
-        select array_agg(c.command_id), array_agg(t.msg) into v_asked, v_asked_msg_ids
-        from unnest(msg_ids, ids) as t(msg, id)
-        join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
-        where c.command_type = v_gate.command_type and c.status = 'PENDING' and c.msg_id = t.msg;
+        select array_agg(c.command_id), array_agg(m.msg_id) into v_asked, v_asked_msg_ids
+        from unnest(leased) as m
+        join commandbus.command as c on c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain
+        where c.command_type = v_gate.command_type and c.status = 'PENDING' and c.msg_id = m.msg_id;
         continue when v_asked is null;
 
         perform commandbus.free_slots(v_gate);
@@ -247,7 +255,7 @@ begin
 
         if cardinality(v_asked) > coalesce(cardinality(v_chosen), 0) then
             v_reason := case when v_gate.paused_at is not null then 'PAUSE' else 'LIMIT' end;
-            gone := gone || commandbus.park(
+            v_gone := v_gone || commandbus.park(
                 v_gate,
                 array(select t.id from unnest(v_asked) as t(id) where t.id <> all (coalesce(v_chosen, '{}'))),
                 array(select t.msg from unnest(v_asked, v_asked_msg_ids) as t(id, msg) where t.id <> all (coalesce(v_chosen, '{}'))),
@@ -276,11 +284,8 @@ begin
         end if;
     end loop;
 
-    if gone <> '{}' then
-        select array_agg(t.msg), array_agg(t.id), array_agg(t.message), array_agg(t.header)
-        into msg_ids, ids, messages, headers
-        from unnest(msg_ids, ids, messages, headers) as t(msg, id, message, header)
-        where t.msg <> all (gone);
+    if v_gone <> '{}' then
+        select array_agg(m) into leased from unnest(leased) as m where m.msg_id <> all (v_gone);
     end if;
 end;
 $_$;
@@ -1316,7 +1321,7 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION commandbus.expire_leases(p_domain text, p_command_ids uuid[], p_msg_ids bigint[]) RETURNS bigint[]
+CREATE FUNCTION commandbus.expire_leases(p_domain text, p_leased commandbus.leased_message[]) RETURNS bigint[]
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -1332,9 +1337,9 @@ declare
 begin
     with expired as materialized (
         select c.command_id, c.subject_no, c.msg_id, c.attempts >= c.max_attempts and c.cancel_request is null as exhausted, c.batch_id
-        from unnest(p_command_ids, p_msg_ids) as t(id, msg_id)
-        join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
-        where c.status = 'IN_PROGRESS' and c.msg_id = t.msg_id
+        from unnest(p_leased) as m
+        join commandbus.command as c on c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain
+        where m.is_reread and c.status = 'IN_PROGRESS' and c.msg_id = m.msg_id
         order by c.command_id
         for update of c
     ), changed as (
@@ -2111,13 +2116,14 @@ $$;
 
 CREATE FUNCTION commandbus.id_of(p_message jsonb) RETURNS uuid
     LANGUAGE sql IMMUTABLE
-    AS $_$
+    AS $$
     select case
-        when p_message ->> 'command_id'
-             ~ '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
+        when p_message ->> 'command_id' like '________-____-____-____-____________'
+             and length(replace(p_message ->> 'command_id', '-', '')) = 32
+             and p_message ->> 'command_id' !~ '[^-0-9a-fA-F]'
             then (p_message ->> 'command_id')::uuid
     end
-$_$;
+$$;
 
 CREATE FUNCTION commandbus.is_paused(p_domain text) RETURNS boolean
     LANGUAGE sql STABLE
@@ -2138,6 +2144,56 @@ CREATE FUNCTION commandbus.is_probing(p_domain text, p_command_id uuid) RETURNS 
                   select from commandbus.key_head as h
                   where h.key = c.key and h.domain = c.domain and h.command_id <> c.command_id))))
 $$;
+
+CREATE FUNCTION commandbus.lease_messages(p_domain text, p_limit integer, p_lease double precision, p_ranges int8multirange, OUT leased commandbus.leased_message[], OUT is_reread boolean, OUT last_msg_id bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $_$
+declare
+    c_most constant integer := 100;
+    v_name text := 'mainstay_lease_' || p_domain || case when p_ranges is null then '' else '_in_ranges' end;
+    v_call text := format('execute %I (%L, %L%s)', v_name, p_limit, p_lease, ', ' || quote_literal(p_ranges));
+    v_old text;
+begin
+    loop
+        begin
+            execute v_call into leased, is_reread, last_msg_id;
+            return;
+        exception when invalid_sql_statement_name then
+            null;
+        end;
+        for v_old in
+            select s.name from pg_catalog.pg_prepared_statements as s where s.name like 'mainstay\_lease\_%'
+            order by s.prepare_time desc offset c_most - 1
+        loop
+            execute format('deallocate %I', v_old);
+        end loop;
+        execute format(
+            'prepare %2$I (integer, double precision%3$s) as'
+            ' with leased as ('
+            '  update %1$s as q set vt = clock_timestamp() + make_interval(secs => $2), read_ct = q.read_ct + 1'
+            '  where q.msg_id = any (array(' || case when p_ranges is null then
+            '    select p.msg_id from %1$s as p where p.vt <= clock_timestamp() order by p.msg_id limit $1 for update skip locked'
+            else
+            '    select p.msg_id from unnest($3) as r(ids) cross join lateral ('
+            '      select p.msg_id from %1$s as p'
+            '      where p.msg_id >= lower(r.ids) and p.msg_id < upper(r.ids) and p.vt <= clock_timestamp()'
+            '      order by p.msg_id limit $1 for update skip locked) as p'
+            '    limit $1'
+            end || '))'
+            '  returning row(q.msg_id, commandbus.id_of(q.message), q.message, q.headers, q.read_ct > 1)::commandbus.leased_message as m,'
+            '   q.read_ct > 1 as is_reread, q.msg_id'
+            ' ) select array_agg(l.m), bool_or(l.is_reread), max(l.msg_id) from leased as l',
+            format('pgmq.%I', 'q_' || p_domain || '__commands'), v_name, case when p_ranges is null then '' else ', int8multirange' end);
+    end loop;
+end;
+$_$;
 
 CREATE FUNCTION commandbus.limit_key(p_per text, p_data jsonb, p_headers jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -2606,15 +2662,15 @@ CREATE FUNCTION commandbus.promote_keys(p_domain text, p_limit integer) RETURNS 
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
-    v_hints bigint[];
+    v_hints tid[];
     v_named text[];
     v_keys text[];
     v_ids uuid[];
     v_promoted integer;
 begin
-    select array_agg(h.hint_no), array_agg(h.key) into v_hints, v_named
+    select array_agg(h.ctid), array_agg(h.key) into v_hints, v_named
     from (
-        select k.hint_no, k.key from commandbus.key_hint as k
+        select k.ctid, k.key from commandbus.key_hint as k
         where k.domain = p_domain
         order by k.hint_no
         limit p_limit
@@ -2630,9 +2686,8 @@ begin
     if v_keys is null then
         return 0;
     end if;
-    delete from commandbus.key_hint as h
-    using unnest(v_hints, v_named) as t(hint_no, key)
-    where h.domain = p_domain and h.hint_no = any (array[t.hint_no]) and t.key = any (v_keys);
+    delete from commandbus.key_hint as h  -- where they are: they are locked, and a join might look for each among all that wait
+    where h.ctid = any (array(select t.place from unnest(v_hints, v_named) as t(place, key) where t.key = any (v_keys)));
 
     with next as materialized (
         select k.key, w.subject_no, h.key is null as is_new
@@ -3100,7 +3155,7 @@ CREATE FUNCTION commandbus.rate_slack(p_per_seconds double precision) RETURNS do
     select least(greatest(p_per_seconds / 10, 0.1), 1.0)
 $$;
 
-CREATE FUNCTION commandbus.receive(p_domain text, p_limit integer, p_lease double precision, p_worker text, p_at_once integer DEFAULT NULL::integer) RETURNS TABLE(command_id uuid, msg_id bigint, lease_no bigint, attempt integer, max_attempts integer, message jsonb, headers jsonb, created_at timestamp with time zone, key text, limited boolean, start_within double precision)
+CREATE FUNCTION commandbus.receive(p_domain text, p_limit integer, p_lease double precision, p_worker text, p_at_once integer DEFAULT NULL::integer) RETURNS TABLE(command_id uuid, msg_id bigint, lease_no bigint, attempt integer, max_attempts integer, message jsonb, headers jsonb, created_at timestamp with time zone, key text, in_batch boolean, limited boolean, start_within double precision)
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -3108,17 +3163,13 @@ CREATE FUNCTION commandbus.receive(p_domain text, p_limit integer, p_lease doubl
     SET enable_material TO 'off'
     SET jit TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
-    AS $_$
+    AS $$
 #variable_conflict use_column
 declare
     v_now timestamptz := clock_timestamp();
     v_table regclass := commandbus.queue_table(p_domain || '__commands');
-    v_msg_ids bigint[];
-    v_messages jsonb[];
-    v_headers jsonb[];
-    v_ids uuid[];
-    v_reread uuid[];
-    v_reread_msg_ids bigint[];
+    v_found record;
+    v_leased commandbus.leased_message[];
     v_gone bigint[] := '{}';
     v_taken integer;
     v_batches uuid[];
@@ -3136,16 +3187,13 @@ declare
     c_long constant bigint := 10000;  -- commands, if there are not so many entries
     c_few constant bigint := 1000;  -- dead rows that are not worth ranges
     v_live commandbus.live_range;
-    v_bitmap text;
-    v_index oid;
+    v_index regclass := to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_pkey'));
     v_walked bigint;
-    v_leased bigint[];
-    v_last bigint;
     v_step bigint;
 begin
     if (v_is_gated or v_is_held) and exists (select from commandbus.parked as p where p.domain = p_domain and p.expires_at <= v_now) then
         return query select t.id, null::bigint, null::bigint, 0, 0, null::jsonb, null::jsonb, v_now, null::text,
-            false, null::double precision from unnest(commandbus.expire_parked(p_domain, p_limit)) as t(id);
+            false, false, null::double precision from unnest(commandbus.expire_parked(p_domain, p_limit)) as t(id);
     end if;
     if v_is_gated and commandbus.is_paused(p_domain) then
         return;
@@ -3161,41 +3209,15 @@ begin
     end if;
     if v_is_gated then
         v_released := commandbus.release_parked(p_domain, least(p_limit, p_at_once), p_lease);
-        v_left := p_limit - coalesce(cardinality(v_released.ids), 0);
+        v_left := p_limit - coalesce(cardinality(v_released.leased), 0);
     end if;
 
     v_live := commandbus.live_range_of(p_domain, v_table);
-    v_index := (select i.indexrelid from pg_catalog.pg_index as i where i.indrelid = v_table and i.indisprimary);
     v_walked := pg_stat_get_xact_tuples_returned(v_index);
-    if v_live.no is not null then  -- in the order of the index, or it would read whole ranges
-        v_bitmap := current_setting('enable_bitmapscan');
-        perform set_config('enable_bitmapscan', 'off', true);
-    end if;
-    execute format(
-        'with leased as ('
-        '  update %1$s as q set vt = clock_timestamp() + make_interval(secs => $2), read_ct = q.read_ct + 1'
-        '  where q.msg_id = any (array(' || case when v_live.no is null then
-        '    select p.msg_id from %1$s as p where p.vt <= clock_timestamp() order by p.msg_id limit $1 for update skip locked'
-        else
-        '    select p.msg_id from unnest($3) as r(ids) cross join lateral ('
-        '      select p.msg_id from %1$s as p'
-        '      where p.msg_id >= lower(r.ids) and p.msg_id < upper(r.ids) and p.vt <= clock_timestamp()'
-        '      order by p.msg_id limit $1 for update skip locked) as p'
-        '    limit $1'
-        end || '))'
-        '  returning q.msg_id, q.message, q.headers, commandbus.id_of(q.message) as id, q.read_ct > 1 as reread'
-        ') select array_agg(l.msg_id), array_agg(l.message), array_agg(l.headers), array_agg(l.id),'
-        '  array_agg(l.id) filter (where l.reread and l.id is not null),'
-        '  array_agg(l.msg_id) filter (where l.reread and l.id is not null)'
-        ' from leased as l', v_table)
-    using v_left, p_lease, v_live.ranges
-    into v_msg_ids, v_messages, v_headers, v_ids, v_reread, v_reread_msg_ids;
-    if v_live.no is not null then
-        perform set_config('enable_bitmapscan', v_bitmap, true);
-    end if;
-    v_walked := pg_stat_get_xact_tuples_returned(v_index) - v_walked - 2 * coalesce(cardinality(v_msg_ids), 0);
-    v_leased := v_msg_ids;
-    if v_msg_ids is null and not v_is_gated then
+    v_found := commandbus.lease_messages(p_domain, v_left, p_lease, case when v_live.no is not null then v_live.ranges end);
+    v_leased := v_found.leased;
+    v_walked := pg_stat_get_xact_tuples_returned(v_index) - v_walked - 2 * coalesce(cardinality(v_leased), 0);
+    if v_leased is null and not v_is_gated then
         if v_live.no is not null then  -- vacuum has been there; or a part of a backup was restored
             if (pg_stat_get_dead_tuples(v_table) < c_few or v_live.seen > coalesce(pg_sequence_last_value(
                 to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_msg_id_seq'))), 0))
@@ -3207,94 +3229,89 @@ begin
         return;
     end if;
 
-    if v_reread is not null then
-        v_gone := commandbus.expire_leases(p_domain, v_reread, v_reread_msg_ids);
+    if v_found.is_reread then
+        v_gone := commandbus.expire_leases(p_domain, v_leased);
         v_now := clock_timestamp();
     end if;
 
     if v_is_gated then
-        v_admitted := commandbus.admit(
-            p_domain, coalesce(p_at_once, p_limit) - p_limit + v_left, v_msg_ids, v_ids, v_messages, v_headers);
-        v_msg_ids := v_released.msg_ids || v_admitted.msg_ids;
-        v_ids := v_released.ids || v_admitted.ids;
-        v_messages := v_released.messages || v_admitted.messages;
-        v_headers := v_released.headers || v_admitted.headers;
+        v_admitted := commandbus.admit(p_domain, coalesce(p_at_once, p_limit) - p_limit + v_left, v_leased);
+        v_leased := v_released.leased || v_admitted.leased;
         v_limited := coalesce(v_released.limited || v_admitted.limited, v_released.limited, v_admitted.limited);
-        if v_msg_ids is null then
+        if v_leased is null then
             return;
         end if;
         v_parked := array(  -- a second message of such a command is a stray
-            select p.command_id from unnest(v_ids) as t(id)
-            join commandbus.parked as p on p.command_id = any (array[t.id]) and p.domain || '' = p_domain);
+            select p.command_id from unnest(v_leased) as m
+            join commandbus.parked as p on p.command_id = any (array[m.command_id]) and p.domain || '' = p_domain);
         v_now := clock_timestamp();
     end if;
 
     if v_is_held then  -- whoever ends a probe wakes somebody who sees what follows
         v_limited := coalesce(v_limited || p.probes, v_limited, p.probes) from (
             select jsonb_object_agg(b.probe_id, null::double precision) as probes from commandbus.breaker as b
-            where b.domain = p_domain and b.probe_id = any (v_ids)) as p;
+            where b.domain = p_domain and b.probe_id in (select m.command_id from unnest(v_leased) as m)) as p;
     end if;
 
     return query
-        with given as materialized (
-            select g.msg_id, g.id, g.message, g.headers
-            from unnest(v_msg_ids, v_ids, v_messages, v_headers) as g(msg_id, id, message, headers)
-        ), taken as (
+        with taken as (
             update commandbus.command as c
             set status = 'IN_PROGRESS', attempts = c.attempts + 1, lease_no = c.lease_no + 1, updated_at = v_now,
-                msg_id = g.msg_id, data = coalesce(c.data, g.message -> 'data')
-            from given as g
-            where c.command_id = any (array[g.id]) and c.domain || '' = p_domain and c.status = 'PENDING'
-              and (c.msg_id = g.msg_id or c.msg_id is null and c.due_at is null and c.key is null and c.command_id <> all (v_parked))
+                msg_id = (g.m).msg_id, data = coalesce(c.data, (g.m).message -> 'data')
+            from (select unnest(v_leased) as m offset 0) as g
+            where c.command_id = any (array[(g.m).command_id]) and c.domain || '' = p_domain and c.status = 'PENDING'
+              and (c.msg_id = (g.m).msg_id or c.msg_id is null and c.due_at is null and c.key is null and c.command_id <> all (v_parked))
               and (c.expires_at is null or c.expires_at > v_now) and c.cancel_request is null
-            returning c.command_id, c.msg_id, c.lease_no, c.attempts, c.max_attempts, g.message, g.headers, c.created_at, c.subject_no, c.key
+            returning c.command_id, c.msg_id, c.lease_no, c.attempts, c.max_attempts, (g.m).message, (g.m).headers, c.created_at, c.subject_no,
+                c.key, c.batch_id is not null as in_batch
         ), audited as (
             insert into commandbus.audit (subject_no, event_type, ts, details)
             select t.subject_no, 'RECEIVED', v_now, jsonb_build_object('attempt', t.attempts, 'worker', p_worker)
             from taken as t
         )
-        select t.command_id, t.msg_id, t.lease_no, t.attempts, t.max_attempts, t.message, t.headers, t.created_at, t.key,
+        select t.command_id, t.msg_id, t.lease_no, t.attempts, t.max_attempts, t.message, t.headers, t.created_at, t.key, t.in_batch,
                case when v_limited is not null then v_limited ? t.command_id::text end,
                case when v_limited is not null then (v_limited ->> t.command_id::text)::double precision end
         from taken as t order by t.msg_id;
     get diagnostics v_taken = row_count;
 
-    if v_taken + cardinality(v_gone) < cardinality(v_msg_ids) then
+    if v_taken + cardinality(v_gone) < cardinality(v_leased) then
         select array_agg(c.command_id) into v_overdue
-        from unnest(v_msg_ids, v_ids) as m(msg_id, id)
-        join commandbus.command as c on c.command_id = any (array[m.id]) and c.domain || '' = p_domain
+        from unnest(v_leased) as m
+        join commandbus.command as c on c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain
         where c.msg_id = m.msg_id and c.status = 'PENDING' and (c.expires_at <= v_now or c.cancel_request is not null);
         if v_overdue is not null then
             perform commandbus.call_off(p_domain, v_overdue, null);
             return query select t.id, null::bigint, null::bigint, 0, 0, null::jsonb, null::jsonb, v_now, null::text,
-                false, null::double precision from unnest(v_overdue) as t(id);
+                false, false, null::double precision from unnest(v_overdue) as t(id);
         end if;
         perform commandbus.settle_strays(p_domain, array(
-            select m.msg_id from unnest(v_msg_ids, v_ids) as m(msg_id, id)
+            select m.msg_id from unnest(v_leased) as m
             where m.msg_id <> all (v_gone) and not exists (
                 select from commandbus.command as c
-                where c.command_id = any (array[m.id]) and c.domain || '' = p_domain and c.msg_id = m.msg_id and c.status = 'IN_PROGRESS')));
+                where c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain and c.msg_id = m.msg_id and c.status = 'IN_PROGRESS')));
     end if;
 
     if exists (select from commandbus.batch as b where b.domain = p_domain and b.started_at is null) then
         select array_agg(distinct b.batch_id) into v_batches
-        from unnest(v_ids) as t(id)
-        join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
+        from unnest(v_leased) as m
+        join commandbus.command as c on c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain
         join commandbus.batch as b on b.batch_id = any (array[c.batch_id]) and b.domain || '' = p_domain
         where c.status = 'IN_PROGRESS' and coalesce(b.started_at, 'infinity') = 'infinity';  -- else every look may walk batch_unstarted
     end if;
     if v_batches is not null then
         perform commandbus.start_batches(p_domain, v_batches);
     end if;
-    if v_leased is not null and (v_live.no is not null or v_walked > c_far) then
-        v_last := (select max(l.id) from unnest(v_leased) as l(id));
-        v_step := c_step * sqrt(cardinality(v_leased));
-        if v_live.no is null or v_last not between v_live.tried and v_live.tried + (case when v_walked > v_step then v_step else c_long end) then
-            perform commandbus.narrow(p_domain, v_leased);
+    if v_found.leased is not null and (v_live.no is not null or v_walked > c_far) then
+        v_step := c_step * sqrt(cardinality(v_found.leased));
+        if v_live.no is null
+           or v_found.last_msg_id not between v_live.tried and v_live.tried + (case when v_walked > v_step then v_step else c_long end)
+        then
+            perform commandbus.narrow(p_domain, array(select m.msg_id from unnest(v_found.leased) as m));
         end if;
     end if;
 end;
-$_$;
+$$;
 
 CREATE FUNCTION commandbus.release_held(p_domain text, p_command_ids uuid[], p_details jsonb) RETURNS void
     LANGUAGE plpgsql
@@ -3372,7 +3389,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION commandbus.release_parked(p_domain text, p_count integer, p_lease double precision, OUT msg_ids bigint[], OUT ids uuid[], OUT messages jsonb[], OUT headers jsonb[], OUT limited jsonb) RETURNS record
+CREATE FUNCTION commandbus.release_parked(p_domain text, p_count integer, p_lease double precision, OUT leased commandbus.leased_message[], OUT limited jsonb) RETURNS record
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -3474,10 +3491,9 @@ begin
             ' from unnest($1, $2, $3) as m(msg_id, message, headers)', commandbus.queue_table(v_queue))
         using v_msg_ids, v_messages, v_headers, p_lease;
         limited := coalesce(limited, '{}') || commandbus.occupy(v_gate, v_chosen, v_keys);
-        msg_ids := msg_ids || v_msg_ids;
-        ids := ids || v_chosen;
-        messages := messages || v_messages;
-        headers := headers || v_headers;
+        leased := leased || array(
+            select row(m.msg_id, m.id, m.message, m.headers, false)::commandbus.leased_message
+            from unnest(v_msg_ids, v_chosen, v_messages, v_headers) as m(msg_id, id, message, headers));
         v_left := v_left - cardinality(v_chosen);
     end loop;
     perform commandbus.remove_gates(p_domain);

@@ -150,6 +150,13 @@ class BatchContract(CommandStoreSuite):
         assert await self.counts(store, batch_id) == (4, 0, 0, 0, 0)
 
     # -- starting -----------------------------------------------------------------------------------------------------
+    async def test_a_lease_says_whether_its_command_is_in_a_batch(self, store: CommandStore) -> None:
+        _, (member,) = await self.batch(store, 1)
+        (other,) = await self.sent(store)
+        taken = await self.received(store, limit=2)
+
+        assert {each.command.command_id: each.lease.in_batch for each in taken} == {member: True, other: False}
+
     async def test_a_batch_starts_once_when_its_first_command_is_received(self, store: CommandStore) -> None:
         batch_id, _ = await self.batch(store, 3)
 

@@ -150,6 +150,15 @@ comment on column commandbus.live_range.file is 'The file of the queue''s table:
 comment on column commandbus.live_range.settled is 'Messages with numbers up to this one are all committed, or never will be.';
 comment on column commandbus.live_range.seen is 'A later number: it will be settled when the senders that were under way then have ended.';
 
+-- A message in the hand of receive: leased, its command not yet looked at. command_id is null if none can be read from it.
+create type commandbus.leased_message as (
+    msg_id      bigint,
+    command_id  uuid,
+    message     jsonb,
+    headers     jsonb,
+    is_reread   boolean
+);
+
 -- Workers that sleep and want to be woken. Worth nothing after a crash, hence unlogged.
 create unlogged table commandbus.sleeper (
     worker  text        not null constraint sleeper_pkey primary key,

@@ -1,14 +1,12 @@
 -- Judge leased messages whose commands have gates: those that may start take their place, the others are parked.
 --
 -- Called by receive with what it leased, after expired leases were dealt with, in domains that have gates. p_at_once: how many the
--- worker can start at once; what is limited never waits in a worker's backlog. Returns the messages to go on with, the message ids
--- that are gone from the queue, and what occupy says of those that passed a limit.
+-- worker can start at once; what is limited never waits in a worker's backlog. Returns the messages to go on with, and what occupy says of those that passed a limit.
 -- Where a gate is shut, up to 1,000 messages ahead are looked through for more of its kind, so that they are not received one by one.
 --
 -- Locks: the domain's row, if a message has a gate; the caller holds the queue rows. Then command rows, see park.
 create or replace function commandbus.admit(
-    p_domain text, p_at_once integer, inout msg_ids bigint[], inout ids uuid[], inout messages jsonb[], inout headers jsonb[],
-    out gone bigint[], out limited jsonb)
+    p_domain text, p_at_once integer, inout leased commandbus.leased_message[], out limited jsonb)
 language plpgsql volatile
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -18,6 +16,7 @@ set jit = off
 as $$
 declare
     v_gate commandbus.gate;
+    v_gone bigint[] := '{}';
     v_types text[];
     v_left integer := p_at_once;
     v_room integer;
@@ -29,9 +28,8 @@ declare
     v_bitmap text := current_setting('enable_bitmapscan');
     v_table regclass := commandbus.queue_table(p_domain || '__commands');
 begin
-    gone := '{}';
     select array_agg(distinct g.command_type) into v_types
-    from unnest(messages) as m(message)
+    from unnest(leased) as m
     join commandbus.gate as g on g.domain = p_domain and g.command_type = m.message ->> 'command_type' and g.command_type <> '';
     if v_types is null then
         return;
@@ -41,10 +39,10 @@ begin
     for v_gate in
         select g.* from commandbus.gate as g where g.domain = p_domain and g.command_type = any (v_types) order by g.command_type
     loop
-        select array_agg(c.command_id), array_agg(t.msg) into v_asked, v_asked_msg_ids
-        from unnest(msg_ids, ids) as t(msg, id)
-        join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
-        where c.command_type = v_gate.command_type and c.status = 'PENDING' and c.msg_id = t.msg;
+        select array_agg(c.command_id), array_agg(m.msg_id) into v_asked, v_asked_msg_ids
+        from unnest(leased) as m
+        join commandbus.command as c on c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain
+        where c.command_type = v_gate.command_type and c.status = 'PENDING' and c.msg_id = m.msg_id;
         continue when v_asked is null;
 
         perform commandbus.free_slots(v_gate);
@@ -70,7 +68,7 @@ begin
 
         if cardinality(v_asked) > coalesce(cardinality(v_chosen), 0) then
             v_reason := case when v_gate.paused_at is not null then 'PAUSE' else 'LIMIT' end;
-            gone := gone || commandbus.park(
+            v_gone := v_gone || commandbus.park(
                 v_gate,
                 array(select t.id from unnest(v_asked) as t(id) where t.id <> all (coalesce(v_chosen, '{}'))),
                 array(select t.msg from unnest(v_asked, v_asked_msg_ids) as t(id, msg) where t.id <> all (coalesce(v_chosen, '{}'))),
@@ -99,11 +97,8 @@ begin
         end if;
     end loop;
 
-    if gone <> '{}' then
-        select array_agg(t.msg), array_agg(t.id), array_agg(t.message), array_agg(t.header)
-        into msg_ids, ids, messages, headers
-        from unnest(msg_ids, ids, messages, headers) as t(msg, id, message, header)
-        where t.msg <> all (gone);
+    if v_gone <> '{}' then
+        select array_agg(m) into leased from unnest(leased) as m where m.msg_id <> all (v_gone);
     end if;
 end;
 $$;

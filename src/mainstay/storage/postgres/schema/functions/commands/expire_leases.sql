@@ -1,10 +1,10 @@
--- Deal with messages that were read before: their worker is gone, or was too slow.
+-- Deal with those of the messages in hand that were read before: their worker is gone, or was too slow.
 --
 -- Called by receive, which holds the queue rows. Commands IN_PROGRESS lose their lease (audit LEASE_EXPIRED): they go back to
 -- PENDING for another attempt (or, if somebody asked, to be cancelled) or, with their attempts used up, to troubleshooting, so that a command that kills its workers stops.
 -- A message that was read before and is not its command's own says nothing about the command's lease.
 -- Locks command rows in the order of ids. Returns the message ids that are gone from the queue.
-create or replace function commandbus.expire_leases(p_domain text, p_command_ids uuid[], p_msg_ids bigint[])
+create or replace function commandbus.expire_leases(p_domain text, p_leased commandbus.leased_message[])
 returns bigint[]
 language plpgsql volatile
 set enable_hashjoin = off
@@ -21,9 +21,9 @@ declare
 begin
     with expired as materialized (
         select c.command_id, c.subject_no, c.msg_id, c.attempts >= c.max_attempts and c.cancel_request is null as exhausted, c.batch_id
-        from unnest(p_command_ids, p_msg_ids) as t(id, msg_id)
-        join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
-        where c.status = 'IN_PROGRESS' and c.msg_id = t.msg_id
+        from unnest(p_leased) as m
+        join commandbus.command as c on c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain
+        where m.is_reread and c.status = 'IN_PROGRESS' and c.msg_id = m.msg_id
         order by c.command_id
         for update of c
     ), changed as (

@@ -30,15 +30,15 @@ set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_hints bigint[];
+    v_hints tid[];
     v_named text[];
     v_keys text[];
     v_ids uuid[];
     v_promoted integer;
 begin
-    select array_agg(h.hint_no), array_agg(h.key) into v_hints, v_named
+    select array_agg(h.ctid), array_agg(h.key) into v_hints, v_named
     from (
-        select k.hint_no, k.key from commandbus.key_hint as k
+        select k.ctid, k.key from commandbus.key_hint as k
         where k.domain = p_domain
         order by k.hint_no
         limit p_limit
@@ -54,9 +54,8 @@ begin
     if v_keys is null then
         return 0;
     end if;
-    delete from commandbus.key_hint as h
-    using unnest(v_hints, v_named) as t(hint_no, key)
-    where h.domain = p_domain and h.hint_no = any (array[t.hint_no]) and t.key = any (v_keys);
+    delete from commandbus.key_hint as h  -- where they are: they are locked, and a join might look for each among all that wait
+    where h.ctid = any (array(select t.place from unnest(v_hints, v_named) as t(place, key) where t.key = any (v_keys)));
 
     with next as materialized (
         select k.key, w.subject_no, h.key is null as is_new

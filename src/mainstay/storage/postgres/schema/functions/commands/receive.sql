@@ -22,7 +22,7 @@
 create or replace function commandbus.receive(
     p_domain text, p_limit integer, p_lease double precision, p_worker text, p_at_once integer default null)
 returns table (command_id uuid, msg_id bigint, lease_no bigint, attempt integer, max_attempts integer, message jsonb,
-               headers jsonb, created_at timestamptz, key text, limited boolean, start_within double precision)
+               headers jsonb, created_at timestamptz, key text, in_batch boolean, limited boolean, start_within double precision)
 language plpgsql volatile
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -35,12 +35,8 @@ as $$
 declare
     v_now timestamptz := clock_timestamp();
     v_table regclass := commandbus.queue_table(p_domain || '__commands');
-    v_msg_ids bigint[];
-    v_messages jsonb[];
-    v_headers jsonb[];
-    v_ids uuid[];
-    v_reread uuid[];
-    v_reread_msg_ids bigint[];
+    v_found record;
+    v_leased commandbus.leased_message[];
     v_gone bigint[] := '{}';
     v_taken integer;
     v_batches uuid[];
@@ -58,16 +54,13 @@ declare
     c_long constant bigint := 10000;  -- commands, if there are not so many entries
     c_few constant bigint := 1000;  -- dead rows that are not worth ranges
     v_live commandbus.live_range;
-    v_bitmap text;
-    v_index oid;
+    v_index regclass := to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_pkey'));
     v_walked bigint;
-    v_leased bigint[];
-    v_last bigint;
     v_step bigint;
 begin
     if (v_is_gated or v_is_held) and exists (select from commandbus.parked as p where p.domain = p_domain and p.expires_at <= v_now) then
         return query select t.id, null::bigint, null::bigint, 0, 0, null::jsonb, null::jsonb, v_now, null::text,
-            false, null::double precision from unnest(commandbus.expire_parked(p_domain, p_limit)) as t(id);
+            false, false, null::double precision from unnest(commandbus.expire_parked(p_domain, p_limit)) as t(id);
     end if;
     if v_is_gated and commandbus.is_paused(p_domain) then
         return;
@@ -83,41 +76,15 @@ begin
     end if;
     if v_is_gated then
         v_released := commandbus.release_parked(p_domain, least(p_limit, p_at_once), p_lease);
-        v_left := p_limit - coalesce(cardinality(v_released.ids), 0);
+        v_left := p_limit - coalesce(cardinality(v_released.leased), 0);
     end if;
 
     v_live := commandbus.live_range_of(p_domain, v_table);
-    v_index := (select i.indexrelid from pg_catalog.pg_index as i where i.indrelid = v_table and i.indisprimary);
     v_walked := pg_stat_get_xact_tuples_returned(v_index);
-    if v_live.no is not null then  -- in the order of the index, or it would read whole ranges
-        v_bitmap := current_setting('enable_bitmapscan');
-        perform set_config('enable_bitmapscan', 'off', true);
-    end if;
-    execute format(
-        'with leased as ('
-        '  update %1$s as q set vt = clock_timestamp() + make_interval(secs => $2), read_ct = q.read_ct + 1'
-        '  where q.msg_id = any (array(' || case when v_live.no is null then
-        '    select p.msg_id from %1$s as p where p.vt <= clock_timestamp() order by p.msg_id limit $1 for update skip locked'
-        else
-        '    select p.msg_id from unnest($3) as r(ids) cross join lateral ('
-        '      select p.msg_id from %1$s as p'
-        '      where p.msg_id >= lower(r.ids) and p.msg_id < upper(r.ids) and p.vt <= clock_timestamp()'
-        '      order by p.msg_id limit $1 for update skip locked) as p'
-        '    limit $1'
-        end || '))'
-        '  returning q.msg_id, q.message, q.headers, commandbus.id_of(q.message) as id, q.read_ct > 1 as reread'
-        ') select array_agg(l.msg_id), array_agg(l.message), array_agg(l.headers), array_agg(l.id),'
-        '  array_agg(l.id) filter (where l.reread and l.id is not null),'
-        '  array_agg(l.msg_id) filter (where l.reread and l.id is not null)'
-        ' from leased as l', v_table)
-    using v_left, p_lease, v_live.ranges
-    into v_msg_ids, v_messages, v_headers, v_ids, v_reread, v_reread_msg_ids;
-    if v_live.no is not null then
-        perform set_config('enable_bitmapscan', v_bitmap, true);
-    end if;
-    v_walked := pg_stat_get_xact_tuples_returned(v_index) - v_walked - 2 * coalesce(cardinality(v_msg_ids), 0);
-    v_leased := v_msg_ids;
-    if v_msg_ids is null and not v_is_gated then
+    v_found := commandbus.lease_messages(p_domain, v_left, p_lease, case when v_live.no is not null then v_live.ranges end);
+    v_leased := v_found.leased;
+    v_walked := pg_stat_get_xact_tuples_returned(v_index) - v_walked - 2 * coalesce(cardinality(v_leased), 0);
+    if v_leased is null and not v_is_gated then
         if v_live.no is not null then  -- vacuum has been there; or a part of a backup was restored
             if (pg_stat_get_dead_tuples(v_table) < c_few or v_live.seen > coalesce(pg_sequence_last_value(
                 to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_msg_id_seq'))), 0))
@@ -129,90 +96,85 @@ begin
         return;
     end if;
 
-    if v_reread is not null then
-        v_gone := commandbus.expire_leases(p_domain, v_reread, v_reread_msg_ids);
+    if v_found.is_reread then
+        v_gone := commandbus.expire_leases(p_domain, v_leased);
         v_now := clock_timestamp();
     end if;
 
     if v_is_gated then
-        v_admitted := commandbus.admit(
-            p_domain, coalesce(p_at_once, p_limit) - p_limit + v_left, v_msg_ids, v_ids, v_messages, v_headers);
-        v_msg_ids := v_released.msg_ids || v_admitted.msg_ids;
-        v_ids := v_released.ids || v_admitted.ids;
-        v_messages := v_released.messages || v_admitted.messages;
-        v_headers := v_released.headers || v_admitted.headers;
+        v_admitted := commandbus.admit(p_domain, coalesce(p_at_once, p_limit) - p_limit + v_left, v_leased);
+        v_leased := v_released.leased || v_admitted.leased;
         v_limited := coalesce(v_released.limited || v_admitted.limited, v_released.limited, v_admitted.limited);
-        if v_msg_ids is null then
+        if v_leased is null then
             return;
         end if;
         v_parked := array(  -- a second message of such a command is a stray
-            select p.command_id from unnest(v_ids) as t(id)
-            join commandbus.parked as p on p.command_id = any (array[t.id]) and p.domain || '' = p_domain);
+            select p.command_id from unnest(v_leased) as m
+            join commandbus.parked as p on p.command_id = any (array[m.command_id]) and p.domain || '' = p_domain);
         v_now := clock_timestamp();
     end if;
 
     if v_is_held then  -- whoever ends a probe wakes somebody who sees what follows
         v_limited := coalesce(v_limited || p.probes, v_limited, p.probes) from (
             select jsonb_object_agg(b.probe_id, null::double precision) as probes from commandbus.breaker as b
-            where b.domain = p_domain and b.probe_id = any (v_ids)) as p;
+            where b.domain = p_domain and b.probe_id in (select m.command_id from unnest(v_leased) as m)) as p;
     end if;
 
     return query
-        with given as materialized (
-            select g.msg_id, g.id, g.message, g.headers
-            from unnest(v_msg_ids, v_ids, v_messages, v_headers) as g(msg_id, id, message, headers)
-        ), taken as (
+        with taken as (
             update commandbus.command as c
             set status = 'IN_PROGRESS', attempts = c.attempts + 1, lease_no = c.lease_no + 1, updated_at = v_now,
-                msg_id = g.msg_id, data = coalesce(c.data, g.message -> 'data')
-            from given as g
-            where c.command_id = any (array[g.id]) and c.domain || '' = p_domain and c.status = 'PENDING'
-              and (c.msg_id = g.msg_id or c.msg_id is null and c.due_at is null and c.key is null and c.command_id <> all (v_parked))
+                msg_id = (g.m).msg_id, data = coalesce(c.data, (g.m).message -> 'data')
+            from (select unnest(v_leased) as m offset 0) as g
+            where c.command_id = any (array[(g.m).command_id]) and c.domain || '' = p_domain and c.status = 'PENDING'
+              and (c.msg_id = (g.m).msg_id or c.msg_id is null and c.due_at is null and c.key is null and c.command_id <> all (v_parked))
               and (c.expires_at is null or c.expires_at > v_now) and c.cancel_request is null
-            returning c.command_id, c.msg_id, c.lease_no, c.attempts, c.max_attempts, g.message, g.headers, c.created_at, c.subject_no, c.key
+            returning c.command_id, c.msg_id, c.lease_no, c.attempts, c.max_attempts, (g.m).message, (g.m).headers, c.created_at, c.subject_no,
+                c.key, c.batch_id is not null as in_batch
         ), audited as (
             insert into commandbus.audit (subject_no, event_type, ts, details)
             select t.subject_no, 'RECEIVED', v_now, jsonb_build_object('attempt', t.attempts, 'worker', p_worker)
             from taken as t
         )
-        select t.command_id, t.msg_id, t.lease_no, t.attempts, t.max_attempts, t.message, t.headers, t.created_at, t.key,
+        select t.command_id, t.msg_id, t.lease_no, t.attempts, t.max_attempts, t.message, t.headers, t.created_at, t.key, t.in_batch,
                case when v_limited is not null then v_limited ? t.command_id::text end,
                case when v_limited is not null then (v_limited ->> t.command_id::text)::double precision end
         from taken as t order by t.msg_id;
     get diagnostics v_taken = row_count;
 
-    if v_taken + cardinality(v_gone) < cardinality(v_msg_ids) then
+    if v_taken + cardinality(v_gone) < cardinality(v_leased) then
         select array_agg(c.command_id) into v_overdue
-        from unnest(v_msg_ids, v_ids) as m(msg_id, id)
-        join commandbus.command as c on c.command_id = any (array[m.id]) and c.domain || '' = p_domain
+        from unnest(v_leased) as m
+        join commandbus.command as c on c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain
         where c.msg_id = m.msg_id and c.status = 'PENDING' and (c.expires_at <= v_now or c.cancel_request is not null);
         if v_overdue is not null then
             perform commandbus.call_off(p_domain, v_overdue, null);
             return query select t.id, null::bigint, null::bigint, 0, 0, null::jsonb, null::jsonb, v_now, null::text,
-                false, null::double precision from unnest(v_overdue) as t(id);
+                false, false, null::double precision from unnest(v_overdue) as t(id);
         end if;
         perform commandbus.settle_strays(p_domain, array(
-            select m.msg_id from unnest(v_msg_ids, v_ids) as m(msg_id, id)
+            select m.msg_id from unnest(v_leased) as m
             where m.msg_id <> all (v_gone) and not exists (
                 select from commandbus.command as c
-                where c.command_id = any (array[m.id]) and c.domain || '' = p_domain and c.msg_id = m.msg_id and c.status = 'IN_PROGRESS')));
+                where c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain and c.msg_id = m.msg_id and c.status = 'IN_PROGRESS')));
     end if;
 
     if exists (select from commandbus.batch as b where b.domain = p_domain and b.started_at is null) then
         select array_agg(distinct b.batch_id) into v_batches
-        from unnest(v_ids) as t(id)
-        join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
+        from unnest(v_leased) as m
+        join commandbus.command as c on c.command_id = any (array[m.command_id]) and c.domain || '' = p_domain
         join commandbus.batch as b on b.batch_id = any (array[c.batch_id]) and b.domain || '' = p_domain
         where c.status = 'IN_PROGRESS' and coalesce(b.started_at, 'infinity') = 'infinity';  -- else every look may walk batch_unstarted
     end if;
     if v_batches is not null then
         perform commandbus.start_batches(p_domain, v_batches);
     end if;
-    if v_leased is not null and (v_live.no is not null or v_walked > c_far) then
-        v_last := (select max(l.id) from unnest(v_leased) as l(id));
-        v_step := c_step * sqrt(cardinality(v_leased));
-        if v_live.no is null or v_last not between v_live.tried and v_live.tried + (case when v_walked > v_step then v_step else c_long end) then
-            perform commandbus.narrow(p_domain, v_leased);
+    if v_found.leased is not null and (v_live.no is not null or v_walked > c_far) then
+        v_step := c_step * sqrt(cardinality(v_found.leased));
+        if v_live.no is null
+           or v_found.last_msg_id not between v_live.tried and v_live.tried + (case when v_walked > v_step then v_step else c_long end)
+        then
+            perform commandbus.narrow(p_domain, array(select m.msg_id from unnest(v_found.leased) as m));
         end if;
     end if;
 end;

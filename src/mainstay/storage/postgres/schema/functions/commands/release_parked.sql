@@ -8,7 +8,7 @@
 -- rows in the order of ids. With many keys waiting the cost grows with the number of keys, not of commands.
 create or replace function commandbus.release_parked(
     p_domain text, p_count integer, p_lease double precision,
-    out msg_ids bigint[], out ids uuid[], out messages jsonb[], out headers jsonb[], out limited jsonb)
+    out leased commandbus.leased_message[], out limited jsonb)
 language plpgsql volatile
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -110,10 +110,9 @@ begin
             ' from unnest($1, $2, $3) as m(msg_id, message, headers)', commandbus.queue_table(v_queue))
         using v_msg_ids, v_messages, v_headers, p_lease;
         limited := coalesce(limited, '{}') || commandbus.occupy(v_gate, v_chosen, v_keys);
-        msg_ids := msg_ids || v_msg_ids;
-        ids := ids || v_chosen;
-        messages := messages || v_messages;
-        headers := headers || v_headers;
+        leased := leased || array(
+            select row(m.msg_id, m.id, m.message, m.headers, false)::commandbus.leased_message
+            from unnest(v_msg_ids, v_chosen, v_messages, v_headers) as m(msg_id, id, message, headers));
         v_left := v_left - cardinality(v_chosen);
     end loop;
     perform commandbus.remove_gates(p_domain);
