@@ -59,7 +59,10 @@ The tree::
         ├── PermissionDeniedError
         ├── StorageUnavailableError     no connection, or it broke; the outcome may be unknown
         │   ├── PoolExhaustedError
-        │   └── PoolClosedError     the pool is closed, or was never opened
+        │   ├── PoolClosedError         the pool is closed, or was never opened
+        │   └── DatabaseLockedError     another process holds the SQLite file
+        ├── DatabaseFullError           the disk is full
+        ├── DatabaseCorruptError        the file is no database, or is damaged
         └── EmbeddedServerError
 
 Errors carry data as attributes; nobody has to parse a message. SQL raises SQLSTATEs of our own, class ``MS``, and
@@ -126,6 +129,9 @@ from mainstay.errors.sqlstates import (
     error_for_sqlstate,
 )
 from mainstay.errors.storage import (
+    DatabaseCorruptError,
+    DatabaseFullError,
+    DatabaseLockedError,
     EmbeddedServerError,
     PermissionDeniedError,
     PgmqMissingError,
@@ -154,6 +160,9 @@ __all__ = [
     "CommandNotFoundError",
     "ConfigurationError",
     "CorruptEventError",
+    "DatabaseCorruptError",
+    "DatabaseFullError",
+    "DatabaseLockedError",
     "DuplicateBatchError",
     "DuplicateCommandError",
     "DuplicateEventError",

@@ -58,5 +58,17 @@ class PoolClosedError(StorageUnavailableError):
     """The pool is not open; waiting does not help."""
 
 
+class DatabaseLockedError(StorageUnavailableError):
+    """Another process, or a connection of yours, held the database file for too long. Nothing was written."""
+
+
+class DatabaseFullError(StorageError):
+    """The disk is full, or the database file may not grow. Nothing was written."""
+
+
+class DatabaseCorruptError(StorageError):
+    """The file is no database, or is damaged; restore it from a copy."""
+
+
 class EmbeddedServerError(StorageError):
     """The embedded PostgreSQL server could not be started or stopped."""

@@ -1,7 +1,7 @@
 """What no log accepts, whatever it stands on: checked before anything is written."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -182,6 +182,10 @@ def check_time(value: datetime, what: str) -> None:
     """
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidInputError(f"{what} must be a datetime with a time zone, not {shown(value)}")
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInputError(f"{what} must be in the years 1 to 9999 of UTC, not {shown(value)}") from error
 
 
 def check_account(reason: str, actor: str) -> None:

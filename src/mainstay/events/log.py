@@ -24,9 +24,9 @@ the highest position that is safe is the *horizon*.
 
 *Idempotent.* An append whose event ids are already in its stream, exactly there where it would have put them, returns
 what the first one returned, marked `Appended.repeated`, and writes nothing. With an exact expectation "there" is right
-after the expected version; otherwise it is the end of the stream as it is now, so a repetition is recognised
+after the expected version; otherwise it is the end of the stream as it is now, so a repetition is recognized
 until somebody else has appended. In an append over several streams, all are repeated or none.
-An id that is in its stream elsewhere is not searched for. A repetition is recognised before anything else is looked
+An id that is in its stream elsewhere is not searched for. A repetition is recognized before anything else is looked
 at: expectations, guards, a condition, and whether a stream was archived or tombstoned meanwhile. Where some of the ids
 stand there, or all in another order, it is no repetition, and refused (`DuplicateEventError`).
 
@@ -373,7 +373,7 @@ class EventLog(Protocol):
     async def import_events(self, events: AsyncIterator[tuple[StreamId, NewEvent]], *, conn: Any = None) -> int:
         """Append very many events fast, in the order given, in one transaction; each stream goes on where it is.
 
-        Nothing is recognised as repeated.
+        Nothing is recognized as repeated.
 
         Returns:
             How many.

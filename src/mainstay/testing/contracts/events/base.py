@@ -121,8 +121,12 @@ class EventLogSuite:
     # -- around each test ---------------------------------------------------------------------------------------------
     @pytest.fixture(autouse=True)
     async def sound(self, log: EventLog) -> AsyncIterator[None]:
-        """After each test the feed, the streams and what is known of them must tell the same."""
+        """After each test the log must be sound."""
         yield
+        await self.check(log)
+
+    async def check(self, log: EventLog) -> None:
+        """See that the feed, the streams and what is known of them tell the same."""
         feed = await self.feed(log)
         page = await log.read_feed(after=feed[-1].position if feed else 0)
         horizon = await log.horizon()

@@ -147,6 +147,7 @@ class ConditionContract(EventLogSuite):
             after = (await log.horizon()).position
             if await self.feed(log, wanted=FeedFilter(query=query)):
                 return False
+            await self.let_others(log)
             try:
                 await self.taken(log, "seat:1", condition=Condition(query, after))
             except AppendConditionError:
@@ -181,6 +182,7 @@ class ConditionContract(EventLogSuite):
         async def ask() -> None:
             for _ in range(8):
                 after = (await log.horizon()).position
+                await self.let_others(log)
                 try:
                     position = await self.taken(log, "seat:2", condition=Condition(query, after))
                 except AppendConditionError:

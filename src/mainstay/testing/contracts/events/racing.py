@@ -174,7 +174,7 @@ class RacingContract(EventLogSuite):
         for _ in range(chance.randint(0, 3)):
             await self.let_others(log)
 
-    async def test_a_repetition_beside_others_is_recognised_or_refused(self, log: EventLog) -> None:
+    async def test_a_repetition_beside_others_is_recognized_or_refused(self, log: EventLog) -> None:
         """Who does not know whether an append was committed says it again, while others append to the same stream."""
         name, expected = stream(), {}
 

@@ -5,7 +5,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,6 +46,8 @@ BAD_FIELDS: list[dict[str, Any]] = [
     {"event_version": 1.5},
     {"occurred_at": NO_ZONE},
     {"occurred_at": "2026-01-01T00:00:00Z"},
+    {"occurred_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))},
+    {"occurred_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))},
     {"correlation_id": "x"},
     {"causation_id": 5},
     {"actor_id": ""},

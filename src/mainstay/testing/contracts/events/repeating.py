@@ -58,14 +58,14 @@ class RepeatingContract(EventLogSuite):
 
         assert await self.appended(log, name, events, expected) == replace(answer, repeated=True)
 
-    async def test_with_an_exact_expectation_a_repetition_is_recognised_for_ever(self, log: EventLog) -> None:
+    async def test_with_an_exact_expectation_a_repetition_is_recognized_for_ever(self, log: EventLog) -> None:
         name, events = await self.written(log, 2), several(2)
         answer = await self.appended(log, name, events, exact(2))
         await self.appended(log, name, 5)
 
         assert await self.appended(log, name, events, exact(2)) == replace(answer, repeated=True)
 
-    async def test_without_one_it_is_recognised_until_somebody_else_has_appended(self, log: EventLog) -> None:
+    async def test_without_one_it_is_recognized_until_somebody_else_has_appended(self, log: EventLog) -> None:
         name, events = stream(), several(2)
         await self.appended(log, name, events)
         await self.appended(log, name, 2)
@@ -139,7 +139,7 @@ class RepeatingContract(EventLogSuite):
         assert await self.feed(log) == before
         assert await log.stream_state(fresh.stream) is None
 
-    async def test_a_repetition_is_recognised_before_anything_else_is_looked_at(self, log: EventLog) -> None:
+    async def test_a_repetition_is_recognized_before_anything_else_is_looked_at(self, log: EventLog) -> None:
         guarded, name, events = await self.written(log), stream(), (new("Placed", "a"),)
         appends = [StreamAppend(guarded, (), exact(1)), StreamAppend(name, events, no_stream)]
         condition = Condition(Query((QueryItem(tags=frozenset({"a"})),)), (await log.horizon()).position)
