@@ -19,6 +19,10 @@ TState = TypeVar("TState")
 EventT = TypeVar("EventT", bound=DomainEvent)
 
 
+_KEPT = frozenset({"_last_event_id", "_stream", "_uncommitted", "_version"})
+"""Attributes of every aggregate, besides ``_state``, that no method may hide."""
+
+
 class AggregateRoot(Generic[TState]):
     """Base of aggregates: override `_apply`.
 
@@ -45,6 +49,8 @@ class AggregateRoot(Generic[TState]):
     def __init_subclass__(cls, **options: Any) -> None:
         """Name the class's streams: a name that was not given is not inherited, or two classes would share streams."""
         super().__init_subclass__(**options)
+        if hidden := _KEPT & vars(cls).keys():
+            raise ConfigurationError(f"{cls.__name__}.{min(hidden)} is what its base keeps: give it another name")
         if "aggregate_type" in vars(cls):
             cls.__type_given__ = True
         elif not cls.__type_given__:
@@ -136,7 +142,7 @@ class AggregateRoot(Generic[TState]):
         elif fields:
             raise InvalidInputError("raise_event takes fields with a class, not with an event")
         else:
-            event = self._placed(event)
+            event = _addressed(event, self._stream, self._version + 1)
         self.apply_event(event)
         return event
 
@@ -214,7 +220,7 @@ class AggregateRoot(Generic[TState]):
 
     # -- for repositories ----------------------------------------------------------------------------------------------
 
-    def restore(self, state: TState, version: int, last_event_id: UUID | None) -> None:
+    def restore_state(self, state: TState, version: int, last_event_id: UUID | None) -> None:
         """Be what a snapshot, or the end of a stream, says; only for an aggregate that has nothing to save.
 
         Raises:
@@ -229,29 +235,6 @@ class AggregateRoot(Generic[TState]):
         """Of the event that it was changed by last."""
         return self._last_event_id
 
-    def _placed(self, event: DomainEvent) -> DomainEvent:
-        """An event with this aggregate's envelope where it says nothing."""
-        if not isinstance(event, DomainEvent):
-            raise InvalidInputError(f"an aggregate raises events, instances of DomainEvent, not {shown(event)}")
-        stream, changes = self._stream, dict[str, Any]()
-        own_id = None if event.aggregate_id is None else StreamId(stream.category, event.aggregate_id).id
-        if own_id is None:
-            changes["aggregate_id"] = stream.id
-        elif own_id != stream.id:
-            raise InvalidInputError(f"{type(event).__name__} is of {shown(event.aggregate_id)}, not of {stream}")
-        if not event.aggregate_type:
-            changes["aggregate_type"] = stream.category
-        elif event.aggregate_type != stream.category:
-            raise InvalidInputError(f"{type(event).__name__} is of a {event.aggregate_type}, not of {stream}")
-        if event.tenant_id is None and stream.tenant_id is not None:
-            changes["tenant_id"] = stream.tenant_id
-        if not event.aggregate_version:
-            changes["aggregate_version"] = self._version + 1
-        for name in type(event).__text_ids__:
-            if name in changes:
-                changes[name] = str(changes[name])
-        return event.model_copy(update=changes) if changes else event
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._stream}, version {self._version}, {len(self._uncommitted)} unsaved)"
 
@@ -265,3 +248,27 @@ def _state_type(cls: type) -> Any:
                 found = typing.get_args(base)[0]
                 return None if isinstance(found, TypeVar | str | typing.ForwardRef) else found
     return None
+
+
+def _addressed(event: DomainEvent, stream: StreamId, version: int) -> DomainEvent:
+    """An event with an aggregate's envelope where it says nothing."""
+    if not isinstance(event, DomainEvent):
+        raise InvalidInputError(f"an aggregate raises events, instances of DomainEvent, not {shown(event)}")
+    changes: dict[str, Any] = {}
+    own_id = None if event.aggregate_id is None else StreamId(stream.category, event.aggregate_id).id
+    if own_id is None:
+        changes["aggregate_id"] = stream.id
+    elif own_id != stream.id:
+        raise InvalidInputError(f"{type(event).__name__} is of {shown(event.aggregate_id)}, not of {stream}")
+    if not event.aggregate_type:
+        changes["aggregate_type"] = stream.category
+    elif event.aggregate_type != stream.category:
+        raise InvalidInputError(f"{type(event).__name__} is of a {event.aggregate_type}, not of {stream}")
+    if event.tenant_id is None and stream.tenant_id is not None:
+        changes["tenant_id"] = stream.tenant_id
+    if not event.aggregate_version:
+        changes["aggregate_version"] = version
+    for name in type(event).__text_ids__:
+        if name in changes:
+            changes[name] = str(changes[name])
+    return event.model_copy(update=changes) if changes else event

@@ -122,7 +122,7 @@ class AggregateRepository(Generic[AggregateT]):
             made.load_from_history(found.events)
         if found.last is None:
             return None
-        made.restore(made.state, found.last.version, found.last.event.event_id)
+        made.restore_state(made.state, found.last.version, found.last.event.event_id)
         return made
 
     async def _from_snapshot(self, made: AggregateT, version: int | None, conn: Any) -> LoadedStream | None:
@@ -136,7 +136,7 @@ class AggregateRepository(Generic[AggregateT]):
         if found.first is None or found.first.event.event_id != there.event_id:
             _log.warning("the snapshot of %s is of other events, at version %d: ignored", there.stream, there.version)
             return None
-        made.restore(state, there.version, there.event_id)
+        made.restore_state(state, there.version, there.event_id)
         made.load_from_history(event for event in found.events if event.aggregate_version > there.version)
         return found
 

@@ -200,6 +200,12 @@ def test_a_name_that_was_not_given_is_not_inherited() -> None:
     assert PaddlingPool(ID).aggregate_type == "SwimmingPool"
 
 
+@pytest.mark.parametrize("name", ["_version", "_stream", "_uncommitted", "_last_event_id"])
+def test_what_an_aggregate_keeps_cannot_be_hidden(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Odd.{name} is what its base keeps"):
+        type("Odd", (Tank,), {name: handles(Drained)(lambda _self, _event: None)})
+
+
 def test_a_state_that_needs_arguments_is_set_by_the_first_event() -> None:
     class Named(BaseModel):
         name: int

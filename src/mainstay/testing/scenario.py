@@ -1,0 +1,156 @@
+"""Given, when, then: tests of aggregates and deciders that speak of events only.
+
+::
+
+    def test_an_order_is_placed_once() -> None:
+        given(Order, OrderPlaced(total=3)).when(lambda order: order.place(5)).then_refused(BusinessRuleException)
+
+Events are compared by their class and their own fields. What is in the envelope (ids, times, versions) is not looked
+at, so nobody has to write it down.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+from uuid import UUID, uuid4
+
+from mainstay.events.aggregate import AggregateRoot
+from mainstay.events.decider import DeciderAggregate
+from mainstay.events.definition import ENVELOPE
+from mainstay.events.event import DomainEvent
+
+AggregateT = TypeVar("AggregateT", bound=AggregateRoot[Any])
+
+
+class Outcome(Generic[AggregateT]):
+    """What came of a command; each ``then`` may be followed by another.
+
+    Attributes:
+        aggregate: As it is now.
+        events: That were raised.
+        error: That was raised instead.
+    """
+
+    def __init__(self, aggregate: AggregateT, events: list[DomainEvent], error: Exception | None) -> None:
+        self.aggregate = aggregate
+        self.events = events
+        self.error = error
+
+    def then(self, *expected: DomainEvent | type[DomainEvent]) -> "Outcome[AggregateT]":
+        """Exactly these events were raised, in this order; a class stands for any event of it.
+
+        Raises:
+            AssertionError: Others were, or the command failed.
+        """
+        self._not_failed()
+        fits = len(expected) == len(self.events) and all(map(_fits, self.events, expected))
+        if not fits:
+            raise AssertionError(f"expected\n{_shown(expected)}\nbut these events were raised:\n{_shown(self.events)}")
+        return self
+
+    def then_nothing(self) -> "Outcome[AggregateT]":
+        """No event was raised, and nothing failed."""
+        return self.then()
+
+    def then_state(self, expected: Any) -> "Outcome[AggregateT]":
+        """The state is this one; or a function of it is true.
+
+        Raises:
+            AssertionError: It is not, or the command failed.
+        """
+        self._not_failed()
+        state = self.aggregate.state
+        if not (expected(state) if callable(expected) else state == expected):
+            raise AssertionError(
+                f"the state is {state!r}, and was to be {getattr(expected, '__name__', repr(expected))}"
+            )
+        return self
+
+    def then_refused(self, error: type[Exception], match: str = "") -> "Outcome[AggregateT]":
+        """The command failed, and raised no event.
+
+        Args:
+            error: With an error of this class.
+            match: Whose text holds this regular expression.
+
+        Raises:
+            AssertionError: It did not, or with another error.
+        """
+        if self.error is None:
+            raise AssertionError(f"expected {error.__name__}, but these events were raised:\n{_shown(self.events)}")
+        if not isinstance(self.error, error) or not re.search(match, str(self.error)):
+            raise AssertionError(f"expected {error.__name__} {match!r}, but got {self.error!r}") from self.error
+        if self.events:
+            raise AssertionError(f"refused, but these events were raised before:\n{_shown(self.events)}")
+        return self
+
+    def _not_failed(self) -> None:
+        if self.error is not None:
+            raise AssertionError(f"the command failed: {self.error!r}") from self.error
+
+
+class Given(Generic[AggregateT]):
+    """An aggregate with a history; made by `given`."""
+
+    def __init__(self, aggregate: AggregateT) -> None:
+        self.aggregate = aggregate
+
+    def when(self, command: Any) -> Outcome[AggregateT]:
+        """Carry a command out.
+
+        Args:
+            command: For a `DeciderAggregate` what ``decide`` takes; for others a function of the aggregate.
+        """
+        error: Exception | None = None
+        decide: Callable[[Any], Any]
+        try:
+            if isinstance(self.aggregate, DeciderAggregate):
+                self.aggregate.execute(command)
+            else:
+                decide = command
+                decide(self.aggregate)
+        except Exception as raised:  # noqa: BLE001 - a command may raise anything; `Outcome` tells what
+            error = raised
+        return Outcome(self.aggregate, self.aggregate.clear_uncommitted_events(), error)
+
+
+def given(
+    kind: type[AggregateT],
+    *events: DomainEvent,
+    aggregate_id: UUID | str | None = None,
+    tenant_id: UUID | str | None = None,
+) -> Given[AggregateT]:
+    """An aggregate to which these things have happened.
+
+    Args:
+        kind: Its class.
+        events: Its history, in order; they need no envelope.
+        aggregate_id: Drawn unless given.
+        tenant_id: Whose.
+    """
+    own = uuid4() if aggregate_id is None else aggregate_id
+    aggregate = kind(own) if tenant_id is None else kind(own, tenant_id=tenant_id)
+    for event in events:
+        aggregate.raise_event(event)
+    aggregate.mark_events_as_committed()
+    return Given(aggregate)
+
+
+def _fits(event: DomainEvent, expected: DomainEvent | type[DomainEvent]) -> bool:
+    if isinstance(expected, type):
+        return isinstance(event, expected)
+    return type(event) is type(expected) and _own(event) == _own(expected)
+
+
+def _own(event: DomainEvent) -> dict[str, Any]:
+    return {name: value for name, value in event if name not in ENVELOPE}
+
+
+def _shown(events: Iterable[DomainEvent | type[DomainEvent]]) -> str:
+    lines = [
+        f"  {event.__name__}"
+        if isinstance(event, type)
+        else f"  {type(event).__name__}({', '.join(f'{name}={value!r}' for name, value in _own(event).items())})"
+        for event in events
+    ]
+    return "\n".join(lines) or "  nothing"
