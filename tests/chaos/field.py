@@ -22,6 +22,7 @@ from tests.support.waiting import eventually
 
 DOMAIN = "chaos"
 EFFECTS = "create table if not exists chaos_effect (command_id uuid, worker text, attempt int)"
+OUTAGES = "create table if not exists chaos_outage (since timestamptz)"
 UNSETTLED = "select exists (select from commandbus.command where status in ('PENDING', 'IN_PROGRESS'))"
 MAX_ATTEMPTS = 20
 _CHUNK = 500
@@ -52,6 +53,7 @@ class Field:
         self.store = PostgresCommandStore(self.pool)
         self.bus = CommandBus(self.store, default_max_attempts=MAX_ATTEMPTS)
         self.sent: list[UUID] = []
+        self.shared = self.skipped = 0
         self._asking: psycopg.AsyncConnection[Any] | None = None
         self._began = time.monotonic()
         self._end = self._began + patience
@@ -59,6 +61,7 @@ class Field:
     async def __aenter__(self) -> Self:
         await self.pool.open()
         await self.ask(EFFECTS)
+        await self.ask(OUTAGES)
         await self.store.ensure_queue(DOMAIN)
         return self
 
@@ -98,6 +101,21 @@ class Field:
                 return True
 
             await eventually(is_in, timeout=max(1.0, self.left))
+
+    async def race_for_unique_keys(self, keys: int, senders: int) -> None:
+        """Several senders want each key at once."""
+        racing = [
+            self.bus.send(
+                DOMAIN, "Plain", UUID(int=self.draw.getrandbits(128), version=4), {"takes": 0.1},
+                unique_key=f"key-{number}", on_conflict="skip",
+            )
+            for number in range(keys)
+            for _ in range(senders)
+        ]  # fmt: skip
+        told = await asyncio.gather(*racing)
+        self.sent += [each.command_id for each in told if not each.skipped]
+        self.shared += await self.number(report.SHARED)
+        self.skipped += sum(each.skipped for each in told)
 
     # -- asking -------------------------------------------------------------------------------------------------------
     async def ask(self, query: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
@@ -173,6 +191,9 @@ class Field:
             "illegal_trails": await self._illegal_trails(),
             "fsck_findings": len((await self.store.fsck()).findings),
             "misplaced": await self.number(report.MISPLACED, {"poison": list(poison), "may_give_up": not poison}),
+            "shared": self.shared,
+            "skipped": self.skipped,
+            "opened": await self.number(report.OPENED),
             "refused": await self.number(report.REFUSED),
             "died": fleet.ended_badly(may_die=may_die) + others_died,
         }

@@ -26,7 +26,7 @@ TORN = """
     select count(*) from chaos_effect as e
     full join (
         select * from commandbus.command
-        where status = 'COMPLETED' and command_type in ('Effect', 'DoomedEffect', 'StubbornEffect')
+        where status = 'COMPLETED' and command_type in ('Effect', 'DoomedEffect', 'StubbornEffect', 'Supplied')
     ) as c using (command_id)
     where e.command_id is null or c.command_id is null
 """
@@ -45,7 +45,14 @@ MISPLACED = """
     where (c.command_type = any (%(poison)s)) <> (c.status = 'IN_TROUBLESHOOTING_QUEUE')
         and not (c.status = 'IN_TROUBLESHOOTING_QUEUE' and %(may_give_up)s)
 """
+#: Unique keys that more than one command has which has not ended.
+SHARED = f"""
+    select count(*) from (
+        select from commandbus.command where unique_key is not null and status not in {TERMINAL}
+        group by domain, unique_key having count(*) > 1) as k
+"""
 BY_STATUS = "select status, count(*) from commandbus.command group by status"
+OPENED = "select count(*) from commandbus.breaker_event where event_type = 'OPENED'"
 REFUSED = "select count(*) from commandbus.audit where event_type = 'STALE_REFUSED'"
 
 _MUST_BE_ZERO = (
@@ -56,6 +63,7 @@ _MUST_BE_ZERO = (
     "illegal_trails",
     "fsck_findings",
     "misplaced",
+    "shared",
     "died",
     "slow",
 )
@@ -99,10 +107,16 @@ class Report:
     fsck_findings: int
     misplaced: int
     """Poison that was not set aside, or a good command that was."""
+    shared: int
+    """Unique keys that were seen to be held by two."""
     died: int
     """Worker processes that ended by themselves."""
     refused: int
     """Stale outcomes that were refused."""
+    opened: int
+    """Times that a breaker opened."""
+    skipped: int
+    """Sends that were told who has their unique key."""
     faults: int
     """Kills, restarts, cuts and the like that really happened."""
     seconds: float

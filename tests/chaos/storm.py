@@ -17,7 +17,7 @@ import psycopg
 from tests.chaos.field import DOMAIN, Field, within
 from tests.chaos.fleet import Fleet
 from tests.chaos.report import Recovery, Report
-from tests.chaos.scenarios import BACKENDS, COMPLETED, STRAYS, field_of
+from tests.chaos.scenarios import BACKENDS, COMPLETED, PATIENCE, STRAYS, field_of
 from tests.chaos.worker_process import Plan
 from tests.support.proxy import Cut, Proxy
 from tests.support.waiting import eventually
@@ -30,6 +30,8 @@ LIMIT = 10.0
 ENOUGH_FOR_A_ROUND = 10_000
 """Commands that must be left for one more round of all faults."""
 LEFT = "select count(*) from commandbus.command where status in ('PENDING', 'IN_PROGRESS')"
+SUPPLIED = "Supplied"
+FAILURES = 5
 _LOOK = 0.25
 _POISON = ["Strict", "Unspeakable", "Nobody", "UNKNOWN"]
 
@@ -101,6 +103,29 @@ class Storm:
         for stray in STRAYS:
             await self.field.ask("select pgmq.send(%s, %s::jsonb)", [f"{DOMAIN}__commands", stray])
 
+    async def supplier_down(self) -> None:
+        """A breaker opens, and the worker that may be probing is killed: nothing goes to an operator, all come back."""
+        await self.field.ask("insert into chaos_outage values (now())")
+        try:
+            await self.field.send_through_faults([self.field.request(SUPPLIED) for _ in range(40)])
+            await within(PATIENCE, self._is_held)
+            await asyncio.to_thread(self.fleet.kill_one)
+            await _lasts(LEASE)
+        finally:
+            await self.field.ask("delete from chaos_outage")
+
+    async def unique_keys_raced_for(self) -> None:
+        """By senders, again and again, while a worker is killed that has some of them in hand."""
+        for race in range(10):
+            await self.field.race_for_unique_keys(keys=5, senders=4)
+            if race == 5:
+                await asyncio.to_thread(self.fleet.kill_one)
+            await _lasts(0.1)
+
+    async def _is_held(self) -> bool:
+        found = await self.field.bus.breakers.list(DOMAIN)
+        return any(each.parked >= FAILURES for each in found)
+
     async def _cut(self, order: Callable[[str], Cut]) -> None:
         for text in ("commit", "select command_id, verdict from commandbus.complete("):
             cut = order(text)
@@ -121,6 +146,8 @@ FAULTS: tuple[Callable[[Storm], Awaitable[None]], ...] = (
     Storm.handlers_hang,
     Storm.handlers_raise_what_nobody_catches,
     Storm.poison_sent,
+    Storm.supplier_down,
+    Storm.unique_keys_raced_for,
 )
 
 
@@ -185,6 +212,7 @@ async def everything(dsn: str, commands: int, seed: int, restart: Callable[[], N
             Fleet(Plan(proxy.dsn, DOMAIN, lease=LEASE), field.draw) as behind_proxy,
         ):
             storm = Storm(field, fleet, behind_proxy, proxy, restart)
+            await field.bus.breakers.set(DOMAIN, SUPPLIED, failures=FAILURES, within=600, probe_after=0.2, drip=100)
             await field.send(field.load(commands, mean=0.1))
             fleet.start(3)
             behind_proxy.start(1)

@@ -18,3 +18,5 @@ async def test_whatever_happens_in_whatever_order_nothing_is_lost_or_doubled(res
 
     print(report)
     assert report.holds, f"{', '.join(report.wrong)} (seed {SEED})"
+    assert report.opened > 0
+    assert report.skipped > 0

@@ -18,7 +18,15 @@ from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
 
-from mainstay import Command, HandlerContext, HandlerRegistry, PermanentCommandError, RetryPolicy, Worker
+from mainstay import (
+    Command,
+    HandlerContext,
+    HandlerRegistry,
+    PermanentCommandError,
+    RetryPolicy,
+    TransientCommandError,
+    Worker,
+)
 
 ORPHANED = 3
 DIED = 9
@@ -104,6 +112,13 @@ def handlers(domain: str, name: str, pool: Any) -> HandlerRegistry:  # noqa: C90
     async def doomed_effect(command: Command, context: HandlerContext) -> Any:
         await context.conn.execute(INSERT, [command.command_id, name, context.attempt])
         return await doom(command, context)
+
+    @registry.decorator(domain, "Supplied", transactional=True)
+    async def supplied(command: Command, context: HandlerContext) -> Any:
+        await context.conn.execute(INSERT, [command.command_id, name, context.attempt])
+        if await (await context.conn.execute("select from chaos_outage limit 1")).fetchone() is not None:
+            raise TransientCommandError("DOWN", "the supplier does not answer")
+        return signed(context)
 
     @registry.decorator(domain, "Hang", timeout=0.5)
     async def hang(command: Command, context: HandlerContext) -> Any:
