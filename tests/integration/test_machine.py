@@ -17,7 +17,7 @@ from mainstay import MemoryCommandStore
 from mainstay.clock import FrozenClock
 from mainstay.commands.store import Verdict
 from mainstay.storage.postgres.commands import PostgresCommandStore
-from tests.scenarios.machine import DOMAIN, CommandMachine
+from tests.scenarios.machine import DOMAIN, SUPPLIED, CommandMachine
 
 LONG = int(os.environ.get("MAINSTAY_TEST_EXAMPLES", "0"))
 
@@ -63,12 +63,14 @@ class PostgresEngine:
         self.store = PostgresCommandStore(pool)
 
     async def expire_leases(self) -> None:
-        await self.do(
-            "update pgmq.\"q_orders__commands\" set vt = clock_timestamp() - interval '1 s' where read_ct > 0"
-        )
+        for domain in (DOMAIN, SUPPLIED):
+            await self.do(
+                f"update pgmq.\"q_{domain}__commands\" set vt = clock_timestamp() - interval '1 s' where read_ct > 0"
+            )
 
     async def make_due(self) -> None:
         await self.do("update commandbus.deferred set due_at = clock_timestamp() - interval '1 s'")
+        await self.do("update commandbus.breaker set next_at = clock_timestamp() - interval '1 s'")
 
     async def do(self, statement: str) -> None:
         async with self.pool.connection() as conn:
@@ -108,6 +110,28 @@ def test_any_sequence_in_memory_ends_as_the_model_says() -> None:
 
 def test_any_sequence_on_postgresql_ends_as_the_model_says(dsn: str) -> None:
     run_state_machine_as_test(machine_on(dsn), settings=drawn(12, 30))
+
+
+class Hasty(MemoryCommandStore):
+    """Lets go another probe whenever somebody receives."""
+
+    async def receive(self, domain, **options):
+        for breaker in self.breakers._breakers.values():
+            breaker.probe_id, breaker.next_at = None, self._state.clock.now()
+        return await super().receive(domain, **options)
+
+
+class OnHastyMemory(OnMemory):
+    async def open(self) -> MemoryEngine:
+        engine = MemoryEngine()
+        engine.store = Hasty(engine.clock)
+        await engine.store.ensure_queue(DOMAIN)
+        return engine
+
+
+def test_a_store_that_sends_one_probe_after_another_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="let go at once"):
+        run_state_machine_as_test(OnHastyMemory, settings=drawn(60, 40))
 
 
 class Forgetful(PostgresCommandStore):

@@ -5,6 +5,10 @@ A rule is one action or several at the same time; on PostgreSQL these are connec
 them is first is not decided here: the model takes what the store says came of it, if that is one of the ways in which
 it could have come, and holds the store to it from then on.
 
+Commands that fail alike are in a domain of their own, SUPPLIED. Which of them opens the breaker hangs on who was first,
+so no model says which are parked. Held against the store is what must be so whoever was first: of those that a breaker
+holds one at a time is let go, and when the outage is over every one of them completes.
+
 No rule has a precondition: which rules may be drawn would hang on who was first, and Hypothesis wants the same draws to
 lead to the same choices. A rule that finds nothing to do does nothing.
 """
@@ -19,15 +23,18 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mainstay.commands.command import SendResult
+from mainstay.commands.breakers import Breaker, BreakerRule, BreakerState
+from mainstay.commands.command import CommandMetadata, SendResult
 from mainstay.commands.lifecycle import AUDIT_PATH, TERMINAL, CommandStatus
 from mainstay.commands.store import (
     Action,
     CommandFilter,
     CommandStore,
     NewBatch,
+    NewCommand,
     NotUnique,
     OperatorRequest,
+    Outcome,
     Received,
     Refusal,
     Verb,
@@ -50,7 +57,35 @@ AFTER = {
 DECIDED = {Action.RETRY: S.PENDING, Action.CANCEL: S.CANCELED, Action.COMPLETE: S.COMPLETED}
 HOW_MANY = st.integers(1, 4)
 WHICH = st.integers(0, 10**6)
+SUPPLIED, CALL = "supplied", "CallSupplier"
+PROBE_AFTER = 3.0
+"""Seconds; also after four failed probes they are over when `Engine.make_due` has let time pass."""
+ROUNDS = 200
+"""After the outage; each lets at least one command go."""
 UNIQUE = st.permutations(["a", "b", "c"])
+
+
+END = st.sampled_from([Verb.RETRY, Verb.RETRY, Verb.RETRY, Verb.COMPLETE, Verb.GIVE_BACK, None])
+"""What becomes of a command that was received; None: its worker dies."""
+
+
+def called(key: UUID) -> NewCommand:
+    """A command that needs the supplier, and never runs out of attempts."""
+    return new(domain=SUPPLIED, command_type=CALL, command_id=key, max_attempts=10_000)
+
+
+def answering(received: Received, verb: Verb) -> Outcome:
+    """What a worker says of it; failures are alike."""
+    return (
+        saying(received, verb, error_message="the supplier does not answer")
+        if verb is Verb.RETRY
+        else saying(received, verb)
+    )
+
+
+def is_parked(one: CommandMetadata) -> bool:
+    """Whether it waits neither in the queue nor for its time."""
+    return one.status is S.PENDING and one.msg_id is None and one.due_at is None
 
 
 class Engine(Protocol):
@@ -91,6 +126,10 @@ class CommandMachine(RuleBasedStateMachine):
         self.holders: dict[str, tuple[UUID, bool]] = {}
         """Who took a unique key last, and whether it holds it when it is completed, too."""
         self.count = 0
+        self.supplied: list[UUID] = []
+        self.run(self.store.ensure_queue(SUPPLIED))
+        rule = BreakerRule(SUPPLIED, CALL, failures=2, within=WINDOW, probe_after=PROBE_AFTER, drip=1000.0)
+        self.run(self.store.breakers.set_rule(rule, operator=None))
 
     async def open(self) -> Engine:
         raise NotImplementedError
@@ -287,6 +326,55 @@ class CommandMachine(RuleBasedStateMachine):
         for known in self.model.values():
             known.is_deferred = False
 
+    # -- failing alike ------------------------------------------------------------------------------------------------
+    async def look_at_supplied(self) -> tuple[dict[UUID, CommandMetadata], list[Breaker]]:
+        found = await self.store.query(CommandFilter(domain=SUPPLIED), limit=EVERYTHING, offset=0)
+        return {one.command_id: one for one in found}, await self.store.breakers.list_breakers(SUPPLIED)
+
+    @rule(many=HOW_MANY)
+    def call_suppliers(self, many: int) -> None:
+        keys = [self.next_id() for _ in range(many)]
+        self.run(self.store.send([called(key) for key in keys]))
+        self.supplied += keys
+
+    @rule(limits=st.lists(HOW_MANY, min_size=1, max_size=3), ends=st.lists(END, min_size=1, max_size=12))
+    def supply(self, limits: list[int], ends: list[Verb | None]) -> None:
+        """Several workers at once receive; then they fail, succeed, give back or die, all at once."""
+        before, breakers = self.run(self.look_at_supplied())
+        hands = self.together(
+            *(self.store.receive(SUPPLIED, limit=limit, lease_seconds=LEASE, worker="w") for limit in limits)
+        )
+        taken = [one for hand in hands for one in hand]
+        parked = {key for key, one in before.items() if is_parked(one)}
+        let_go = [one for one in taken if one.command.command_id in parked]
+
+        assert len({one.lease.command_id for one in taken}) == len(taken)
+        for each in breakers:
+            probe = before[each.probe_id].status if each.probe_id else None
+            if each.state is BreakerState.OPEN and probe not in (S.COMPLETED, S.FAILED):  # that would close it now
+                most = int(probe in (None, S.PENDING))
+                assert len(let_go) <= most, f"{len(let_go)} were let go at once, not {most}"
+        self.together(
+            *(
+                self.store.complete(SUPPLIED, [answering(one, ends[n % len(ends)])])
+                for n, one in enumerate(taken)
+                if ends[n % len(ends)] is not None
+            )
+        )
+
+    def end_the_outage(self) -> None:
+        """From now on all goes well: nothing stays behind."""
+        for _ in range(ROUNDS):
+            self.run(self.engine.expire_leases())
+            self.run(self.engine.make_due())
+            for one in self.run(self.store.receive(SUPPLIED, limit=500, lease_seconds=LEASE, worker="w")):
+                self.run(self.store.complete(SUPPLIED, [saying(one, Verb.COMPLETE)]))
+            found, _ = self.run(self.look_at_supplied())
+            if all(one.status is S.COMPLETED for one in found.values()):
+                break
+
+        assert {key: one.status for key, one in found.items()} == dict.fromkeys(self.supplied, S.COMPLETED)
+
     # -- deciding -----------------------------------------------------------------------------------------------------
     @rule(which=WHICH, actions=st.lists(st.sampled_from(list(Action)), min_size=1, max_size=3), troubled=st.booleans())
     def operate(self, which: int, actions: list[Action], *, troubled: bool) -> None:
@@ -350,6 +438,8 @@ class CommandMachine(RuleBasedStateMachine):
 
         try:
             self.run(check())
+            self.end_the_outage()
+            assert self.run(self.store.fsck()).findings == ()
         finally:
             self.run(self.close())
             self.loop.close()
