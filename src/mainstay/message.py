@@ -4,8 +4,6 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from uuid import UUID
 
@@ -83,14 +81,19 @@ def command_queue(domain: str) -> str:
     return domain + COMMANDS_SUFFIX
 
 
-@contextmanager
-def correlated(correlation_id: UUID | str | None) -> Iterator[None]:
+class correlated:  # noqa: N801 - a context manager, written without a generator: every command passes here
     """Everything logged or sent inside belongs to this correlation."""
-    token = correlation_id_var.set(None if correlation_id is None else str(correlation_id))
-    try:
-        yield
-    finally:
-        correlation_id_var.reset(token)
+
+    __slots__ = ("_correlation_id", "_token")
+
+    def __init__(self, correlation_id: UUID | str | None) -> None:
+        self._correlation_id = None if correlation_id is None else str(correlation_id)
+
+    def __enter__(self) -> None:
+        self._token = correlation_id_var.set(self._correlation_id)
+
+    def __exit__(self, *_: object) -> None:
+        correlation_id_var.reset(self._token)
 
 
 def worker_name() -> str:

@@ -152,7 +152,9 @@ class Execution:
     async def _call(self, received: Received, handler: Handler, context: HandlerContext) -> Success[Any] | Failure:
         """The handler's result."""
         timeout = handler.options.timeout
-        if handler.is_async:
+        if handler.is_async and timeout is None:
+            result = await handler.function(received.command, context)
+        elif handler.is_async:
             limit = asyncio.timeout(timeout)
             try:
                 async with limit:

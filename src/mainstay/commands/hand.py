@@ -60,7 +60,7 @@ class Hand:
 
     def why_stopped(self, lease: Lease) -> bool | None:
         """Why `stop` cancelled a handler that ended: True: for good; False: for another worker; None: it did not."""
-        return self._to_stop.pop(lease, None)
+        return self._to_stop.pop(lease, None) if self._to_stop else None
 
     def clear(self) -> None:
         """Begin anew."""

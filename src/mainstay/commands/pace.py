@@ -53,4 +53,4 @@ class Deadlines:
 
     def missed(self, lease: Lease, now: float) -> bool:
         """Whether a command that is about to start is too late; each is asked about once."""
-        return self._latest.pop(lease, now) < now
+        return bool(self._latest) and self._latest.pop(lease, now) < now

@@ -85,7 +85,8 @@ class ProgressReports(Service):
 
     def forget(self, lease: Lease) -> None:
         """The handler has ended: what it told last is not worth a write."""
-        self._newest.pop(lease, None)
+        if self._newest:
+            self._newest.pop(lease, None)
 
     async def _run(self) -> None:
         while True:
