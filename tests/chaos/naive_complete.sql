@@ -29,14 +29,13 @@ $$;
 
 -- The same for a handler's transaction.
 create or replace function commandbus.complete_one(
-    p_domain text, p_command_id uuid, p_msg_id bigint, p_lease_no bigint, p_result jsonb)
+    p_domain text, p_command_id uuid, p_lease_no bigint, p_result jsonb)
 returns boolean
 language plpgsql volatile
 as $$
 declare
     v_subject_no bigint;
 begin
-    execute format('delete from %s where msg_id = $1', commandbus.queue_table(p_domain || '__commands')) using p_msg_id;
     update commandbus.command as c set status = 'COMPLETED', result = p_result, updated_at = clock_timestamp()
     where c.command_id = p_command_id and c.domain = p_domain
     returning c.subject_no into v_subject_no;

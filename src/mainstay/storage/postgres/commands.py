@@ -86,7 +86,7 @@ from mainstay.storage.postgres.processes import PostgresProcesses
 from mainstay.storage.postgres.replies import PostgresReplies, tell
 from mainstay.storage.postgres.schedules import PostgresScheduleStore
 from mainstay.storage.postgres.scripts import run_statements
-from mainstay.storage.postgres.transactions import HandlerTransactions
+from mainstay.storage.postgres.transactions import HandlerTransaction, HandlerTransactions
 
 CHANNEL_PREFIX = "mainstay."
 _CANCEL_TRIES = 5
@@ -147,11 +147,10 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
         self.breakers = PostgresBreakerStore(pool)
         self.keys = PostgresKeyStore(pool)
         self._queues: set[str] = set()
-        self._to_tell: dict[int, list[Key]] = {}
         self._sending = PassedConnection(pool)
         self._receiving: HeldConnection | None = None
         self._completing: HeldConnection | None = None
-        self._handling = HandlerTransactions(pool, _KEPT if pool.max_size >= _FEW_CONNECTIONS else 0)
+        self._handling = HandlerTransactions(pool, _KEPT if pool.max_size >= _FEW_CONNECTIONS else 0, self._tell)
 
     @asynccontextmanager
     async def dedicated(self) -> AsyncIterator[None]:
@@ -314,7 +313,7 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
         parameters = {"domain": domain, "outcomes": document}
         if conn is not None:
             rows = await rows_in(conn, self._sql[query], parameters)
-            self._to_tell.get(id(conn), []).extend(_awaited(domain, rows))
+            self._handling.note(conn, _awaited(domain, rows))
         else:
             with _saying_that_it_would_wait():
                 async with self._kept(self._completing) as connection:
@@ -363,18 +362,9 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
         """A thread with a connection of its own."""
         return PostgresLeaseKeeper(self.pool, domain, leases, lost, lease_seconds)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    def transaction(self) -> HandlerTransaction:
         """A pool connection in a transaction; errors of the block arrive as they were raised."""
-        awaited: list[Key] = []
-        async with self._handling.begin() as conn:
-            self._to_tell[id(conn)] = awaited
-            try:
-                yield conn
-            finally:
-                if self._to_tell.get(id(conn)) is awaited:  # else the next handler has this connection
-                    del self._to_tell[id(conn)]
-        await self._tell(awaited)
+        return self._handling.begin()
 
     @property
     def waiting_handlers(self) -> int:
@@ -383,17 +373,7 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
 
     async def commit(self, conn: Any, domain: str, outcome: Outcome) -> None:
         """Complete a command in what `transaction` gave, and commit that; one round trip if others wait for it."""
-        lease = outcome.lease
-        result = None if outcome.result is None else outcome.result.decode()
-        parameters = {
-            "domain": domain,
-            "command_id": lease.command_id,
-            "msg_id": lease.msg_id,
-            "lease_no": lease.lease_no,
-            "result": result,
-        }
-        if await self._handling.complete(conn, parameters):
-            await self._tell([(domain, lease.command_id)])
+        await self._handling.complete(conn, domain, outcome.lease, outcome.result)
 
     async def _tell(self, keys: Sequence[Key]) -> None:
         """Tell those who wait for these commands, which have ended and are committed."""
@@ -404,7 +384,7 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
 
     def lend(self, conn: Any) -> LentTransaction:
         """The transaction of ``conn``, for the thread of a plain handler."""
-        return LentTransaction(conn)
+        return self._handling.lend(conn)
 
     def session(self, conn: Any) -> AbstractAsyncContextManager[Any]:
         """A SQLAlchemy ``AsyncSession`` in the transaction of ``conn``."""

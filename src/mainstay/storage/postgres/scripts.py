@@ -15,7 +15,7 @@ from psycopg.pq.abc import PGresult
 
 from mainstay.storage.postgres.database import Connection
 
-_UTF8 = "utf-8"
+UTF8 = "utf-8"
 
 
 async def run_statements(
@@ -55,6 +55,6 @@ def _written(conn: Connection, value: UUID | int | str | bytes | None) -> bytes:
         return f"'{value.hex}'".encode()
     if isinstance(value, int):
         return b"%d" % value
-    if conn.info.encoding == _UTF8:
+    if conn.info.encoding == UTF8:
         return bytes(pq.Escaping(conn.pgconn).escape_literal(value.encode() if isinstance(value, str) else value))
     return sql.Literal(value.decode() if isinstance(value, bytes) else value).as_bytes(conn)

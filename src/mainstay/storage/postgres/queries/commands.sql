@@ -77,12 +77,14 @@ select
 from commandbus.complete_and_send(%(domain)s, %(outcomes)s::jsonb) as c;
 
 -- name: complete_one
--- Complete one command in its handler's transaction; whether somebody waits for it.
-select commandbus.complete_one(%(domain)s, %(command_id)s, %(msg_id)s, %(lease_no)s, %(result)s::jsonb);
+-- Complete one command in its handler's transaction; whether somebody waits for it. A script, in which queue_table is the table of its
+-- domain's queue: named here, and not in the function, its plan is kept. The setting is for that plan, and for this transaction.
+set local enable_seqscan = off;
+delete from pgmq.queue_table where msg_id = %(msg_id)s;
+select commandbus.complete_one(%(domain)s, %(command_id)s, %(lease_no)s, %(result)s);
 
--- name: complete_one_and_begin
--- The same, COMMIT, and BEGIN for the next handler: one round trip. An error ends it at once. Sent as text, without parameters.
-select commandbus.complete_one(%(domain)s, %(command_id)s, %(msg_id)s, %(lease_no)s, %(result)s::jsonb);
+-- name: commit_and_begin
+-- What follows it where another handler waits for the connection. An error ends a script at once.
 commit;
 begin;
 

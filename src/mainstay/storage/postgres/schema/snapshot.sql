@@ -1118,10 +1118,9 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION commandbus.complete_one(p_domain text, p_command_id uuid, p_msg_id bigint, p_lease_no bigint, p_result jsonb) RETURNS boolean
+CREATE FUNCTION commandbus.complete_one(p_domain text, p_command_id uuid, p_lease_no bigint, p_result jsonb) RETURNS boolean
     LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    AS $_$
+    AS $$
 declare
     v_now timestamptz := clock_timestamp();
     v_subject_no bigint;
@@ -1129,7 +1128,6 @@ declare
     v_key text;
     v_batch_id uuid;
 begin
-    execute format('delete from pgmq.%I where msg_id = $1', 'q_' || p_domain || '__commands') using p_msg_id;
     update commandbus.command as c
     set status = 'COMPLETED', msg_id = null, due_at = null, result = p_result, updated_at = v_now
     where c.command_id = p_command_id and c.domain = p_domain and c.lease_no = p_lease_no and c.status = 'IN_PROGRESS'
@@ -1149,7 +1147,7 @@ begin
     end if;
     return exists (select from commandbus.waiter as w where w.command_id = p_command_id and w.domain = p_domain);
 end;
-$_$;
+$$;
 
 CREATE FUNCTION commandbus.count_items(p_action_id uuid) RETURNS TABLE(items bigint, applied bigint, undone bigint, beyond bigint)
     LANGUAGE sql STABLE

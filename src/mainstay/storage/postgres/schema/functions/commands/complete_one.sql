@@ -1,16 +1,17 @@
 -- Complete one command in the transaction of its handler, whose effects COMMIT with it or not at all.
 --
--- Called by workers in one script with that COMMIT: an error here ends the script before it. Does for one command what complete does for
--- many, as plain statements: half the cost, and a transactional handler pays it alone. Returns whether somebody waits for the reply.
+-- Called by workers in one script: DELETE of the command's message, this, that COMMIT; an error here ends the script before it. The message is
+-- deleted by the script because its table has another name in each domain: here that statement would be parsed and planned each time. The
+-- script sets enable_seqscan off before, for that plan and for those made here. Does for one command what complete does for many, as plain
+-- statements: a transactional handler pays it alone. Returns whether somebody waits for the reply.
 -- Raises MS030 if p_lease_no is not the command's newest or the command is not IN_PROGRESS: whoever holds it decides, and the effects roll
--- back. Raises as reply does. A queue that was dropped is an undefined table here; that the caller reports as a failure finds it out.
--- Locks as complete does: the queue row, then the command row. A second worker that holds a newer lease waits for neither.
+-- back, and so does the DELETE. Raises as reply does.
+-- Locks as complete does: the queue row (by the DELETE), then the command row. A second worker that holds a newer lease waits for neither.
 -- A crash before COMMIT leaves the command leased and nothing of its handler; after it all is done.
 create or replace function commandbus.complete_one(
-    p_domain text, p_command_id uuid, p_msg_id bigint, p_lease_no bigint, p_result jsonb)
+    p_domain text, p_command_id uuid, p_lease_no bigint, p_result jsonb)
 returns boolean
 language plpgsql volatile
-set enable_seqscan = off
 as $$
 declare
     v_now timestamptz := clock_timestamp();
@@ -19,7 +20,6 @@ declare
     v_key text;
     v_batch_id uuid;
 begin
-    execute format('delete from pgmq.%I where msg_id = $1', 'q_' || p_domain || '__commands') using p_msg_id;
     update commandbus.command as c
     set status = 'COMPLETED', msg_id = null, due_at = null, result = p_result, updated_at = v_now
     where c.command_id = p_command_id and c.domain = p_domain and c.lease_no = p_lease_no and c.status = 'IN_PROGRESS'

@@ -1,0 +1,130 @@
+"""Prepared scripts: statements of ours that go to the server together, are answered together, and are planned once.
+
+Promise: one round trip. An error ends the script: what follows it has not happened, be it a COMMIT. The statements are
+prepared on the server, by the connection's own settings: with ``prepare_threshold`` None, as behind a pooler that knows
+no prepared statements, they are sent as text (`mainstay.storage.postgres.scripts`). Nobody else is let in between two.
+
+A statement that psycopg has prepared may be gone at any time: it forgets them all after a rollback, and the oldest when
+there are many. So ours are kept where it keeps its own (`psycopg._preparing`), and are prepared again in the same round
+trip. To run one that is gone would cost a handler its transaction. That is what DEALLOCATE by hand does, to psycopg's
+own as to ours: it goes with ``prepare_threshold`` None only.
+
+How it fails. A connection that breaks raises; whether a COMMIT in the script happened is unknown. Who is
+cancelled waits for the end of the script, see `mainstay.storage.postgres.reading`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import generators
+from psycopg.abc import PQGen
+from psycopg.pq import ExecStatus, PipelineStatus
+from psycopg.pq.abc import PGresult
+
+from mainstay.storage.postgres.database import Connection
+from mainstay.storage.postgres.scripts import UTF8, run_statements
+
+Values: TypeAlias = Mapping[str, bytes | None]
+"""Of a script's parameters, by name; in UTF-8."""
+_Steps: TypeAlias = PQGen[list[PGresult]]
+
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+_FEWEST = 20
+"""A connection that keeps fewer prepared statements than this has no room for ours."""
+
+
+class _Statement:
+    """One statement, as psycopg's manager of prepared statements asks for it."""
+
+    __slots__ = ("names", "query", "types")
+
+    def __init__(self, text: str) -> None:
+        self.names = tuple(dict.fromkeys(_PARAMETER.findall(text)))
+        numbers = {name: f"${number}" for number, name in enumerate(self.names, 1)}
+        self.query = _PARAMETER.sub(lambda found: numbers[found[1]], text).encode()
+        self.types: tuple[int, ...] = ()
+
+
+class PreparedScript:
+    """Statements to run together.
+
+    Args:
+        text: As it stands in a file of queries: with ``%(name)s`` for each parameter, and a line for each end of a
+            statement.
+    """
+
+    __slots__ = ("statements", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.statements = [_Statement(part) for part in text.split(";\n")]
+
+    async def run(self, conn: Connection, values: Values) -> Sequence[PGresult]:
+        """Run it; what each statement answered.
+
+        Args:
+            conn: Not in a pipeline.
+            values: Of all parameters.
+
+        Raises:
+            psycopg.Error: Of the first statement that failed.
+        """
+        if not _keeps_statements(conn):
+            return await run_statements(conn, self.text, values)
+        async with conn.lock:
+            results = await conn.wait(_prepared(conn, self, values))
+        for result in results:
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result, encoding=conn.info.encoding)
+        return results
+
+
+def _keeps_statements(conn: Connection) -> bool:
+    most = conn.prepared_max
+    return conn.prepare_threshold is not None and (most is None or most >= _FEWEST)
+
+
+def _prepared(conn: Connection, script: PreparedScript, values: Values) -> _Steps:
+    pgconn, manager = conn.pgconn, conn._prepared  # noqa: SLF001 - to be forgotten when it forgets; see above
+    found = [manager.get(statement, True) for statement in script.statements]  # type: ignore[arg-type]  # all it reads
+    missing: list[tuple[_Statement, Any, bytes]] = []
+    if any(prepare.name != "YES" for prepare, _ in found):
+        for statement, (prepare, name) in zip(script.statements, found, strict=True):
+            manager.maybe_add_to_cache(statement, prepare, name)  # type: ignore[arg-type]  # as above
+            if prepare.name != "YES":
+                missing.append((statement, prepare, name))
+    given = {name: _encoded(conn, value) for name, value in values.items()}
+    pgconn.enter_pipeline_mode()
+    try:
+        for statement, _, name in missing:
+            pgconn.send_prepare(name, statement.query)
+        for statement, (_, name) in zip(script.statements, found, strict=True):
+            pgconn.send_query_prepared(name, [given[each] for each in statement.names])
+        pgconn.pipeline_sync()
+        yield from generators.send(pgconn)
+        results: list[PGresult] = []
+        while len(results) < len(missing) + len(found):
+            results += yield from generators.fetch_many(pgconn)
+        yield from generators.fetch_many(pgconn)  # that of the sync
+    finally:
+        if pgconn.pipeline_status != PipelineStatus.OFF:
+            with suppress(psycopg.Error):  # the connection is lost
+                pgconn.exit_pipeline_mode()
+    for (statement, prepare, _), result in zip(missing, results, strict=False):
+        manager.validate((statement.query, statement.types), prepare, b"", [result])
+    return results
+
+
+def _encoded(conn: Connection, value: bytes | None) -> bytes | None:
+    """A value in the connection's encoding."""
+    if value is None or value.isascii() or (encoding := conn.info.encoding) == UTF8:
+        return value
+    return value.decode().encode(encoding)
+
+
+def first_answer(results: Sequence[PGresult]) -> bytes | None:
+    """The value that the only statement of a script with rows answered."""
+    return next(result.get_value(0, 0) for result in results if result.status == ExecStatus.TUPLES_OK)
