@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from mainstay.storage.postgres.embedded import EmbeddedServer
 from mainstay.storage.postgres.embedded.template import install_schema
+from tests.support.backends import KeptConnection
 from tests.support.servers import Server, Servers, copy_data, open_pool, reachable_directory
 
 pytest.register_assert_rewrite("tests.scenarios")
@@ -71,7 +72,7 @@ def dsn(server: Server, database: str) -> str:
 @pytest.fixture
 async def pool(dsn: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
     """An open pool on `database`."""
-    async with open_pool(dsn) as opened:
+    async with open_pool(dsn, connection_class=KeptConnection) as opened:
         yield opened
 
 

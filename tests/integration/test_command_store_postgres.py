@@ -1,57 +1,17 @@
 """The command store on PostgreSQL: the contract, on every version."""
 
-import psycopg
 import pytest
 from psycopg import sql
 
 from mainstay.commands.lifecycle import AUDIT_PATH, AuditEventType
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.testing.contracts.commands import CommandStoreContract
-from tests.support.servers import open_pool
-
-TABLES = (
-    "command",
-    "deferred",
-    "troubleshooting",
-    "audit",
-    "keyed",
-    "key_head",
-    "key_hint",
-    "unique_claim",
-    "batch",
-    "batch_delta",
-    "schedule",
-    "sleeper",
-    "operator_action",
-    "operator_item",
-    "operator_rules",
-    "waiter",
-    *("gate", "parked", "running_slot", "limit_grant"),
-    *("process", "process_step", "process_audit"),
-    *("breaker_rule", "breaker", "breaker_failure", "breaker_event"),
-)
-
-
-@pytest.fixture(scope="module")
-def common_dsn(postgres_server):
-    """One database for all tests, emptied before each; no test crashes it, so nobody need wait for the disk."""
-    with postgres_server.database() as name:
-        dsn = postgres_server.dsn(name)
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            alter = sql.SQL("alter database {} set synchronous_commit = off")
-            conn.execute(alter.format(sql.Identifier(name)))
-        yield dsn
 
 
 class TestPostgresCommandStore(CommandStoreContract):
     @pytest.fixture
-    async def store(self, common_dsn):
-        async with open_pool(common_dsn) as pool:
-            async with pool.connection() as conn:
-                await conn.execute("select pgmq.drop_queue(queue_name) from pgmq.meta")
-                for table in TABLES:
-                    await conn.execute(sql.SQL("delete from {}").format(sql.Identifier("commandbus", table)))
-            yield PostgresCommandStore(pool)
+    async def store(self, postgres_server, pool):
+        return PostgresCommandStore(pool)
 
     async def create_queue(self, store, name):
         await self._run(store, "select pgmq.create(%s)", name)

@@ -23,7 +23,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from mainstay.storage.postgres.embedded import EmbeddedServer
 from mainstay.storage.postgres.embedded.template import install_schema
-from tests.support.renewing import Original
+from tests.support.backends import KEPT
+from tests.support.renewing import Original, Renewed
 
 PG15 = "postgresql://postgres@127.0.0.1:5432/postgres"
 SHARED_MEMORY = Path("/dev/shm")
@@ -31,16 +32,21 @@ ROOMY = 4 * 1024**3
 
 
 class Server:
-    """A server on which tests make databases and remove them."""
+    """A server on which tests make databases and remove them.
+
+    No test of them crashes it, so nobody need wait for a disk: `restartable_server` is there for that.
+    """
 
     def __init__(self, name: str, admin_dsn: str, *, is_ours: bool = False) -> None:
         self.name = name
         self.admin_dsn = admin_dsn
+        self._is_ours = is_ours
         # Quicker than writing the copy to the log, but only where fsync is off.
         self._strategy = sql.SQL(" strategy file_copy" if is_ours else "")
         self._template: str | None = None
         self._original: Original | None = None
         self._unused: list[str] = []
+        self._renewed: dict[str, Renewed] = {}
 
     def dsn(self, database: str) -> str:
         """How to connect to a database of this server: a URL if we were given one."""
@@ -60,9 +66,14 @@ class Server:
         name = f"{prefix}_{uuid4().hex[:12]}"
         copied = sql.SQL(" template {}{}").format(sql.Identifier(template), self._strategy) if template else sql.SQL("")
         self._run(sql.SQL("create database {}{}").format(sql.Identifier(name), copied))
+        if not self._is_ours:
+            self._run(sql.SQL("alter database {} set synchronous_commit = off").format(sql.Identifier(name)))
         return name
 
     def drop_database(self, name: str) -> None:
+        if name in self._renewed:
+            self._renewed.pop(name).close()
+        KEPT.close(name)
         self._run(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
     @contextmanager
@@ -73,12 +84,17 @@ class Server:
         renewed = False
         try:
             yield name
-            renewed = schema and self._original is not None and self._original.restore(self.dsn(name))
+            renewed = schema and not untouched and self._restore(name)
         finally:
             if renewed:
                 self._unused.append(name)
             else:
                 self.drop_database(name)
+
+    def _restore(self, name: str) -> bool:
+        if self._original is None:
+            return False
+        return self._renewed.setdefault(name, Renewed(self._original, self.dsn(name))).restore()
 
     def close(self) -> None:
         for name in filter(None, [self._template, *self._unused]):

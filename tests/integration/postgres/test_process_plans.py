@@ -1,6 +1,6 @@
 """What moving and asking for processes reads: by lookups, however many processes there are.
 
-Plans are made on empty tables, as a worker on a new database makes them, and asked again when there are 100,000.
+Plans are made on empty tables, as a worker on a new database makes them, and asked again when there are 20,000.
 """
 
 import json
@@ -16,7 +16,7 @@ from mainstay.storage.postgres import queries
 from tests.integration.postgres.test_plans import Counters, Counting, Session, session
 from tests.support.servers import Server
 
-PROCESSES = 100_000
+PROCESSES = 20_000
 TABLES = [
     "process",
     "process_step",
@@ -45,7 +45,7 @@ class Crowded:
         return self.session.execute(text.encode(), parameters, prepare=True).fetchall()
 
     def fill(self, script: str = FILL, **counts: int) -> None:
-        """Give it 100,000 processes, or something else, and no statistics of them."""
+        """Give it many processes, or something else, and no statistics of them."""
         with session(*self._of) as conn, psycopg.ClientCursor(conn) as cursor:
             for table in TABLES:
                 conn.execute(f"alter table commandbus.{table} set (autovacuum_enabled = false)")

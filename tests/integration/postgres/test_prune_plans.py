@@ -12,7 +12,7 @@ from tests.integration.postgres.test_process_plans import FILL as PROCESSES
 from tests.integration.postgres.test_process_plans import Crowded
 
 SQL = queries.load("operations")
-MANY = 100_000
+MANY = 20_000
 CHUNK = 100
 BATCHES = """
 insert into commandbus.batch (batch_id, domain, on_complete, created_at, completed_at)
