@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay.storage.postgres.embedded import EmbeddedServer
@@ -17,6 +18,10 @@ from tests.support.backends import KeptConnection
 from tests.support.servers import Server, Servers, copy_data, open_pool, reachable_directory
 
 pytest.register_assert_rewrite("tests.scenarios")
+
+# How long an example takes says something about the machine only.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 VERSIONS = ["18", "15"]
 ON_BOTH = {"contracts", "postgres", "schema"}

@@ -24,7 +24,8 @@ DOMAIN = "chaos"
 EFFECTS = "create table if not exists chaos_effect (command_id uuid, worker text, attempt int)"
 OUTAGES = "create table if not exists chaos_outage (since timestamptz)"
 UNSETTLED = "select exists (select from commandbus.command where status in ('PENDING', 'IN_PROGRESS'))"
-MAX_ATTEMPTS = 20
+MAX_ATTEMPTS = 1000
+"""So many that a machine on which leases expire by themselves exhausts no command."""
 _CHUNK = 500
 
 

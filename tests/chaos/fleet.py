@@ -13,7 +13,7 @@ from typing import Self
 from tests.chaos.worker_process import DIED, Plan
 
 ROOT = Path(__file__).parents[2]
-LEAVE = 20.0
+LEAVE = 90.0
 """Seconds that a worker may take to end after SIGTERM."""
 
 

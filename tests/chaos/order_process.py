@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 from mainstay import Command, HandlerContext, HandlerRegistry, TransientCommandError, Worker
 
 DOMAIN = "order"
-LEASE = 1.0
+LEASE = 2.0
 FAIL = 0.02
 DAWDLE = 0.01
 

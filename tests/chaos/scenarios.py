@@ -23,7 +23,7 @@ NAIVE = (Path(__file__).parent / "naive_complete.sql").read_text(encoding="utf-8
 KILL_EVERY = 2.0
 PER_RESTART = 150
 """Commands that are completed between two restarts, at least."""
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds, and some more for each command, after which a scenario is over in any case; most are over sooner."""
 
 BACKENDS = """
@@ -43,7 +43,7 @@ WAITING = "select count(*) from commandbus.command where status = 'PENDING'"
 COMPLETED = "select count(*) from commandbus.command where status = 'COMPLETED'"
 BOTH_HARMS = f"select least(({DOUBLED}), ({STALE_APPLIED}))"
 STUBBORN = ("Stubborn", "StubbornEffect")
-TAKEOVER = 20.0
+TAKEOVER = 60.0
 """Seconds within which another worker must have what a frozen one had."""
 STRAYS = ("[]", "null", '"text"', '{"no": "command"}', '{"command_id": "x"}', '{"command_id": 7, "data": []}')
 

@@ -228,7 +228,7 @@ async def everything(dsn: str, commands: int, seed: int, restart: Callable[[], N
                 if timed:
                     await _watched(rate, lambda: rate.now is not None, LIMIT)
                 before = rate.now or 0.0
-                await eventually(field.is_up, timeout=LIMIT)
+                await eventually(field.is_up, timeout=max(LIMIT, field.left))
                 await fault(storm)
                 faults += 1
                 rate.forget()

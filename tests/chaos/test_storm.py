@@ -10,7 +10,7 @@ COMMANDS = int(os.environ.get("MAINSTAY_CHAOS_COMMANDS", "1000"))
 SEED = int(os.environ.get("MAINSTAY_CHAOS_SEED", "1"))
 
 
-@pytest.mark.timeout(300 + COMMANDS / 10)
+@pytest.mark.timeout(600 + COMMANDS / 10)
 async def test_whatever_happens_in_whatever_order_nothing_is_lost_or_doubled(restartable_server, restartable_dsn):
     report = await everything(
         restartable_dsn, COMMANDS, SEED, lambda: restartable_server.restart("immediate"), timed=False

@@ -26,7 +26,7 @@ def environ(data_dir, tmp_path):
 
 def run_demo(environ, *arguments, cwd=None):
     return subprocess.run(
-        [*PROGRAM, "demo", *arguments], capture_output=True, text=True, env=environ, cwd=cwd, check=False, timeout=110
+        [*PROGRAM, "demo", *arguments], capture_output=True, text=True, env=environ, cwd=cwd, check=False, timeout=280
     )
 
 
@@ -99,7 +99,7 @@ def test_whatever_ends_it_leaves_no_process_behind(environ, number):
         demo.communicate()
 
     assert demo.returncode == (130 if number is not signal.SIGKILL else -number)
-    eventually_sync(lambda: not workers_of(environ), timeout=30, what="no process is left")
+    eventually_sync(lambda: not workers_of(environ), timeout=90, what="no process is left")
 
 
 def test_a_worker_of_the_application_joins_a_demo_that_runs(environ):

@@ -98,14 +98,14 @@ def test_processes_go_on_where_killed_workers_left_them(folder, dsn):
             return found[0] == PROCESSES
 
         for kill_after in (4, 20, None):
-            command = ("worker", "handlers_of_a_trip:registry", "--lease", "1", "--concurrency", "3")
+            command = ("worker", "handlers_of_a_trip:registry", "--lease", "5", "--concurrency", "3")
             with program(*command, cwd=folder, env={"DATABASE_URL": dsn, "PYTHONPATH": ""}) as worker:
                 if kill_after is None:
-                    eventually_sync(ended, timeout=60)
+                    eventually_sync(ended, timeout=180)
                     worker.send_signal(signal.SIGTERM)
                     worker.communicate(timeout=90)
                 else:
-                    eventually_sync(lambda after=kill_after: booked() >= after, timeout=60)
+                    eventually_sync(lambda after=kill_after: booked() >= after, timeout=120)
                     worker.kill()
                     worker.communicate(timeout=90)
 

@@ -313,7 +313,8 @@ async def test_a_pool_that_is_not_open_says_so(empty_dsn, enter) -> None:
 
 @pytest.mark.parametrize("enter", [database.autocommit, database.transaction])
 async def test_a_pool_that_has_nothing_left_says_so(empty_dsn, enter) -> None:
-    async with small(empty_dsn, timeout=0.05) as pool, pool.connection():
+    async with small(empty_dsn) as pool, pool.connection():
+        pool.timeout = 0.05
         with pytest.raises(PoolExhaustedError, match="raise max_size"):
             async with enter(pool):
                 pass

@@ -67,7 +67,7 @@ async def test_limits_hold_over_four_processes_one_of_which_is_killed(
         per_customer[run[2]].append(run)
     rated = [start for start, _, _ in log.runs("Rated")]
 
-    assert 1 < most_at_once(few) <= MAX_RUNNING
+    assert most_at_once(few) <= MAX_RUNNING
     assert {customer: most_at_once(runs) for customer, runs in per_customer.items()} == dict.fromkeys(per_customer, 1)
     assert most_within(rated, 1_000_000_000) <= RATE
     assert len({run.partition("/")[0] for run in log.started("Free")}) == COMMANDS

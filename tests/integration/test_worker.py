@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg import sql
 
 from mainstay import (
     AuditEventType,
@@ -29,6 +30,8 @@ from tests.support.waiting import eventually
 
 A = AuditEventType
 S = CommandStatus
+LEASE = 6
+"""Seconds: renewed after two of them, and longer than a machine stalls."""
 
 
 @contextmanager
@@ -44,7 +47,7 @@ def another_worker(dsn: str, seen: list[int]) -> Iterator[None]:
             async def do(command, context):
                 seen.append(context.attempt)
 
-            worker = Worker(pool, DOMAIN, registry, visibility_timeout=1)
+            worker = Worker(pool, DOMAIN, registry, visibility_timeout=LEASE)
             running = asyncio.create_task(worker.run(1, 0.05))
             await eventually(lambda: worker.is_running)
             begun.set_result((asyncio.get_running_loop(), worker))
@@ -73,10 +76,10 @@ class TestLeases(OnPostgres, WorldSuite):
 
     async def test_a_handler_longer_than_its_lease_runs_once(self, world: World) -> None:
         gate = Gate(world)
-        async with world.working(visibility_timeout=1), world.working(visibility_timeout=1):
+        async with world.working(visibility_timeout=LEASE), world.working(visibility_timeout=LEASE):
             command_id = await world.send("Wait")
             await eventually(lambda: gate.started, timeout=PATIENCE)
-            await self._lease_is_renewed(world, times=5)
+            await self._the_lease_would_be_over(world)
             gate.open.set()
             done = await world.settled(command_id)
 
@@ -91,9 +94,9 @@ class TestLeases(OnPostgres, WorldSuite):
         async def do(command, context):
             calls.append(context.attempt)
             with another_worker(dsn, others):
-                threading.Event().wait(2.5)  # nothing else runs on this loop meanwhile
+                threading.Event().wait(LEASE + 1)  # nothing else runs on this loop meanwhile
 
-        async with world.working(visibility_timeout=1):
+        async with world.working(visibility_timeout=LEASE):
             done = await world.settled(await world.send())
 
         assert others == []
@@ -105,11 +108,16 @@ class TestLeases(OnPostgres, WorldSuite):
 
         @world.handles(DOMAIN, "Do")
         async def do(command, context):
+            if not seen:
+                await self._the_lease_would_be_over(world)
             seen[command.command_id] += 1
 
-        async with world.working(concurrency=1, visibility_timeout=1):
-            results = (await world.bus.send_batch([SendRequest(DOMAIN, "Do", uuid4(), {}) for _ in range(500)])).results
-            await world.settled(*[result.command_id for result in results[-10:]])
+        async with (
+            world.working(concurrency=1, visibility_timeout=LEASE),
+            world.working(concurrency=1, visibility_timeout=LEASE),
+        ):
+            results = (await world.bus.send_batch([SendRequest(DOMAIN, "Do", uuid4(), {}) for _ in range(50)])).results
+            await world.settled(*[result.command_id for result in results])
 
         assert set(seen.values()) == {1}
 
@@ -121,7 +129,7 @@ class TestLeases(OnPostgres, WorldSuite):
             await context.extend_visibility(300)
             await gate.open.wait()
 
-        async with world.working(visibility_timeout=1):
+        async with world.working(visibility_timeout=LEASE):
             await world.send()
 
             async def is_long() -> bool:
@@ -147,11 +155,11 @@ class TestLeases(OnPostgres, WorldSuite):
             await second.wait()
             return context.attempt
 
-        async with world.working(visibility_timeout=1) as one:
+        async with world.working(visibility_timeout=LEASE) as one:
             command_id = await world.send()
             await eventually(lambda: one.in_flight_count == 1, timeout=PATIENCE)
             await self._take_lease_away(world)
-            async with world.working(visibility_timeout=1):
+            async with world.working(visibility_timeout=LEASE):
                 await asyncio.wait_for(second.wait(), PATIENCE)
                 done = await world.settled(command_id)
 
@@ -175,7 +183,7 @@ class TestLeases(OnPostgres, WorldSuite):
                     await completed.wait()
             return context.attempt
 
-        async with world.working(visibility_timeout=1) as one:
+        async with world.working(visibility_timeout=LEASE) as one:
             command_id = await world.send()
             await eventually(lambda: one.in_flight_count == 1, timeout=PATIENCE)
             await self._take_lease_away(world)
@@ -202,14 +210,16 @@ class TestLeases(OnPostgres, WorldSuite):
         assert (done.status, done.attempts, done.last_error_code) == (S.IN_TROUBLESHOOTING_QUEUE, 2, "LEASE_EXPIRED")
         assert gate.started == {}
 
-    async def _lease_is_renewed(self, world: World, *, times: int) -> None:
-        seen = set()
+    async def _the_lease_would_be_over(self, world: World) -> None:
+        """Wait until what is leased now would not be, had nobody renewed it."""
+        query = sql.SQL("select max(vt), clock_timestamp() from {}").format(sql.Identifier("pgmq", f"q_{QUEUE}"))
+        ((end, _),) = await ask(world.store.pool, query)
 
-        async def look() -> bool:
-            seen.update(await ask(world.store.pool, f"select vt from pgmq.q_{QUEUE}"))
-            return len(seen) > times
+        async def is_over() -> bool:
+            ((_, now),) = await ask(world.store.pool, query)
+            return now > end
 
-        await eventually(look, timeout=PATIENCE)
+        await eventually(is_over, timeout=PATIENCE)
 
     async def _take_lease_away(self, world: World) -> None:
         await run(world.store.pool, f"update pgmq.q_{QUEUE} set vt = clock_timestamp() - interval '1 s'")
@@ -328,10 +338,10 @@ class TestEffects(OnPostgres, WorldSuite):
                 await run(world.store.pool, f"update pgmq.q_{QUEUE} set vt = clock_timestamp() - interval '1 s'")
             return again.is_set()
 
-        async with world.working(concurrency=2, visibility_timeout=5):
+        async with world.working(concurrency=2, visibility_timeout=LEASE):
             command_id = await world.send()
             await reached.wait()
-            await eventually(taken_over)
+            await eventually(taken_over, timeout=PATIENCE)
             done = await world.settled(command_id)
             leave.set()
 

@@ -199,19 +199,20 @@ class RunningScenarios(WorldSuite):
 
         try:
             async with world.working(concurrency=2, visibility_timeout=1) as worker:
-                command_id = await world.send()
+                command_id = await world.send(max_attempts=100)
                 await eventually(lambda: worker.stuck_count == 1, timeout=PATIENCE)
                 done = await world.settled(command_id)
 
-                assert (done.status, done.result, done.attempts) == (S.COMPLETED, "in time", 2)
-                assert worker.stuck_count == 1
+                assert (done.status, done.result) == (S.COMPLETED, "in time")
+                await eventually(lambda: worker.stuck_count == 1, timeout=PATIENCE)
                 leave.set()
                 await eventually(lambda: worker.stuck_count == 0, timeout=PATIENCE)
                 await eventually(lambda: worker.in_flight_count == 0)
         finally:
             leave.set()
 
-        assert attempts == [1, 2]
+        assert attempts[:2] == [1, 2]  # on a machine that stalls, more than one may be out of time
+        assert done.attempts > 1
         assert (await world.known(command_id)).result == "in time"
         assert A.LEASE_EXPIRED in await world.events(command_id)
 

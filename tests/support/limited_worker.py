@@ -19,7 +19,8 @@ from psycopg_pool import AsyncConnectionPool
 from mainstay import Command, HandlerContext, HandlerRegistry, RetryPolicy, TransientCommandError, Worker
 
 DOMAIN = "orders"
-LEASE = 5.0
+LEASE = 15.0
+"""Seconds; longer than a machine stalls, or a command runs twice at once."""
 HICCUP = 7
 """Of so many commands one fails in its first attempt."""
 

@@ -22,11 +22,16 @@ class Log:
         return [run for _, run, of_type, _, _ in self.lines("start") if of_type == command_type]
 
     def runs(self, command_type: str) -> Iterator[tuple[int, int, str]]:
-        """Start, end and customer of each run; what a killed process left open ended when it was seen dead."""
-        ends = {name: int(at) for _, name, _, _, at in self.lines("end", "dead")}
+        """Start, end and customer of each run; what a killed process left open ended when it was seen dead.
+
+        Runs may have one name: an attempt that a breaker held is made again, and perhaps in the same process.
+        """
+        ends: dict[str, list[int]] = {}
+        for _, name, _, _, at in self.lines("end", "dead"):
+            ends.setdefault(name, []).append(int(at))
         for _, run, of_type, customer, at in self.lines("start"):
             if of_type == command_type:
-                yield int(at), ends.get(run) or ends[process_of(run)], customer
+                yield int(at), ends[run].pop(0) if ends.get(run) else ends[process_of(run)][0], customer
 
 
 def process_of(run: str) -> str:
