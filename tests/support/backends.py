@@ -21,7 +21,8 @@ from psycopg.pq.abc import PGconn as AnyPGconn
 KEEPER = "kept for the next test"
 _FORGET = f"""
     close all; set session authorization default; reset all; deallocate all; unlisten *;
-    select pg_advisory_unlock_all(); discard temp; discard sequences; set application_name = '{KEEPER}'
+    select pg_advisory_unlock_all(); discard temp; discard sequences; set application_name = '{KEEPER}';
+    select pg_stat_force_next_flush()
 """.encode()
 
 
