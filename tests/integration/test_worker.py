@@ -352,7 +352,7 @@ class TestEffects(OnPostgres, WorldSuite):
             return again.is_set()
 
         async with world.working(concurrency=2, visibility_timeout=LEASE):
-            command_id = await world.send()
+            command_id = await world.send(max_attempts=1000)
             await reached.wait()
             await eventually(taken_over, timeout=PATIENCE)
             done = await world.settled(command_id)
