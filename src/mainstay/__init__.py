@@ -4,7 +4,15 @@ This is the public API; what is not listed here may change at any time.
 """
 
 # -- the application ---------------------------------------------------------------------------------------------------
-from mainstay.app import CommandBus, Mainstay, ProcessManager, TroubleshootingQueue, Worker
+from mainstay.app import (
+    CommandBus,
+    Mainstay,
+    PostgreSQLEventStore,
+    ProcessManager,
+    SQLiteEventStore,
+    TroubleshootingQueue,
+    Worker,
+)
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 from mainstay.commands.actions import ActionState, OperatorAction, OperatorRules, Preview
@@ -219,6 +227,7 @@ __all__ = [
     "PermanentCommandError",
     "PgmqClient",
     "PgmqMessage",
+    "PostgreSQLEventStore",
     "Preview",
     "Process",
     "ProcessBatch",
@@ -241,6 +250,7 @@ __all__ = [
     "Result",
     "Retention",
     "RetryPolicy",
+    "SQLiteEventStore",
     "Schedule",
     "ScheduleNotFoundError",
     "SchemaError",

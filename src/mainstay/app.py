@@ -4,24 +4,30 @@ A room never knows its database. These subclasses add nothing but the store: fro
 and any object that keeps the `CommandStore` protocol as it is (`MemoryCommandStore()` in unit tests).
 """
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from mainstay.commands import bus, process_manager, process_records, processes, troubleshooting, worker
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.process_records import ProcessRepository, TState, TStep
 from mainstay.errors import ConfigurationError
+from mainstay.events.codec import UnknownPolicy
+from mainstay.events.registry import EventRegistry
+from mainstay.events.store import EventStore
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy, as_seconds
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 from mainstay.storage.postgres.commands import command_store
 from mainstay.storage.postgres.database import Pool, open_pool
+from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.migrate import require_current
 from mainstay.storage.postgres.operations import reach
 from mainstay.storage.postgres.pruner import EVERY, Pruner
 from mainstay.storage.postgres.retention import Retention
+from mainstay.storage.postgres.snapshots import PostgresSnapshotStore
 
 
 class CommandBus(bus.CommandBus):
@@ -165,6 +171,79 @@ class ProcessReplyRouter(process_manager.ProcessReplyRouter):
     ) -> None:
         super().__init__(command_store(pool), managers, reply_queue, domain, visibility_timeout)
         self.process_repo = process_repo
+
+
+class PostgreSQLEventStore(EventStore):
+    """Events and snapshots on PostgreSQL; `EventStore` says what it does.
+
+    Args:
+        pool: A ``psycopg_pool.AsyncConnectionPool``.
+        registry: Which class a type belongs to; unless given, every class derived from `DomainEvent` is known.
+        unknown: What reading does with an event whose type has no class: ``"error"``, or ``"skip"`` it.
+        payload_limit: Bytes of JSON that one event may have.
+    """
+
+    def __init__(
+        self,
+        pool: Any,
+        *,
+        registry: EventRegistry | None = None,
+        unknown: UnknownPolicy = "error",
+        payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+    ) -> None:
+        super().__init__(
+            PostgresEventLog(pool),
+            registry=registry,
+            unknown=unknown,
+            payload_limit=payload_limit,
+            snapshots=PostgresSnapshotStore(pool),
+        )
+
+
+class SQLiteEventStore(EventStore):
+    """Events and snapshots in a SQLite file; `EventStore` says what it does.
+
+    It opens itself when it is first used, and is to be closed: ``async with SQLiteEventStore(path) as store``.
+
+    Args:
+        path: Of the file, which is made if it is missing; ``":memory:"`` is one that ends with the store.
+        registry: Which class a type belongs to; unless given, every class derived from `DomainEvent` is known.
+        unknown: What reading does with an event whose type has no class: ``"error"``, or ``"skip"`` it.
+        payload_limit: Bytes of JSON that one event may have.
+
+    Raises:
+        MissingDependencyError: The extra ``sqlite`` is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        registry: EventRegistry | None = None,
+        unknown: UnknownPolicy = "error",
+        payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+    ) -> None:
+        from mainstay.storage.sqlite.events import SQLiteEventLog  # noqa: PLC0415 - an extra, which others do without
+
+        self._file = SQLiteEventLog(path)
+        super().__init__(
+            self._file,
+            registry=registry,
+            unknown=unknown,
+            payload_limit=payload_limit,
+            snapshots=self._file.snapshots(),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._file.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the file; does nothing if it is closed."""
+        await self._file.close()
 
 
 @dataclass(frozen=True, slots=True)

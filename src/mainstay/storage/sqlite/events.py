@@ -45,6 +45,7 @@ from mainstay.storage.sqlite.event_rows import (
     state_of,
     stream_of,
 )
+from mainstay.storage.sqlite.snapshots import SQLiteSnapshotStore
 
 CHUNK = 1_000
 """Events that an import writes at a time."""
@@ -106,6 +107,10 @@ class SQLiteEventLog:
     async def close(self) -> None:
         """Close the file, after the transaction that is open; does nothing if it is closed."""
         await self._database.close()
+
+    def snapshots(self) -> SQLiteSnapshotStore:
+        """What keeps snapshots in the same file, and so in the same transactions."""
+        return SQLiteSnapshotStore(self._database)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """A transaction of our own, to be passed as ``conn``; others wait for its end before they write."""

@@ -54,6 +54,18 @@ create table mainstay_feed (
     epoch text not null
 ) strict;
 
+-- Snapshots of aggregates: a cache, which nothing refers to.
+create table mainstay_snapshot (
+    category text not null,
+    tenant_id text not null,
+    id text not null,
+    version integer not null,
+    event_id blob not null,
+    schema text not null,
+    state text not null,
+    primary key (category, tenant_id, id)
+) strict, without rowid;
+
 -- An event as it is read.
 create view mainstay_recorded as
 select
