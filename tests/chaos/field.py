@@ -76,7 +76,14 @@ class Field:
 
     # -- sending ------------------------------------------------------------------------------------------------------
     def request(self, command_type: str, **data: Any) -> SendRequest:
-        return SendRequest(DOMAIN, command_type, UUID(int=self.draw.getrandbits(128), version=4), data)
+        return SendRequest(DOMAIN, command_type, self._next_id(), data)
+
+    def urgent(self, command_type: str, **data: Any) -> SendRequest:
+        """One that is handled now, whatever waits."""
+        return SendRequest(DOMAIN, command_type, self._next_id(), data, priority=9)
+
+    def _next_id(self) -> UUID:
+        return UUID(int=self.draw.getrandbits(128), version=4)
 
     def load(self, count: int, mean: float, kinds: tuple[str, str] = ("Plain", "Effect")) -> list[SendRequest]:
         """Half plain, half transactional commands, whose handlers take ``mean`` seconds on average."""
@@ -94,7 +101,13 @@ class Field:
 
             async def is_in(request: SendRequest = request) -> bool:
                 try:
-                    await self.bus.send(request.domain, request.command_type, request.command_id, request.data)
+                    await self.bus.send(
+                        request.domain,
+                        request.command_type,
+                        request.command_id,
+                        request.data,
+                        priority=request.priority,
+                    )
                 except DuplicateCommandError:
                     return True
                 except StorageUnavailableError:
@@ -107,12 +120,17 @@ class Field:
         """Several senders want each key at once."""
         racing = [
             self.bus.send(
-                DOMAIN, "Plain", UUID(int=self.draw.getrandbits(128), version=4), {"takes": 0.1},
-                unique_key=f"key-{number}", on_conflict="skip",
+                DOMAIN,
+                "Plain",
+                self._next_id(),
+                {"takes": 0.1},
+                unique_key=f"key-{number}",
+                on_conflict="skip",
+                priority=9,
             )
             for number in range(keys)
             for _ in range(senders)
-        ]  # fmt: skip
+        ]
         told = await asyncio.gather(*racing)
         self.sent += [each.command_id for each in told if not each.skipped]
         self.shared += await self.number(report.SHARED)

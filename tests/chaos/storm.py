@@ -2,6 +2,7 @@
 
 The rate is set by how long handlers take, not by the machine. It is measured over the seconds before a fault, and
 looked at again from the moment the fault is over: how long until a window of `WINDOW` seconds has `SHARE` of it.
+Commands that are a fault themselves are urgent, so that they do not wait behind the load until all else is over.
 """
 
 import asyncio
@@ -89,17 +90,17 @@ class Storm:
             await _lasts(5.0)
 
     async def pool_exhausted(self) -> None:
-        await self.field.send_through_faults([self.field.request("Hog", takes=0.5) for _ in range(40)])
+        await self.field.send_through_faults([self.field.urgent("Hog", takes=0.5) for _ in range(40)])
 
     async def handlers_hang(self) -> None:
-        await self.field.send_through_faults([self.field.request("Hang") for _ in range(20)])
+        await self.field.send_through_faults([self.field.urgent("Hang") for _ in range(20)])
 
     async def handlers_raise_what_nobody_catches(self) -> None:
-        await self.field.send_through_faults([self.field.request("Doom", kind=kind, times=2) for kind in range(12)])
+        await self.field.send_through_faults([self.field.urgent("Doom", kind=kind, times=2) for kind in range(12)])
 
     async def poison_sent(self) -> None:
         kinds = [kind for kind in ("Strict", "Unspeakable", "Nobody") for _ in range(5)]
-        await self.field.send_through_faults([self.field.request(kind, amount="poison") for kind in kinds])
+        await self.field.send_through_faults([self.field.urgent(kind, amount="poison") for kind in kinds])
         for stray in STRAYS:
             await self.field.ask("select pgmq.send(%s, %s::jsonb)", [f"{DOMAIN}__commands", stray])
 
@@ -107,7 +108,7 @@ class Storm:
         """A breaker opens, and the worker that may be probing is killed: nothing goes to an operator, all come back."""
         await self.field.ask("insert into chaos_outage values (now())")
         try:
-            await self.field.send_through_faults([self.field.request(SUPPLIED) for _ in range(40)])
+            await self.field.send_through_faults([self.field.urgent(SUPPLIED) for _ in range(40)])
             await within(PATIENCE, self._is_held)
             await asyncio.to_thread(self.fleet.kill_one)
             await _lasts(LEASE)
