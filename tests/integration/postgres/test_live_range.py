@@ -25,8 +25,8 @@ CHURN = 40
 """Rounds of a hundred commands behind an open snapshot."""
 
 NAIVE = {
-    "who draws numbers is not asked": ("narrow", "k.mode = 'RowExclusiveLock'", "false"),
-    "numbers are settled when they are read": ("narrow", "v_settled := v_old.seen;", "v_settled := v_seen;"),
+    "who draws numbers is not asked": ("settle", "k.mode = 'RowExclusiveLock'", "false"),
+    "numbers are settled when they are read": ("settle", "settled := p_old.seen;", "settled := seen;"),
     "what is leased is left behind": ("narrow", "+ coalesce(v_kept, '{}')", ""),
 }
 
@@ -385,3 +385,56 @@ def test_ranges_are_forgotten_when_vacuum_has_cleaned_the_queue(sessions, worker
         return worker.one("select count(*) from commandbus.live_range") == 0
 
     eventually_sync(are_forgotten)  # a snapshot of somebody else's may keep what is dead
+
+
+def hints_walked(worker: Session) -> int:
+    """How many index entries of hints one receive reads."""
+
+    def read() -> int:
+        worker.conn.execute("select pg_stat_force_next_flush()")
+        return int(worker.one("select idx_tup_read from pg_stat_user_indexes where relname = 'key_hint'"))
+
+    before = read()
+    worker.work()
+    return read() - before
+
+
+@pytest.mark.parametrize("is_naive", [False, True])
+def test_hints_of_keys_are_not_walked_over_again_while_a_snapshot_is_held(
+    postgres_server, sessions, worker, is_naive
+) -> None:
+    if is_naive:
+        worker.mutate("narrow_hints", "if current_setting", "if true or current_setting")
+    holder = sessions(autocommit=False)
+    holder.conn.execute("set transaction isolation level repeatable read")
+    holder.conn.execute("select count(*) from commandbus.command")
+    for _ in range(CHURN):
+        worker.send(100, key="a key")
+        for _ in range(3):
+            worker.work()
+        worker.conn.execute("delete from commandbus.keyed")
+        worker.conn.execute(
+            "insert into commandbus.key_hint (domain, key) select 'orders', 'b' from generate_series(1, 200)"
+        )
+        worker.work()
+    (one,) = worker.send(key="another")
+
+    entries = hints_walked(worker)
+
+    assert (entries > 200 * CHURN) is is_naive
+    assert worker.one(f"select status from commandbus.command where command_id = '{one}'") == "COMPLETED"
+
+
+@pytest.mark.parametrize("is_naive", [False, True])
+def test_a_hint_that_commits_behind_others_is_found(sessions, worker, is_naive) -> None:
+    if is_naive:
+        worker.mutate("settle", "k.mode = 'RowExclusiveLock'", "false")
+    slow = sessions(autocommit=False)
+    (late,) = slow.send(key="late")
+    for _ in range(3):
+        worker.send(key="quick")
+        worker.work()
+        worker.conn.execute("select commandbus.narrow_hints('orders')")
+    slow.conn.commit()
+
+    assert worker.work() == ([] if is_naive else [late])

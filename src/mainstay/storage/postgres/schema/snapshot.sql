@@ -22,6 +22,7 @@ declare
     v_due double precision;
     v_held double precision;
     v_is_gated boolean;
+    v_first_hint bigint := commandbus.first_hint(p_domain);
 begin
     insert into commandbus.sleeper as s (worker, domain, until)
     values (p_worker, p_domain, clock_timestamp() + make_interval(secs => p_seconds))
@@ -29,7 +30,7 @@ begin
     v_is_gated := exists (select from commandbus.gate as g where g.domain = p_domain);
     if v_is_gated and commandbus.is_paused(p_domain) then
         return null;
-    elsif exists (select from commandbus.key_hint as h where h.domain = p_domain) then
+    elsif exists (select from commandbus.key_hint as h where h.domain = p_domain and h.hint_no >= v_first_hint) then
         return 0;
     end if;
     select greatest(0, extract(epoch from d.due_at - clock_timestamp())) into v_due
@@ -1240,7 +1241,7 @@ begin
     perform pgmq.create(v_queue);
     execute format('drop index if exists pgmq.%I', 'q_' || v_queue || '_vt_idx');
     execute format(
-        'alter table %s set (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 200,'
+        'alter table %s set (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 200,'
         ' autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.2)', v_table);
 end;
 $_$;
@@ -1543,7 +1544,7 @@ begin
         where not exists (
                 select from commandbus.key_head as h
                 where h.domain = k.domain and h.key = k.key and h.subject_no <> k.subject_no)
-          and not exists (select from commandbus.key_hint as h where h.domain = k.domain and h.key = k.key);
+          and not exists (select from commandbus.key_hint as h where h.domain = k.domain and h.key = k.key and h.hint_no >= commandbus.first_hint(k.domain));
 
     return query
         select 'the head of a key is a command that has not ended', h.domain, h.command_id,
@@ -1778,6 +1779,19 @@ begin
         last_command_id = coalesce(v_fired[cardinality(v_fired)], s.last_command_id)
     where s.name = p_name;
     return v_sent;
+end;
+$$;
+
+CREATE FUNCTION commandbus.first_hint(p_domain text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_live commandbus.live_range := commandbus.live_range_of(p_domain, 'commandbus.key_hint');
+begin
+    if v_live.no is null or v_live.seen > coalesce(pg_sequence_last_value('commandbus.key_hint_hint_no_seq'), 0) then
+        return 0;
+    end if;
+    return lower(v_live.ranges);
 end;
 $$;
 
@@ -2381,9 +2395,7 @@ declare
     v_sequence regclass := to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_msg_id_seq'));
     v_old commandbus.live_range;
     v_ranges int8multirange;
-    v_seen bigint;
-    v_senders text[];
-    v_settled bigint;
+    v_known record;
     v_parked bigint[];
     v_start bigint;
     v_last bigint;
@@ -2401,28 +2413,12 @@ begin
     v_old := commandbus.live_range_of(p_domain, v_table);
     v_ranges := v_old.ranges;
 
-    v_seen := coalesce(pg_sequence_last_value(v_sequence), 0);
-    select coalesce(array_agg(k.virtualtransaction), '{}') into v_senders
-    from pg_catalog.pg_locks as k
-    where k.locktype = 'relation' and k.relation = v_sequence and k.mode = 'RowExclusiveLock'
-      and k.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
-      and k.pid is distinct from pg_backend_pid();
-    if v_senders = '{}' then
-        v_settled := v_seen;
-    elsif v_old.no is null then
-        v_settled := 0;
-    elsif v_senders && v_old.senders or exists (select from unnest(v_senders) as s where s like '-%') then
-        v_settled := v_old.settled;
-        v_seen := v_old.seen;
-        v_senders := v_old.senders;
-    else
-        v_settled := v_old.seen;
-    end if;
+    v_known := commandbus.settle(v_sequence, (select max((m.id % c_band + c_band) % c_band) from unnest(p_leased) as m(id)), v_old);
 
     for v_start, v_last in
         select m.id - (m.id % c_band + c_band) % c_band, max(m.id) from unnest(p_leased) as m(id) group by 1
     loop
-        v_end := least(v_start + v_settled, v_last) + 1;
+        v_end := least(v_start + v_known.settled, v_last) + 1;
         execute format(  -- one statement: a command that is parked or released meanwhile is in one of the two
             'select array('
             '  select p.msg_id from unnest($1) as r(ids) cross join lateral ('
@@ -2431,27 +2427,61 @@ begin
         using v_ranges * int8multirange(int8range(v_start, v_end)), p_domain, c_most_parked + 1
         into v_present, v_parked;
         exit when cardinality(v_parked) > c_most_parked;
-        select range_agg(int8range(i.lo, i.hi + 1)) filter (where i.nth < c_most_ranges), min(i.lo) filter (where i.nth >= c_most_ranges)
-        into v_kept, v_cut
+        select range_agg(int8range(lower(near.ids), upper(near.ids) - c_far + 1)) into v_kept
         from (
-            select g.nth, min(g.id) as lo, max(g.id) as hi
-            from (
-                select w.id, count(*) filter (where w.is_far) over (order by w.id) as nth
-                from (
-                    select m.id, m.id - lag(m.id) over (order by m.id) > c_far as is_far
-                    from unnest(v_present || v_parked) as m(id) where m.id >= v_start and m.id < v_end
-                ) as w
-            ) as g
-            group by g.nth
-        ) as i;
+            select unnest(range_agg(int8range(m.id, m.id + c_far))) as ids
+            from unnest(v_present || v_parked) as m(id) where m.id >= v_start and m.id < v_end
+        ) as near;
+        v_cut := null;
+        if cardinality(v_present) + cardinality(v_parked) > c_most_ranges then
+            select lower(k.ids) into v_cut from unnest(v_kept) as k(ids) offset c_most_ranges limit 1;
+        end if;
         v_ranges := v_ranges - int8multirange(int8range(v_start, least(v_end, v_cut))) + coalesce(v_kept, '{}');
     end loop;
 
     delete from commandbus.live_range as l where l.domain = p_domain and l.file = v_file and l.no = v_old.no;
     insert into commandbus.live_range (domain, file, ranges, settled, seen, senders, tried)
-    values (p_domain, v_file, v_ranges, v_settled, v_seen, v_senders, (select max(m.id) from unnest(p_leased) as m(id)));
+    values (p_domain, v_file, v_ranges, v_known.settled, v_known.seen, v_known.senders, (select max(m.id) from unnest(p_leased) as m(id)));
 end;
 $_$;
+
+CREATE FUNCTION commandbus.narrow_hints(p_domain text) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    c_sequence constant regclass := 'commandbus.key_hint_hint_no_seq';
+    v_file oid := pg_relation_filenode('commandbus.key_hint');
+    v_old commandbus.live_range;
+    v_known record;
+    v_first bigint := commandbus.first_hint(p_domain);
+begin
+    if current_setting('transaction_isolation') <> 'read committed'
+       or not exists (select from pg_catalog.pg_sequence as s where s.seqrelid = c_sequence and s.seqcache = 1)
+       or not pg_try_advisory_xact_lock(hashtextextended('mainstay.live_hint.' || p_domain, 0))
+    then
+        return;
+    end if;
+    v_old := commandbus.live_range_of(p_domain, 'commandbus.key_hint');
+    if v_first = 0 then
+        v_old := null;
+    end if;
+    v_known := commandbus.settle(c_sequence, 9223372036854775807, v_old);
+    v_first := (
+        select h.hint_no from commandbus.key_hint as h
+        where h.domain = p_domain and h.hint_no >= v_first order by h.domain, h.hint_no limit 1);
+    v_first := least(v_first, v_known.settled + 1);
+    delete from commandbus.live_range as l where l.domain = p_domain and l.file = v_file and l.no = v_old.no;
+    insert into commandbus.live_range (domain, file, ranges, settled, seen, senders, tried)
+    values (p_domain, v_file, int8multirange(int8range(v_first, null)), v_known.settled, v_known.seen, v_known.senders, v_first);
+end;
+$$;
 
 CREATE FUNCTION commandbus.next_msg_id(p_queue text, p_priority integer) RETURNS bigint
     LANGUAGE plpgsql
@@ -2660,6 +2690,9 @@ CREATE FUNCTION commandbus.promote_keys(p_domain text, p_limit integer) RETURNS 
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
+    c_far constant bigint := 1000;  -- index entries beyond those taken that a walk must meet before it is narrowed
+    v_first bigint := commandbus.first_hint(p_domain);
+    v_walked bigint := pg_stat_get_xact_tuples_returned('commandbus.key_hint_pkey'::regclass);
     v_hints tid[];
     v_named text[];
     v_keys text[];
@@ -2669,11 +2702,14 @@ begin
     select array_agg(h.ctid), array_agg(h.key) into v_hints, v_named
     from (
         select k.ctid, k.key from commandbus.key_hint as k
-        where k.domain = p_domain
+        where k.domain = p_domain and k.hint_no >= v_first
         order by k.hint_no
         limit p_limit
         for update skip locked
     ) as h;
+    if pg_stat_get_xact_tuples_returned('commandbus.key_hint_pkey'::regclass) - v_walked > c_far + p_limit then
+        perform commandbus.narrow_hints(p_domain);
+    end if;
     if v_hints is null then
         return 0;
     end if;
@@ -3185,6 +3221,7 @@ declare
     c_long constant bigint := 10000;  -- commands, if there are not so many entries
     c_few constant bigint := 1000;  -- dead rows that are not worth ranges
     v_live commandbus.live_range;
+    v_first_hint bigint := commandbus.first_hint(p_domain);
     v_index regclass := to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_pkey'));
     v_walked bigint;
     v_step bigint;
@@ -3202,7 +3239,7 @@ begin
     if exists (select from commandbus.deferred as d where d.domain = p_domain and d.due_at <= v_now) then
         perform commandbus.promote(p_domain, p_limit);
     end if;
-    if exists (select from commandbus.key_hint as h where h.domain = p_domain) then
+    if exists (select from commandbus.key_hint as h where h.domain = p_domain and h.hint_no >= v_first_hint) then
         perform commandbus.promote_keys(p_domain, greatest(p_limit, 200));
     end if;
     if v_is_gated then
@@ -4615,6 +4652,34 @@ CREATE FUNCTION commandbus.set_schedule(p_name text, p_command jsonb, p_cron tex
         catch_up_limit = excluded.catch_up_limit, next_due_at = excluded.next_due_at, counts_from = excluded.counts_from,
         last_error = null, updated_at = clock_timestamp()
     returning s.*
+$$;
+
+CREATE FUNCTION commandbus.settle(p_sequence regclass, p_needed bigint, p_old commandbus.live_range, OUT settled bigint, OUT seen bigint, OUT senders text[]) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if p_old.settled < p_needed or p_old.no is null then
+        seen := coalesce(pg_sequence_last_value(p_sequence), 0);
+        select coalesce(array_agg(k.virtualtransaction), '{}') into senders
+        from pg_catalog.pg_locks as k
+        where k.locktype = 'relation' and k.relation = p_sequence and k.mode = 'RowExclusiveLock'
+          and k.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
+          and k.pid is distinct from pg_backend_pid();
+        if senders = '{}' then
+            settled := seen;
+            return;
+        elsif p_old.no is null then
+            settled := 0;
+            return;
+        elsif not (senders && p_old.senders or exists (select from unnest(senders) as s where s like '-%')) then
+            settled := p_old.seen;
+            return;
+        end if;
+    end if;
+    settled := p_old.settled;
+    seen := p_old.seen;
+    senders := p_old.senders;
+end;
 $$;
 
 CREATE FUNCTION commandbus.settle_strays(p_domain text, p_msg_ids bigint[]) RETURNS void

@@ -13,6 +13,7 @@ declare
     v_due double precision;
     v_held double precision;
     v_is_gated boolean;
+    v_first_hint bigint := commandbus.first_hint(p_domain);
 begin
     insert into commandbus.sleeper as s (worker, domain, until)
     values (p_worker, p_domain, clock_timestamp() + make_interval(secs => p_seconds))
@@ -20,7 +21,7 @@ begin
     v_is_gated := exists (select from commandbus.gate as g where g.domain = p_domain);
     if v_is_gated and commandbus.is_paused(p_domain) then
         return null;
-    elsif exists (select from commandbus.key_hint as h where h.domain = p_domain) then
+    elsif exists (select from commandbus.key_hint as h where h.domain = p_domain and h.hint_no >= v_first_hint) then
         return 0;
     end if;
     select greatest(0, extract(epoch from d.due_at - clock_timestamp())) into v_due

@@ -4,7 +4,7 @@
 -- advisory lock until COMMIT, which would make other senders wait for a business transaction.
 --
 -- PGMQ's index on vt goes: pgmq.read and commandbus.receive compare vt with clock_timestamp(), which no index can
--- serve, and without it a lease is a HOT update.
+-- serve, and without it a lease is a HOT update. Pages have room for a second version of every row, also while nothing may be removed.
 create or replace function commandbus.create_queue(p_domain text)
 returns void
 language plpgsql volatile
@@ -23,7 +23,7 @@ begin
     perform pgmq.create(v_queue);
     execute format('drop index if exists pgmq.%I', 'q_' || v_queue || '_vt_idx');
     execute format(
-        'alter table %s set (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 200,'
+        'alter table %s set (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 200,'
         ' autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.2)', v_table);
 end;
 $$;

@@ -82,7 +82,7 @@ begin
         where not exists (
                 select from commandbus.key_head as h
                 where h.domain = k.domain and h.key = k.key and h.subject_no <> k.subject_no)
-          and not exists (select from commandbus.key_hint as h where h.domain = k.domain and h.key = k.key);
+          and not exists (select from commandbus.key_hint as h where h.domain = k.domain and h.key = k.key and h.hint_no >= commandbus.first_hint(k.domain));
 
     return query
         select 'the head of a key is a command that has not ended', h.domain, h.command_id,

@@ -7,13 +7,8 @@
 -- live_range holds ranges of message ids. The promise is that outside of them nothing is, and nothing will be; it is true for ever, so that a
 -- receiver that reads an old row reads too much, never too little. An id may be taken out of the ranges when
 --
--- 1. its number is settled: every transaction that drew a number up to it has ended, so what it wrote is visible, or never will be; and
+-- 1. its number is settled: every transaction that drew a number up to it has ended, so what it wrote is visible, or never will be: see settle; and
 -- 2. a snapshot taken after that shows no message under it, and no parked command that will have its place again.
---
--- Who draws a number locks the sequence until its transaction ends (nextval does, whoever calls it, for the whole transaction, also in a
--- savepoint that is rolled back, also when prepared). So: read the sequence, *then* who holds that lock. When none of those holds it any
--- more, the numbers read then are settled; if none holds it now, they are settled at once. A transaction being prepared changes its
--- name in pg_locks; while there is such a one nothing new is settled.
 --
 -- Messages that stay behind, leased ones mostly, stay in the ranges: each in one of its own, or in one with its neighbours. Nobody puts
 -- a message back under an id of old but release_parked, see 2, and repair, which widens the ranges under the lock that narrow takes. A
@@ -42,9 +37,7 @@ declare
     v_sequence regclass := to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_msg_id_seq'));
     v_old commandbus.live_range;
     v_ranges int8multirange;
-    v_seen bigint;
-    v_senders text[];
-    v_settled bigint;
+    v_known record;
     v_parked bigint[];
     v_start bigint;
     v_last bigint;
@@ -62,28 +55,12 @@ begin
     v_old := commandbus.live_range_of(p_domain, v_table);
     v_ranges := v_old.ranges;
 
-    v_seen := coalesce(pg_sequence_last_value(v_sequence), 0);
-    select coalesce(array_agg(k.virtualtransaction), '{}') into v_senders
-    from pg_catalog.pg_locks as k
-    where k.locktype = 'relation' and k.relation = v_sequence and k.mode = 'RowExclusiveLock'
-      and k.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
-      and k.pid is distinct from pg_backend_pid();
-    if v_senders = '{}' then
-        v_settled := v_seen;
-    elsif v_old.no is null then
-        v_settled := 0;
-    elsif v_senders && v_old.senders or exists (select from unnest(v_senders) as s where s like '-%') then
-        v_settled := v_old.settled;
-        v_seen := v_old.seen;
-        v_senders := v_old.senders;
-    else
-        v_settled := v_old.seen;
-    end if;
+    v_known := commandbus.settle(v_sequence, (select max((m.id % c_band + c_band) % c_band) from unnest(p_leased) as m(id)), v_old);
 
     for v_start, v_last in
         select m.id - (m.id % c_band + c_band) % c_band, max(m.id) from unnest(p_leased) as m(id) group by 1
     loop
-        v_end := least(v_start + v_settled, v_last) + 1;
+        v_end := least(v_start + v_known.settled, v_last) + 1;
         execute format(  -- one statement: a command that is parked or released meanwhile is in one of the two
             'select array('
             '  select p.msg_id from unnest($1) as r(ids) cross join lateral ('
@@ -92,24 +69,20 @@ begin
         using v_ranges * int8multirange(int8range(v_start, v_end)), p_domain, c_most_parked + 1
         into v_present, v_parked;
         exit when cardinality(v_parked) > c_most_parked;
-        select range_agg(int8range(i.lo, i.hi + 1)) filter (where i.nth < c_most_ranges), min(i.lo) filter (where i.nth >= c_most_ranges)
-        into v_kept, v_cut
+        select range_agg(int8range(lower(near.ids), upper(near.ids) - c_far + 1)) into v_kept
         from (
-            select g.nth, min(g.id) as lo, max(g.id) as hi
-            from (
-                select w.id, count(*) filter (where w.is_far) over (order by w.id) as nth
-                from (
-                    select m.id, m.id - lag(m.id) over (order by m.id) > c_far as is_far
-                    from unnest(v_present || v_parked) as m(id) where m.id >= v_start and m.id < v_end
-                ) as w
-            ) as g
-            group by g.nth
-        ) as i;
+            select unnest(range_agg(int8range(m.id, m.id + c_far))) as ids
+            from unnest(v_present || v_parked) as m(id) where m.id >= v_start and m.id < v_end
+        ) as near;
+        v_cut := null;
+        if cardinality(v_present) + cardinality(v_parked) > c_most_ranges then
+            select lower(k.ids) into v_cut from unnest(v_kept) as k(ids) offset c_most_ranges limit 1;
+        end if;
         v_ranges := v_ranges - int8multirange(int8range(v_start, least(v_end, v_cut))) + coalesce(v_kept, '{}');
     end loop;
 
     delete from commandbus.live_range as l where l.domain = p_domain and l.file = v_file and l.no = v_old.no;
     insert into commandbus.live_range (domain, file, ranges, settled, seen, senders, tried)
-    values (p_domain, v_file, v_ranges, v_settled, v_seen, v_senders, (select max(m.id) from unnest(p_leased) as m(id)));
+    values (p_domain, v_file, v_ranges, v_known.settled, v_known.seen, v_known.senders, (select max(m.id) from unnest(p_leased) as m(id)));
 end;
 $$;

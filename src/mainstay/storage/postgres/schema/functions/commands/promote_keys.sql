@@ -30,6 +30,9 @@ set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+    c_far constant bigint := 1000;  -- index entries beyond those taken that a walk must meet before it is narrowed
+    v_first bigint := commandbus.first_hint(p_domain);
+    v_walked bigint := pg_stat_get_xact_tuples_returned('commandbus.key_hint_pkey'::regclass);
     v_hints tid[];
     v_named text[];
     v_keys text[];
@@ -39,11 +42,14 @@ begin
     select array_agg(h.ctid), array_agg(h.key) into v_hints, v_named
     from (
         select k.ctid, k.key from commandbus.key_hint as k
-        where k.domain = p_domain
+        where k.domain = p_domain and k.hint_no >= v_first
         order by k.hint_no
         limit p_limit
         for update skip locked
     ) as h;
+    if pg_stat_get_xact_tuples_returned('commandbus.key_hint_pkey'::regclass) - v_walked > c_far + p_limit then
+        perform commandbus.narrow_hints(p_domain);
+    end if;
     if v_hints is null then
         return 0;
     end if;

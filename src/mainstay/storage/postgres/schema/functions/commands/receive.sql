@@ -54,6 +54,7 @@ declare
     c_long constant bigint := 10000;  -- commands, if there are not so many entries
     c_few constant bigint := 1000;  -- dead rows that are not worth ranges
     v_live commandbus.live_range;
+    v_first_hint bigint := commandbus.first_hint(p_domain);
     v_index regclass := to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_pkey'));
     v_walked bigint;
     v_step bigint;
@@ -71,7 +72,7 @@ begin
     if exists (select from commandbus.deferred as d where d.domain = p_domain and d.due_at <= v_now) then
         perform commandbus.promote(p_domain, p_limit);
     end if;
-    if exists (select from commandbus.key_hint as h where h.domain = p_domain) then
+    if exists (select from commandbus.key_hint as h where h.domain = p_domain and h.hint_no >= v_first_hint) then
         perform commandbus.promote_keys(p_domain, greatest(p_limit, 200));
     end if;
     if v_is_gated then
