@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from mainstay.errors import InvalidPayloadError
 from mainstay.events.event import DomainEvent
@@ -191,6 +191,29 @@ async def test_a_null_that_means_none_is_kept() -> None:
 
     assert isinstance(event, Loose)
     assert event.value == {"a": None, "b": [None]}
+
+
+async def test_what_a_class_allows_besides_its_fields_is_kept() -> None:
+    class Open(DomainEvent):
+        model_config = ConfigDict(extra="allow")
+        own: int = 1
+
+    event = await read_back(Open.model_validate({"more": "than that"}))
+
+    assert event.model_extra == {"more": "than that"}
+    assert event.model_fields_set == {"own", "more"}
+    assert event == event.model_copy()
+    assert event != event.model_copy(update={"own": 2})
+
+
+async def test_private_attributes_are_there_when_an_event_is_read() -> None:
+    class Private(DomainEvent):
+        _seen: list[int] = PrivateAttr(default_factory=list)
+
+    event = await read_back(Private())
+
+    assert isinstance(event, Private)
+    assert event._seen == []
 
 
 async def test_a_strict_class_reads_what_it_wrote() -> None:
