@@ -9,9 +9,12 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from mainstay import CommandBus, StorageUnavailableError
+from mainstay import CommandBus, DuplicateCommandError, SendRequest, StorageUnavailableError
+from mainstay.commands.command import SendResult
+from mainstay.commands.store import Refusal, WouldWaitError
 from mainstay.storage.postgres import passing
 from mainstay.storage.postgres.commands import PostgresCommandStore
+from mainstay.testing.contracts.commands.base import new
 from tests.support.proxy import Proxy
 from tests.support.servers import open_pool
 from tests.support.waiting import eventually
@@ -155,6 +158,41 @@ async def test_another_encoding_of_the_client_changes_nothing(dsn: str) -> None:
 def proxy(dsn: str) -> Iterator[Proxy]:
     with Proxy(dsn) as running:
         yield running
+
+
+@pytest.mark.parametrize("order", ["cut_before", "cut_after"])
+async def test_a_connection_cut_around_a_chunk_leaves_all_of_it_or_nothing(proxy: Proxy, pool: Any, order: str) -> None:
+    requests = [SendRequest(DOMAIN, "Do", uuid4(), {}) for _ in range(5)]
+    async with bus_on(proxy.dsn) as (bus, _):
+        cut = getattr(proxy, order)("begin;\nselect commandbus.send_many(")
+
+        with pytest.raises(StorageUnavailableError):
+            await bus.send_batch(requests)
+        await eventually(cut.happened.is_set, timeout=PATIENCE)
+        if order == "cut_before":
+            await bus.send_batch(requests)
+        await eventually(lambda: _is(count(pool), 5), timeout=PATIENCE)
+
+        with pytest.raises(DuplicateCommandError):
+            await bus.send_batch(requests)
+        assert await count(pool) == 5
+
+
+async def test_joined_ones_do_not_wait_for_a_stranger_and_leave_nothing(pool: Any) -> None:
+    store = PostgresCommandStore(pool)
+    await store.ensure_queue(DOMAIN)
+    held, other = new(), new()
+    async with pool.connection() as stranger:
+        await store.send([held], conn=stranger)
+        for group in ([held], [other, held]):
+            with pytest.raises(WouldWaitError):
+                await store.send(group, patient=False)
+        assert await count(pool) == 0
+    answers = await store.send([other, held], patient=False)
+
+    assert isinstance(answers[0], SendResult)
+    assert answers[1] is Refusal.DUPLICATE
+    assert (await store.fsck()).findings == ()
 
 
 @pytest.mark.parametrize("order", ["cut_before", "cut_after"])

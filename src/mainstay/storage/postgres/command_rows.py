@@ -65,6 +65,31 @@ def plain_fields(command: NewCommand) -> dict[str, Any]:
     }
 
 
+def plain_document(commands: Sequence[NewCommand]) -> bytes:
+    """Plain commands as the JSON array that commandbus.send_many takes."""
+    return orjson.dumps([_plain_element(command) for command in commands])
+
+
+def _plain_element(command: NewCommand) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "command_type": command.command_type,
+        "command_id": command.command_id,
+        "data": orjson.Fragment(command.data),
+        "correlation_id": command.correlation_id,
+        "max_attempts": command.max_attempts,
+    }
+    if command.headers is not None:
+        fields["headers"] = orjson.Fragment(command.headers)
+    if command.priority:
+        fields["priority"] = command.priority
+    return fields
+
+
+def numbers_from(array: bytes | None) -> list[int] | None:
+    """An array of whole numbers as libpq gives it."""
+    return None if array is None else [int(number) for number in array[1:-1].split(b",")]
+
+
 def command_fields(command: NewCommand) -> dict[str, Any]:
     """Only what is set: the document is parsed for every send."""
     fields: dict[str, Any] = {

@@ -5,33 +5,29 @@ What each call locks, in which order, and what a crash leaves is written in the 
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString
 from uuid import UUID
 
 import orjson
 import psycopg
-from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from mainstay.commands.command import SendResult, TroubleshootingItem
+from mainstay.commands.command import TroubleshootingItem
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.replies import Key
 from mainstay.commands.store import (
     LONGEST_SLEEP,
-    Answer,
     CommandStore,
     Finding,
     FsckReport,
     Lease,
     LeaseKeeper,
     Loss,
-    NewCommand,
     Outcome,
     Received,
-    Refusal,
     Verdict,
     Wakeups,
     WouldWaitError,
@@ -51,14 +47,9 @@ from mainstay.storage.postgres.breakers import PostgresBreakerStore
 from mainstay.storage.postgres.callers import rows_in
 from mainstay.storage.postgres.command_questions import PostgresQuestions
 from mainstay.storage.postgres.command_rows import (
-    answer_from,
-    commands_document,
-    is_plain,
     outcome_fields,
-    plain_fields,
     received_from,
     reports_document,
-    send_rows,
     text,
     troubleshooting_item_from,
     unreadable,
@@ -71,7 +62,6 @@ from mainstay.storage.postgres.database import (
     execute,
     fetch_all,
     fetch_value,
-    judged,
     sealed,
     transaction,
 )
@@ -85,7 +75,7 @@ from mainstay.storage.postgres.passing import PassedConnection
 from mainstay.storage.postgres.processes import PostgresProcesses
 from mainstay.storage.postgres.replies import PostgresReplies, tell
 from mainstay.storage.postgres.schedules import PostgresScheduleStore
-from mainstay.storage.postgres.scripts import run_statements
+from mainstay.storage.postgres.sending import PostgresSending
 from mainstay.storage.postgres.transactions import HandlerTransaction, HandlerTransactions
 
 CHANNEL_PREFIX = "mainstay."
@@ -129,7 +119,9 @@ _INVARIANTS = (
 )
 
 
-class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, PostgresQuestions, PostgresReplies):
+class PostgresCommandStore(
+    PostgresSending, PostgresFailures, PostgresActions, PostgresBatches, PostgresQuestions, PostgresReplies
+):
     """`mainstay.commands.store.CommandStore` on PostgreSQL.
 
     Args:
@@ -198,56 +190,6 @@ class PostgresCommandStore(PostgresFailures, PostgresActions, PostgresBatches, P
         async with self._own() as conn:
             await execute(conn, self._sql["create_queue"], {"domain": domain})
         self._queues.add(domain)
-
-    async def send(
-        self, commands: Sequence[NewCommand], *, atomic: bool = False, patient: bool = True, conn: Any = None
-    ) -> list[Answer]:
-        """Put commands in; one round trip, which also wakes workers, unless it may have to wait for somebody."""
-        if not commands:
-            return []
-        first, *others = commands
-        if conn is None and not atomic and not patient and not others and is_plain(first):
-            return [await self._send_one(first)]
-        query = "send_all" if atomic else "send"
-        document = commands_document(commands)
-        domains = {command.domain for command in commands}
-        if conn is None and len(domains) == 1 and (atomic or not patient):
-            parameters = {"commands": document, "domain": first.domain, "count": len(commands)}
-            rows = list(send_rows(await self._run_script(query + "_and_wake", parameters)))
-        else:
-            rows = await self._run(conn, query, {"commands": document})
-            if conn is None:
-                await self.wake([command.domain for command in commands])
-        return self._send_answers(commands, rows)
-
-    async def _send_one(self, command: NewCommand) -> Answer:
-        try:
-            answer = await self._run_script("send_one", plain_fields(command))
-        except QueueNotFoundError:
-            self._queues.discard(command.domain)
-            return Refusal.QUEUE_NOT_FOUND
-        msg_id = answer.get_value(0, 0)
-        return Refusal.DUPLICATE if msg_id is None else SendResult(command.command_id, int(msg_id))
-
-    async def _run_script(self, query: str, parameters: Mapping[str, Any]) -> PGresult:
-        """Run a script that begins and ends its own transactions; the answer to its first question."""
-        script = self._sql[query]
-        try:
-            results = await self._sending.run(lambda conn: run_statements(conn, script, parameters))
-        except psycopg.errors.LockNotAvailable as error:
-            raise WouldWaitError from error
-        except psycopg.Error as error:
-            raise judged(error) from error
-        return next(result for result in results if result.status == psycopg.pq.ExecStatus.TUPLES_OK)
-
-    def _send_answers(self, commands: Sequence[NewCommand], rows: Iterable[tuple[Any, ...]]) -> list[Answer]:
-        """Match rows to commands; a command without a row, or the second of one id, is a duplicate."""
-        said: dict[str, tuple[Any, ...]] = {}
-        for domain, command_id, msg_id, refusal, holder_id in rows:
-            said[domain + command_id] = msg_id, refusal, holder_id
-            if refusal == Refusal.QUEUE_NOT_FOUND:
-                self._queues.discard(domain)
-        return [answer_from(each.command_id, said.pop(each.domain + str(each.command_id), None)) for each in commands]
 
     async def wake(self, domains: Sequence[str]) -> int:
         """Wake a sleeping worker for each time a domain is named; a round trip for each domain."""

@@ -26,7 +26,7 @@ async def run_statements(
     Args:
         conn: Nobody else may begin to use it meanwhile.
         script: With ``%(name)s`` for each parameter.
-        parameters: UUIDs, whole numbers, texts, texts in UTF-8 and None.
+        parameters: UUIDs, whole numbers, truth values, texts, texts in UTF-8 and None.
 
     Raises:
         psycopg.Error: A statement failed, or the connection broke.
@@ -54,7 +54,7 @@ def _written(conn: Connection, value: UUID | int | str | bytes | None) -> bytes:
     if isinstance(value, UUID):
         return f"'{value.hex}'".encode()
     if isinstance(value, int):
-        return b"%d" % value
+        return str(value).encode()
     if conn.info.encoding == UTF8:
         return bytes(pq.Escaping(conn.pgconn).escape_literal(value.encode() if isinstance(value, str) else value))
     return sql.Literal(value.decode() if isinstance(value, bytes) else value).as_bytes(conn)

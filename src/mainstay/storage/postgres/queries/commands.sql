@@ -25,6 +25,13 @@ select commandbus.wake(%(domain)s, %(count)s);
 call commandbus.send_one(
     %(domain)s, %(command_type)s, %(command_id)s, %(data)s, %(correlation_id)s, %(max_attempts)s, %(headers)s, %(priority)s, null);
 
+-- name: send_many_and_wake
+-- The same for plain commands, all or none; the ids of their messages, or null. Gives up as send_and_wake, unless it is to be patient.
+begin;
+select commandbus.send_many(%(domain)s, %(commands)s, %(patient)s);
+commit;
+select commandbus.wake(%(domain)s, %(count)s);
+
 -- name: send_all_and_wake
 -- As send_and_wake, all commands or none.
 begin;

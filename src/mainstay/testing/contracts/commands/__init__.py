@@ -33,7 +33,7 @@ from mainstay.testing.contracts.commands.receiving import ReceivingContract
 from mainstay.testing.contracts.commands.replies import RepliesContract
 from mainstay.testing.contracts.commands.scheduling import SchedulingContract
 from mainstay.testing.contracts.commands.sending import SendingContract
-from mainstay.testing.contracts.commands.sending_alone import SendingAloneContract
+from mainstay.testing.contracts.commands.sending_plain import SendingPlainContract
 from mainstay.testing.contracts.commands.sends import SendsContract
 from mainstay.testing.contracts.commands.streams import StreamContract
 from mainstay.testing.contracts.commands.troubleshooting import TroubleshootingContract
@@ -56,8 +56,8 @@ __all__ = [
     "ReceivingContract",
     "RepliesContract",
     "SchedulingContract",
-    "SendingAloneContract",
     "SendingContract",
+    "SendingPlainContract",
     "SendsContract",
     "StreamContract",
     "TroubleshootingContract",
@@ -67,7 +67,7 @@ __all__ = [
 
 class CommandStoreContract(
     SendingContract,
-    SendingAloneContract,
+    SendingPlainContract,
     ReceivingContract,
     OrderingContract,
     EndingContract,
