@@ -129,6 +129,7 @@ from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy
 from mainstay.settings import Config
 
 # -- storage -----------------------------------------------------------------------------------------------------------
+from mainstay.storage.postgres.horizon import HorizonPublisher
 from mainstay.storage.postgres.migrate import check_schema_exists, get_schema_sql, setup_database
 from mainstay.storage.postgres.pgmq import PgmqClient, PgmqMessage
 from mainstay.storage.postgres.pruner import Pruner
@@ -204,6 +205,7 @@ __all__ = [
     "HandlerNotFoundError",
     "HandlerRegistry",
     "Horizon",
+    "HorizonPublisher",
     "InMemoryEventStore",
     "InvalidDomainError",
     "InvalidInputError",

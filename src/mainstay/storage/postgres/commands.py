@@ -116,6 +116,11 @@ _INVARIANTS = (
     "items belong to an action",
     "deltas and parts belong to a batch",
     "a batch that can end has ended, or is looked at again",
+    "the events of a stream are numbered from one, in the order of their positions",
+    "an event is of a kind, in the category of its stream",
+    "an event is found by its tags, and by no others",
+    "the events of a tombstoned stream are empty, and no others",
+    "positions are drawn before they are used or published",
 )
 
 

@@ -17,7 +17,7 @@ from mainstay.clock import Clock, SystemClock
 from mainstay.errors import MainstayError
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_all
-from mainstay.storage.postgres.doctor import pooler, server, tables
+from mainstay.storage.postgres.doctor import feed, pooler, server, tables
 from mainstay.storage.postgres.doctor.check import Check, Level, Limits, fault, unless, warning
 from mainstay.storage.postgres.migrate import schema_status
 
@@ -97,6 +97,12 @@ async def _processes(patient: Patient) -> Iterable[Check]:
     return unless(found, "processes", "No process waits for an operator.")
 
 
+async def _feed(patient: Patient) -> Iterable[Check]:
+    holders = feed.holders(await patient.rows("feed_holders"), patient.limits)
+    found = [*holders, *feed.positions(await patient.row("feed_positions"))]
+    return unless(iter(found), "feed", "No open transaction holds the feed of events back.")
+
+
 async def _clock(patient: Patient) -> Iterable[Check]:
     await patient.row("clock")  # the connection is made before the time is taken
     before = patient.clock.now()
@@ -137,6 +143,7 @@ CHECKS: dict[str, Callable[[Patient], Awaitable[Iterable[Check]]]] = {
     "queues": _queues,
     "breakers": _breakers,
     "processes": _processes,
+    "feed": _feed,
     "clock": _clock,
     "connections": _connections,
     "pooler": _pooler,

@@ -243,4 +243,6 @@ select invariant, domain, command_id, details from commandbus.find_faults()
 union all
 select invariant, domain, command_id, details from commandbus.find_process_faults()
 union all
-select invariant, domain, command_id, details from commandbus.find_action_faults();
+select invariant, domain, command_id, details from commandbus.find_action_faults()
+union all
+select invariant, null, null, details from eventsource.find_event_faults();

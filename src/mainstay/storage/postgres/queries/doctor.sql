@@ -171,3 +171,22 @@ limit 1;
 -- name: server_process
 -- The server process that answers.
 select pg_backend_pid() as pid;
+
+-- name: feed_holders
+-- Transactions that have appended events and are still open, the lowest floor first; see eventsource.hold_floor.
+select k.pid, a.application_name, a.usename::text as role, a.state, p.gid, quote_literal(p.gid) as quoted,
+       (k.classid::bigint << 32 | k.objid::bigint) & ((1::bigint << 48) - 1) as floor,
+       coalesce(pg_sequence_last_value('eventsource.event_position'), 0) as drawn,
+       extract(epoch from clock_timestamp() - coalesce(a.xact_start, p.prepared))::double precision as age
+from pg_catalog.pg_locks as k
+left join pg_catalog.pg_stat_activity as a on a.pid = k.pid
+left join pg_catalog.pg_prepared_xacts as p on k.pid is null and k.virtualtransaction = '-1/' || p.transaction::text
+where k.locktype = 'advisory' and k.objsubid = 1 and k.classid::bigint >> 16 = 28019
+  and k.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
+order by floor, k.pid;
+
+-- name: feed_positions
+-- The last event's position, and what the sequence of positions has drawn.
+select coalesce((select max(e.position) from eventsource.event as e), 0) as last,
+       coalesce(pg_sequence_last_value('eventsource.event_position'), 0) as drawn,
+       (select s.seqcache from pg_catalog.pg_sequence as s where s.seqrelid = 'eventsource.event_position'::regclass) as cache;
