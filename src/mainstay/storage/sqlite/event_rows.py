@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -40,6 +41,7 @@ def parts_of(stream: StreamId) -> tuple[str, str, str]:
     return stream.category, "" if stream.tenant_id is None else str(stream.tenant_id), str(stream.id)
 
 
+@lru_cache(maxsize=4096)  # events that follow each other are often of the same few streams
 def stream_of(category: str, tenant_id: str, name: str) -> StreamId:
     """A stream's name."""
     return StreamId(category, name, tenant_id or None)
