@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from mainstay.errors import DuplicateEventError, OptimisticLockError
+from mainstay.errors import DuplicateEventError, OptimisticLockError, StorageError
 from mainstay.events.log import EventLog, RecordedEvent, StreamAppend
 from mainstay.events.stream import StreamId
 from mainstay.testing.contracts.events.base import (
@@ -90,6 +90,24 @@ class RacingContract(EventLogSuite):
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(write() for _ in range(6)))
         assert len(await self.feed(log)) == 2 + 6 * 5 * 3
+
+    async def test_of_two_transactions_that_wait_for_each_other_one_is_told(self, log: EventLog) -> None:
+        if not self.side_by_side:
+            pytest.skip("another writer waits for an open transaction here")
+        names, both = [await self.written(log), await self.written(log)], asyncio.Barrier(2)
+
+        async def write(first: StreamId, second: StreamId) -> None:
+            async with log.transaction() as tx:
+                await self.appended(log, first, conn=tx)
+                await both.wait()
+                await self.appended(log, second, conn=tx)
+
+        async with asyncio.timeout(PATIENCE):
+            ends = await asyncio.gather(write(*names), write(*names[::-1]), return_exceptions=True)
+
+        assert [type(end) for end in ends].count(type(None)) == 1
+        assert [isinstance(end, StorageError) for end in ends].count(True) == 1
+        assert [len(await log.read_stream(name)) for name in names] == [2, 2]
 
     async def test_a_guard_holds_while_others_append(self, log: EventLog) -> None:
         """Two streams, and a rule over both: only one may be written. Each append guards the other stream."""
