@@ -230,10 +230,11 @@ async def everything(dsn: str, commands: int, seed: int, restart: Callable[[], N
                     await _watched(rate, lambda: rate.now is not None, LIMIT)
                 before = rate.now or 0.0
                 await eventually(field.is_up, timeout=max(LIMIT, field.left))
+                lasts = await _left(field) > before * 4 * LIMIT
                 await fault(storm)
                 faults += 1
                 rate.forget()
-                if before and await _left(field) > before * 3 * LIMIT:
+                if before and lasts:
                     level = SHARE * before
                     seconds = await _watched(rate, lambda level=level: (rate.now or 0.0) >= level, 2 * LIMIT)
                     recoveries.append(Recovery(fault.__name__, before, max(0.0, seconds - WINDOW)))
