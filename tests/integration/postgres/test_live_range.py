@@ -14,6 +14,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from mainstay.storage.postgres.embedded import EmbeddedServer
+from mainstay.storage.postgres.embedded.template import install_schema
 from tests.support.servers import Server
 from tests.support.waiting import eventually_sync
 
@@ -438,3 +440,33 @@ def test_a_hint_that_commits_behind_others_is_found(sessions, worker, is_naive) 
     slow.conn.commit()
 
     assert worker.work() == ([] if is_naive else [late])
+
+
+@pytest.mark.parametrize("is_naive", [False, True])
+def test_what_a_prepared_transaction_sent_is_received_when_it_commits(data_dir, is_naive) -> None:
+    """It holds its numbers, under its session's name until the server starts again, then under one of its own."""
+    settings = {"max_prepared_transactions": "2"}
+    with EmbeddedServer(data_dir, settings=settings) as server, ExitStack() as stack:
+        install_schema(server.dsn())
+        worker, slow = (Session(server.dsn(), autocommit=one) for one in (True, False))
+        stack.callback(worker.conn.close)
+        stack.callback(slow.conn.close)
+        worker.conn.execute("select commandbus.create_queue('orders')")
+        if is_naive:
+            worker.mutate("settle", "or exists (select from unnest(senders) as s where s like '-%')", "")
+        (late,) = slow.send()
+        worker.churn()
+        slow.conn.execute("prepare transaction 'late'")
+        worker.churn()
+        assert not worker.holes()
+
+    with EmbeddedServer(data_dir, settings=settings) as server, ExitStack() as stack:
+        worker = Session(server.dsn())
+        stack.callback(worker.conn.close)
+        for _ in range(3):
+            worker.churn()
+        assert worker.holes() is is_naive
+
+        worker.conn.execute("commit prepared 'late'")
+
+        assert worker.work() == ([] if is_naive else [late])

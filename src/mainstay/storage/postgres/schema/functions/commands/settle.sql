@@ -5,8 +5,8 @@
 --
 -- Who draws a number locks the sequence until its transaction ends (nextval does, whoever calls it, for the whole transaction, also in a
 -- savepoint that is rolled back, also when prepared). So: read the sequence, *then* who holds that lock. When none of those holds it any
--- more, the numbers read then are settled; if none holds it now, they are settled at once. A transaction being prepared changes its
--- name in pg_locks; while there is such a one nothing new is settled. The caller's own transaction is not asked: it sees what it wrote.
+-- more, the numbers read then are settled; if none holds it now, they are settled at once. A transaction that is prepared changes its
+-- name in pg_locks, at the latest when the server starts again; while there is such a one nothing new is settled. The caller's own transaction is not asked: it sees what it wrote.
 create or replace function commandbus.settle(
     p_sequence regclass, p_needed bigint, p_old commandbus.live_range, out settled bigint, out seen bigint, out senders text[])
 language plpgsql volatile
