@@ -211,7 +211,8 @@ class TestTrouble(OnPostgres, WorldSuite):
             rows = await ask(
                 world.store.pool,
                 "select pid, query_start from pg_stat_activity"
-                " where wait_event_type = 'Lock' and query like '%commandbus.complete%'",
+                " where datname = current_database() and wait_event_type = 'Lock'"
+                " and query like '%commandbus.complete%'",
             )
             seen.update(rows)
             return len(seen) >= 2

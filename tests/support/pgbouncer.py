@@ -95,7 +95,7 @@ def _answers(one: PgBouncer, process: "subprocess.Popen[bytes]") -> bool:
     if process.poll() is not None:
         pytest.fail(f"PgBouncer ended at once: {one.log.read_text()}")
     try:
-        with psycopg.connect(one.dsn("postgres"), connect_timeout=3):
+        with psycopg.connect(one.dsn("postgres"), connect_timeout=10):
             return True
     except psycopg.OperationalError:
         return False

@@ -103,7 +103,7 @@ class Proxy:
         self._refusing = True
         self.cut_all()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     def _order(self, cut: Cut) -> Cut:
         with self._guard:

@@ -176,7 +176,7 @@ async def open_pool(dsn: str, **options: Any) -> AsyncIterator[AsyncConnectionPo
 def _reachable(name: str) -> Server | str:
     dsn = os.environ.get(f"MAINSTAY_TEST_PG{name}_DSN", PG15)
     try:
-        with psycopg.connect(dsn, connect_timeout=3) as conn:
+        with psycopg.connect(dsn, connect_timeout=60) as conn:
             version = conn.info.server_version // 10_000
     except psycopg.OperationalError as error:
         return f"no PostgreSQL {name} (MAINSTAY_TEST_PG{name}_DSN): {error}"

@@ -209,8 +209,9 @@ async def test_a_handler_that_is_cancelled_while_it_waits_leaves_the_connection_
 
 
 async def test_who_waits_too_long_is_told(dsn) -> None:
-    async with open_pool(dsn, max_size=1, timeout=2.0) as pool:
+    async with open_pool(dsn, max_size=1) as pool:
         store = await prepared(pool)
+        pool.timeout = 0.5
         async with store.transaction():
             with pytest.raises(PoolExhaustedError, match="max_size"):
                 async with store.transaction():

@@ -20,7 +20,10 @@ from tests.support.servers import open_pool
 from tests.support.waiting import eventually
 
 S = CommandStatus
-SLEEPING = "select count(*) from pg_stat_activity where query like 'select pg_sleep(600)%%' and state = 'active'"
+SLEEPING = """
+    select count(*) from pg_stat_activity
+    where datname = current_database() and query like 'select pg_sleep(600)%%' and state = 'active'
+"""
 HELD = """
     select count(*) from pg_locks join pg_database on pg_database.oid = database
     where locktype = 'advisory' and datname = current_database()
@@ -126,7 +129,7 @@ class TestPlainTransactions(OnPostgres, WorldSuite):
     async def test_a_plain_handlers_transaction_ends_with_its_timeout_not_with_its_thread(self, world: World) -> None:
         may_end, raised = threading.Event(), list[BaseException]()
 
-        @world.handles(DOMAIN, "Do", transactional=True, timeout=1.0)
+        @world.handles(DOMAIN, "Do", transactional=True, timeout=6.0)
         def do(command, ctx):
             ctx.conn.execute("insert into account values ('ada', 1)")
             ctx.conn.execute("select pg_advisory_xact_lock(1)")

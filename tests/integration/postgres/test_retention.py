@@ -146,7 +146,7 @@ async def test_a_claim_that_somebody_takes_over_is_passed_by(pool, bus):
     async with pool.connection() as conn:
         await bus.send("shop", "Order", uuid4(), {}, delay=3600, unique_key="over", conn=conn)
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await prune(pool, Retention(timedelta(0), forget=True))
 
     with pytest.raises(NotUniqueError):
@@ -258,7 +258,7 @@ async def test_a_row_that_somebody_holds_is_passed_by(pool, bus):
     async with pool.connection() as conn:
         await conn.execute("select from commandbus.command where command_id = %s for update", (ids[0],))
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             done = await prune(pool, NOW)
 
     assert done.pruned == 4
