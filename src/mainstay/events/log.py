@@ -54,9 +54,9 @@ PAGE = 1_000
 """Events that a page holds if nobody says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class NewEvent:
-    """An event as it is handed to the log.
+    """An event as it is handed to the log. Nobody changes one; not frozen, as that takes five times as long to make.
 
     Attributes:
         event_id: Drawn by the writer; what makes an append repeatable.
@@ -115,9 +115,9 @@ class Appended:
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RecordedEvent:
-    """An event as the log keeps it: what was handed over, and where it came to stand.
+    """An event as the log keeps it: what was handed over, and where it came to stand. Not frozen, as `NewEvent`.
 
     Attributes:
         position: In the feed.
