@@ -5232,6 +5232,98 @@ $$;
 
 CREATE FUNCTION eventsource.append(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_event_ids uuid[], p_types text[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], p_items jsonb DEFAULT NULL::jsonb, p_after bigint DEFAULT 0, p_tenant text DEFAULT NULL::text) RETURNS TABLE(version integer, "position" bigint, repeated boolean)
     LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+declare
+    v_count integer := p_counts[1];
+    v_expected integer := p_expected[1];
+    v_no bigint;
+    v_before integer;
+    v_kind integer;
+begin
+    if cardinality(p_counts) = 1 and v_count > 0 and p_items is null then
+        if v_expected <> 0 then
+            update eventsource.stream as s set version = s.version + v_count
+            where s.category = p_categories[1] and s.tenant_id = p_tenants[1] and s.stream_id = p_ids[1]
+              and s.version > 0 and s.version <= 2147483647 - v_count
+              and (v_expected < 0 or s.version = v_expected)
+              and s.archived_at is null and s.tombstoned_at is null
+            returning
+                s.stream_no, s.version - v_count,
+                (select k.kind_no from eventsource.kind as k where k.category = p_categories[1] and k.event_type = p_types[1] limit 1)
+            into v_no, v_before, v_kind;
+        end if;
+        if v_no is null and v_expected in (0, -1) then
+            insert into eventsource.stream as s (category, tenant_id, stream_id, version, created_at)
+            values (p_categories[1], p_tenants[1], p_ids[1], v_count, now())
+            on conflict do nothing
+            returning
+                s.stream_no, 0,
+                (select k.kind_no from eventsource.kind as k where k.category = p_categories[1] and k.event_type = p_types[1] limit 1)
+            into v_no, v_before, v_kind;
+        end if;
+        if v_expected < 0 and v_before > 0 and exists (
+            select from eventsource.event as e
+            where e.stream_no = v_no and e.version > v_before - v_count and e.version <= v_before and e.event_id = any (p_event_ids))
+        then
+            update eventsource.stream as s set version = v_before where s.stream_no = v_no;
+            v_no := null;
+        end if;
+    end if;
+    if v_no is null then
+        return query
+            select a.version, a.position, a.repeated
+            from eventsource.append_many(
+                p_categories, p_tenants, p_ids, p_expected, p_counts, p_event_ids, p_types, p_payloads, p_occurred_at, p_event_versions,
+                p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags, p_items, p_after, p_tenant) as a;
+        return;
+    end if;
+
+    if v_count > 1 or p_tags is not null then
+        perform eventsource.lock_keys(p_types, p_tags, null);
+    elsif pg_advisory_xact_lock_shared(28019, hashtext('type ' || p_types[1]) & 1023) is null then
+        null;  -- an expression costs less than a statement
+    end if;
+    if v_count > 1 or v_kind is null then
+        perform eventsource.hold_floor();
+        insert into eventsource.event (
+            position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
+            correlation_id, causation_id, actor_id, payload, metadata, tags)
+        select
+            nextval('eventsource.event_position'), v_no, v_before + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
+            e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+        from unnest(
+            p_event_ids, eventsource.kinds_of(array_fill(p_categories[1], array[v_count]), p_types), p_payloads, p_occurred_at,
+            p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)
+            with ordinality as e(
+                event_id, kind_no, payload, occurred_at, event_version, correlation_id, causation_id, actor_id, metadata, tags, n);
+    else
+        if coalesce(current_setting('mainstay.floor', true), '') = '' and eventsource.hold_floor() is null then
+            null;
+        end if;
+        insert into eventsource.event (
+            position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
+            correlation_id, causation_id, actor_id, payload, metadata, tags)
+        values (
+            nextval('eventsource.event_position'), v_no, v_before + 1, v_kind, p_event_versions[1], p_event_ids[1], now(), p_occurred_at[1],
+            p_correlation_ids[1], p_causation_ids[1], p_actor_ids[1], p_payloads[1]::json, p_metadata[1]::json, p_tags[1]::text[]);
+    end if;
+    if p_tags is not null then
+        insert into eventsource.event_tag (tag, position)
+        select t.tag, e.position
+        from eventsource.event as e cross join unnest(e.tags) as t(tag)
+        where e.stream_no = v_no and e.version > v_before and e.version <= v_before + v_count;
+    end if;
+    version := v_before + v_count;
+    position := currval('eventsource.event_position');
+    repeated := false;
+    return next;
+end;
+$$;
+
+CREATE FUNCTION eventsource.append_many(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_event_ids uuid[], p_types text[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], p_items jsonb, p_after bigint, p_tenant text) RETURNS TABLE(version integer, "position" bigint, repeated boolean)
+    LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET enable_seqscan TO 'off'
@@ -5602,9 +5694,12 @@ CREATE FUNCTION eventsource.hold_floor() RETURNS void
     AS $$
 begin
     if coalesce(current_setting('mainstay.floor', true), '') = '' then
-        perform pg_advisory_xact_lock_shared(
-            28019::bigint << 48 | coalesce(pg_sequence_last_value('eventsource.event_position'), 0));
-        perform set_config('mainstay.floor', 'held', true);
+        if pg_advisory_xact_lock_shared(
+            28019::bigint << 48 | coalesce(pg_sequence_last_value('eventsource.event_position'), 0)) is null
+            or set_config('mainstay.floor', 'held', true) is null
+        then
+            null;  -- expressions cost less than statements
+        end if;
     end if;
 end;
 $$;

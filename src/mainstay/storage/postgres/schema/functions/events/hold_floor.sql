@@ -21,9 +21,12 @@ language plpgsql volatile
 as $$
 begin
     if coalesce(current_setting('mainstay.floor', true), '') = '' then
-        perform pg_advisory_xact_lock_shared(
-            28019::bigint << 48 | coalesce(pg_sequence_last_value('eventsource.event_position'), 0));
-        perform set_config('mainstay.floor', 'held', true);
+        if pg_advisory_xact_lock_shared(
+            28019::bigint << 48 | coalesce(pg_sequence_last_value('eventsource.event_position'), 0)) is null
+            or set_config('mainstay.floor', 'held', true) is null
+        then
+            null;  -- expressions cost less than statements
+        end if;
     end if;
 end;
 $$;
