@@ -47,7 +47,8 @@ The tree::
     │   ├── AggregateNotFoundError
     │   ├── UnhandledEventError         nobody applies it
     │   ├── ProjectionError             a projection failed on an event
-    │   └── CheckpointMismatchError     the events are not those that the checkpoint has seen
+    │   ├── CheckpointMismatchError     the events are not those that the checkpoint has seen
+    │   └── SubscriptionNotFoundError
     └── StorageError
         ├── QueueNotFoundError
         ├── SchemaError
@@ -114,6 +115,7 @@ from mainstay.errors.events import (
     StreamArchivedError,
     StreamNotFoundError,
     StreamTombstonedError,
+    SubscriptionNotFoundError,
     UnhandledEventError,
     UnknownEventTypeError,
 )
@@ -208,6 +210,7 @@ __all__ = [
     "StreamArchivedError",
     "StreamNotFoundError",
     "StreamTombstonedError",
+    "SubscriptionNotFoundError",
     "TransientCommandError",
     "UnhandledEventError",
     "UnknownEventTypeError",

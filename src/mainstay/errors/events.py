@@ -166,3 +166,14 @@ class CheckpointMismatchError(EventError):
         self.position = position
         self.reason = reason
         super().__init__(f"the checkpoint of {name} at position {position} does not fit the events: {reason}")
+
+
+class SubscriptionNotFoundError(EventError):
+    """No subscription of this name is known."""
+
+    def __init__(self, subscription: str) -> None:
+        """Keep its name."""
+        self.subscription = subscription
+        super().__init__(
+            f"no subscription {subscription!r} is known; one is made known when a process that has it starts"
+        )

@@ -1,0 +1,279 @@
+"""The plainest reading of `ProjectionStore`: dictionaries, for unit tests and for reading.
+
+A batch stages what it changes and applies it when its block ends well. What handlers change elsewhere in memory is not
+undone when a batch fails: that takes a database.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from mainstay.clock import Clock, SystemClock
+from mainstay.errors import InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
+from mainstay.projections.checks import checked_shards, checked_subscription
+from mainstay.projections.store import (
+    Checkpoint,
+    Claim,
+    DeadLetter,
+    DeadLetterStatus,
+    ShardState,
+    ShardStatus,
+)
+
+_Letters = dict[int, DeadLetter]
+
+
+@dataclass(slots=True)
+class _Shard:
+    subscription: str
+    number: int
+    shards: int
+    checkpoint: Checkpoint
+    status: ShardStatus = ShardStatus.ACTIVE
+    owner: str | None = None
+    token: int = 0
+    leased_until: datetime | None = None
+    moved_at: datetime | None = None
+    reason: str | None = None
+    actor: str | None = None
+    letters: _Letters = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class MemoryBatch:
+    """See `mainstay.projections.store.Batch`."""
+
+    def __init__(self, shard: _Shard, now: datetime) -> None:
+        """Stage changes of a shard."""
+        self._shard = shard
+        self._now = now
+        self.checkpoint = shard.checkpoint
+        self.letters = dict(shard.letters)
+
+    @property
+    def conn(self) -> Any:
+        """There is no transaction to write through."""
+        return None
+
+    async def advance(self, checkpoint: Checkpoint) -> None:
+        """Move the checkpoint."""
+        self.checkpoint = checkpoint
+
+    async def blocked(self, keys: Sequence[str]) -> set[str]:
+        """Which of these keys have dead letters that wait."""
+        wanted = set(keys)
+        return {each.key for each in self.letters.values() if _waits(each) and each.key in wanted}
+
+    async def lay_down(self, letters: Sequence[DeadLetter]) -> None:
+        """Lay events apart."""
+        for letter in letters:
+            known = self.letters.get(letter.position)
+            if known is None or not _waits(known):
+                self.letters[letter.position] = replace(letter, created_at=self._now)
+
+    async def settle(
+        self, positions: Sequence[int], status: DeadLetterStatus, *, actor: str, reason: str | None
+    ) -> None:
+        """Say what became of dead letters that waited."""
+        for position in positions:
+            letter = self.letters.get(position)
+            if letter is not None and _waits(letter):
+                self.letters[position] = replace(letter, status=status, actor=actor, reason=reason)
+
+    async def tried(self, position: int, *, error: str, error_type: str) -> None:
+        """A dead letter was tried once more and failed."""
+        letter = self.letters[position]
+        self.letters[position] = replace(letter, attempts=letter.attempts + 1, error=error, error_type=error_type)
+
+
+class MemoryProjectionStore:
+    """Subscriptions of one process.
+
+    Args:
+        clock: Tells when leases end.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Nothing is known."""
+        self._clock = clock or SystemClock()
+        self._shards: defaultdict[str, list[_Shard]] = defaultdict(list)
+
+    async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        checked_subscription(subscription)
+        checked_shards(shards)
+        known = self._shards.get(subscription)
+        if known is None:
+            begin = start or Checkpoint()
+            self._shards[subscription] = [_Shard(subscription, each, shards, begin) for each in range(shards)]
+        elif len(known) != shards:
+            message = f"subscription {subscription!r} has {len(known)} shards, not {shards}: forget it, or keep them"
+            raise InvalidOperationError(message)
+
+    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int) -> list[Claim]:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        now = self._clock.now()
+        until = now + timedelta(seconds=seconds)
+        ours, claims = 0, []
+        for shard in self._of(subscription):
+            if shard.owner == owner and _live(shard, now):
+                ours += 1
+        for shard in self._of(subscription):
+            if ours >= most:
+                break
+            if shard.status is not ShardStatus.ACTIVE or _live(shard, now) or shard.lock.locked():
+                continue
+            shard.owner, shard.leased_until, shard.token = owner, until, shard.token + 1
+            claims.append(Claim(subscription, shard.number, shard.shards, shard.token, owner, shard.checkpoint))
+            ours += 1
+        return claims
+
+    async def renew(self, claims: Sequence[Claim], *, seconds: float) -> set[int]:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        until = self._clock.now() + timedelta(seconds=seconds)
+        kept = set()
+        for claim in claims:
+            shard = self._held(claim)
+            if shard is not None:
+                shard.leased_until = until
+                kept.add(claim.shard)
+        return kept
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        for claim in claims:
+            shard = self._held(claim)
+            if shard is not None:
+                _let_go(shard)
+
+    @asynccontextmanager
+    async def batch(self, claim: Claim) -> AsyncIterator[MemoryBatch]:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        shard = self._ours(claim)
+        async with shard.lock:
+            self._ours(claim)
+            batch = MemoryBatch(shard, self._clock.now())
+            yield batch
+            self._ours(claim)
+            if batch.checkpoint != shard.checkpoint:
+                shard.moved_at = self._clock.now()
+            shard.checkpoint, shard.letters = batch.checkpoint, batch.letters
+
+    async def stop(self, claim: Claim, *, reason: str) -> None:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        shard = self._ours(claim)
+        shard.status, shard.reason, shard.actor = ShardStatus.STOPPED, reason, None
+        _let_go(shard)
+
+    async def pause(self, subscription: str, *, actor: str, reason: str | None = None) -> int:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        active = [each for each in self._known(subscription) if each.status is ShardStatus.ACTIVE]
+        for shard in active:
+            async with shard.lock:
+                shard.status, shard.reason, shard.actor = ShardStatus.PAUSED, reason, actor
+                _let_go(shard)
+        return len(active)
+
+    async def resume(self, subscription: str, *, actor: str) -> int:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        idle = [each for each in self._known(subscription) if each.status is not ShardStatus.ACTIVE]
+        for shard in idle:
+            shard.status, shard.reason, shard.actor = ShardStatus.ACTIVE, None, actor
+        return len(idle)
+
+    async def reset(self, subscription: str, checkpoint: Checkpoint, *, actor: str, conn: Any = None) -> None:
+        """See `mainstay.projections.store.ProjectionStore`; there is no transaction to join."""
+        del conn
+        for shard in self._known(subscription):
+            async with shard.lock:
+                _let_go(shard)
+                shard.token += 1
+                shard.checkpoint, shard.moved_at, shard.actor = checkpoint, self._clock.now(), actor
+                for position, letter in shard.letters.items():
+                    if _waits(letter) and position > checkpoint.position:
+                        shard.letters[position] = replace(letter, status=DeadLetterStatus.DISCARDED, actor=actor)
+
+    async def forget(self, subscription: str, *, conn: Any = None) -> None:
+        """See `mainstay.projections.store.ProjectionStore`; there is no transaction to join."""
+        del conn
+        for shard in self._of(subscription):
+            async with shard.lock:
+                _let_go(shard)
+        self._shards.pop(subscription, None)
+
+    async def states(self, subscription: str | None = None) -> list[ShardState]:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        names = sorted(self._shards) if subscription is None else [subscription]
+        return [_state(shard) for name in names for shard in self._of(name)]
+
+    async def dead_letters(
+        self,
+        subscription: str,
+        *,
+        key: str | None = None,
+        status: DeadLetterStatus | None = DeadLetterStatus.WAITING,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[DeadLetter]:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        found = [
+            letter
+            for shard in self._of(subscription)
+            for letter in shard.letters.values()
+            if letter.position > after and key in (None, letter.key) and status in (None, letter.status)
+        ]
+        return sorted(found, key=lambda letter: letter.position)[:limit]
+
+    def _of(self, subscription: str) -> list[_Shard]:
+        return self._shards.get(subscription, [])
+
+    def _known(self, subscription: str) -> list[_Shard]:
+        found = self._of(subscription)
+        if not found:
+            raise SubscriptionNotFoundError(subscription)
+        return found
+
+    def _held(self, claim: Claim) -> _Shard | None:
+        for shard in self._of(claim.subscription):
+            if shard.number == claim.shard and shard.token == claim.token and shard.owner == claim.owner:
+                return shard
+        return None
+
+    def _ours(self, claim: Claim) -> _Shard:
+        shard = self._held(claim)
+        if shard is None:
+            message = f"shard {claim.shard} of subscription {claim.subscription!r} is not ours any more"
+            raise StaleLeaseError(message)
+        return shard
+
+
+def _live(shard: _Shard, now: datetime) -> bool:
+    return shard.owner is not None and shard.leased_until is not None and shard.leased_until > now
+
+
+def _let_go(shard: _Shard) -> None:
+    shard.owner = shard.leased_until = None
+
+
+def _waits(letter: DeadLetter) -> bool:
+    return letter.status is DeadLetterStatus.WAITING
+
+
+def _state(shard: _Shard) -> ShardState:
+    return ShardState(
+        shard.subscription,
+        shard.number,
+        shard.shards,
+        shard.status,
+        shard.checkpoint,
+        shard.owner,
+        shard.leased_until,
+        shard.moved_at,
+        shard.reason,
+        shard.actor,
+        sum(map(_waits, shard.letters.values())),
+    )

@@ -1,0 +1,275 @@
+"""What the projections room asks of a database: the protocol `ProjectionStore`.
+
+A *subscription* has a stable name and reads the feed. It has one *shard* or several; each takes the events of its share
+of the streams, in order, and has a checkpoint of its own. One suite, `mainstay.testing.contracts.projections`, holds
+every store to what is written here.
+
+What a store promises
+---------------------
+
+*Together.* What a handler writes through the transaction of a `Batch`, and the checkpoint, are committed together or
+not at all. So a read model in the same database has seen each event exactly once, wherever the process was killed.
+
+*One at a time.* A shard belongs to one owner, by a lease that ends by itself if the owner dies. A batch locks the shard
+until its transaction ends, and a claim passes by what is locked: even an owner that slept through the end of its lease
+in the midst of a batch is never joined by another, and one that wakes up after a batch was lost cannot begin or end one
+(`StaleLeaseError`), because every claim has a higher number than those before it (a fencing token:
+https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
+
+*Verified.* A checkpoint names the epoch of the log and the event that it stands on. A position alone would be believed
+by a log that was restored from a dump, or by a standby that missed the tail, and that has given the same positions to
+other events since.
+
+*Never skipping.* Nothing moves a checkpoint past an event that was neither handled nor laid down as a dead letter in
+the same transaction.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+MOST_SHARDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a shard has come.
+
+    Attributes:
+        position: Everything wanted up to here is done; 0 before the first event.
+        epoch: Of the log that gave the position; None before the first event.
+        event_id: Of the last event at or before the position that was handled; None before the first.
+        event_position: Where that event stands; 0 before the first.
+    """
+
+    position: int = 0
+    epoch: UUID | None = None
+    event_id: UUID | None = None
+    event_position: int = 0
+
+
+class ShardStatus(StrEnum):
+    """What a shard may do."""
+
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    """By a person, until resumed."""
+    STOPPED = "STOPPED"
+    """By an error, until resumed: the event after the checkpoint could not be handled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A shard that is ours.
+
+    Attributes:
+        subscription: Its name.
+        shard: Its number, from 0.
+        shards: Of how many.
+        token: Higher than that of every claim before.
+        owner: Who we are.
+        checkpoint: Where to begin.
+    """
+
+    subscription: str
+    shard: int
+    shards: int
+    token: int
+    owner: str
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """What is known of a shard.
+
+    Attributes:
+        subscription: Its name.
+        shard: Its number, from 0.
+        shards: Of how many.
+        status: What it may do.
+        checkpoint: How far it has come.
+        owner: Who holds it; None if nobody does.
+        leased_until: When that ends by itself.
+        moved_at: When the checkpoint last moved.
+        reason: Why it is paused or stopped.
+        actor: Who paused it.
+        dead_letters: Events that lie apart.
+    """
+
+    subscription: str
+    shard: int
+    shards: int
+    status: ShardStatus
+    checkpoint: Checkpoint
+    owner: str | None
+    leased_until: datetime | None
+    moved_at: datetime | None
+    reason: str | None
+    actor: str | None
+    dead_letters: int
+
+
+class DeadLetterStatus(StrEnum):
+    """What became of a dead letter."""
+
+    WAITING = "WAITING"
+    HANDLED = "HANDLED"
+    DISCARDED = "DISCARDED"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that lies apart because it, or an earlier one of its key, could not be handled.
+
+    Attributes:
+        subscription: Whose.
+        shard: Its shard.
+        position: Of the event.
+        event_id: Of the event.
+        event_type: Of the event.
+        key: What it was laid apart with: later events of this key wait behind it.
+        error: Why; None for one that only waits behind another.
+        error_type: The error's class.
+        attempts: How often it was tried.
+        created_at: When it was laid down.
+        status: What became of it.
+        actor: Who decided that.
+        reason: Why.
+    """
+
+    subscription: str
+    shard: int
+    position: int
+    event_id: UUID
+    event_type: str
+    key: str
+    error: str | None
+    error_type: str | None
+    attempts: int
+    created_at: datetime | None = None
+    status: DeadLetterStatus = DeadLetterStatus.WAITING
+    actor: str | None = None
+    reason: str | None = None
+
+
+class Batch(Protocol):
+    """One transaction of a shard."""
+
+    @property
+    def conn(self) -> Any:
+        """The transaction, of the kind that the engine knows; what handlers write through."""
+        ...
+
+    async def advance(self, checkpoint: Checkpoint) -> None:
+        """Move the checkpoint."""
+        ...
+
+    async def blocked(self, keys: Sequence[str]) -> set[str]:
+        """Which of these keys have dead letters that wait."""
+        ...
+
+    async def lay_down(self, letters: Sequence[DeadLetter]) -> None:
+        """Lay events apart."""
+        ...
+
+    async def settle(
+        self, positions: Sequence[int], status: DeadLetterStatus, *, actor: str, reason: str | None
+    ) -> None:
+        """Say what became of dead letters that waited."""
+        ...
+
+    async def tried(self, position: int, *, error: str, error_type: str) -> None:
+        """A dead letter was tried once more and failed."""
+        ...
+
+
+class ProjectionStore(Protocol):
+    """The store itself. Every method may raise `StorageError`; none leaves anything half-written."""
+
+    async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
+        """Make a subscription known; does nothing if it is, in this form.
+
+        Args:
+            subscription: Its name: 1 to 200 printable characters.
+            shards: Into how many parts its streams are dealt out.
+            start: Where a new one begins; None for the beginning.
+
+        Raises:
+            InvalidOperationError: It is known with another number of shards.
+        """
+        ...
+
+    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int) -> list[Claim]:
+        """Take shards that are active and nobody's, or whose owner's lease has ended; passes by those that are locked.
+
+        Args:
+            subscription: Its name.
+            owner: Who we are; a shard that is ours already is renewed and not given again.
+            seconds: How long the lease lasts.
+            most: How many shards to hold in all, with those that are ours already.
+        """
+        ...
+
+    async def renew(self, claims: Sequence[Claim], *, seconds: float) -> set[int]:
+        """Prolong leases; gives the shards that are still ours, and active."""
+        ...
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Give shards back, so that another takes them at once; what is not ours any more is left alone."""
+        ...
+
+    def batch(self, claim: Claim) -> AbstractAsyncContextManager[Batch]:
+        """A transaction that holds the shard: committed at the end of the block, rolled back if it raises.
+
+        Raises:
+            StaleLeaseError: The shard is somebody else's by now, or was paused, stopped or reset.
+        """
+        ...
+
+    async def stop(self, claim: Claim, *, reason: str) -> None:
+        """Stop a shard because of an error, and give it back.
+
+        Raises:
+            StaleLeaseError: It is not ours any more.
+        """
+        ...
+
+    async def pause(self, subscription: str, *, actor: str, reason: str | None = None) -> int:
+        """Pause all shards; who holds them finishes the batch in hand. Gives how many were active."""
+        ...
+
+    async def resume(self, subscription: str, *, actor: str) -> int:
+        """Make paused and stopped shards active again. Gives how many were not."""
+        ...
+
+    async def reset(self, subscription: str, checkpoint: Checkpoint, *, actor: str, conn: Any = None) -> None:
+        """Move all shards to a checkpoint, forwards or back, taking them from whoever holds them.
+
+        Dead letters that wait and lie behind the checkpoint's position are discarded.
+        """
+        ...
+
+    async def forget(self, subscription: str, *, conn: Any = None) -> None:
+        """Remove a subscription, its checkpoints and its dead letters."""
+        ...
+
+    async def states(self, subscription: str | None = None) -> list[ShardState]:
+        """What is known of all shards, or of one subscription's."""
+        ...
+
+    async def dead_letters(
+        self,
+        subscription: str,
+        *,
+        key: str | None = None,
+        status: DeadLetterStatus | None = DeadLetterStatus.WAITING,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[DeadLetter]:
+        """Dead letters by position, a page at a time."""
+        ...
