@@ -77,12 +77,12 @@ class MemoryBatch:
 
     async def settle(
         self, positions: Sequence[int], status: DeadLetterStatus, *, actor: str, reason: str | None
-    ) -> None:
-        """Say what became of dead letters that waited."""
-        for position in positions:
-            letter = self.letters.get(position)
-            if letter is not None and _waits(letter):
-                self.letters[position] = replace(letter, status=status, actor=actor, reason=reason)
+    ) -> int:
+        """Say what became of dead letters; gives how many of them waited."""
+        found = [letter for each in positions if (letter := self.letters.get(each)) is not None and _waits(letter)]
+        for letter in found:
+            self.letters[letter.position] = replace(letter, status=status, actor=actor, reason=reason)
+        return len(found)
 
     async def tried(self, position: int, *, error: str, error_type: str) -> None:
         """A dead letter was tried once more and failed."""
@@ -128,7 +128,9 @@ class MemoryProjectionStore:
             if shard.status is not ShardStatus.ACTIVE or _live(shard, now) or shard.lock.locked():
                 continue
             shard.owner, shard.leased_until, shard.token = owner, until, shard.token + 1
-            claims.append(Claim(subscription, shard.number, shard.shards, shard.token, owner, shard.checkpoint))
+            claims.append(
+                Claim(subscription, shard.number, shard.shards, shard.token, owner, shard.checkpoint, _waiting(shard))
+            )
             ours += 1
         return claims
 
@@ -162,6 +164,19 @@ class MemoryProjectionStore:
             if batch.checkpoint != shard.checkpoint:
                 shard.moved_at = self._clock.now()
             shard.checkpoint, shard.letters = batch.checkpoint, batch.letters
+
+    @asynccontextmanager
+    async def borrowed(self, subscription: str, shard: int) -> AsyncIterator[MemoryBatch]:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        for found in self._known(subscription):
+            if found.number == shard:
+                break
+        else:
+            raise SubscriptionNotFoundError(subscription)
+        async with found.lock:
+            batch = MemoryBatch(found, self._clock.now())
+            yield batch
+            found.letters = batch.letters
 
     async def stop(self, claim: Claim, *, reason: str) -> None:
         """See `mainstay.projections.store.ProjectionStore`."""
@@ -263,6 +278,10 @@ def _waits(letter: DeadLetter) -> bool:
     return letter.status is DeadLetterStatus.WAITING
 
 
+def _waiting(shard: _Shard) -> int:
+    return sum(map(_waits, shard.letters.values()))
+
+
 def _state(shard: _Shard) -> ShardState:
     return ShardState(
         shard.subscription,
@@ -275,5 +294,5 @@ def _state(shard: _Shard) -> ShardState:
         shard.moved_at,
         shard.reason,
         shard.actor,
-        sum(map(_waits, shard.letters.values())),
+        _waiting(shard),
     )

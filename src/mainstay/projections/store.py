@@ -73,6 +73,7 @@ class Claim:
         token: Higher than that of every claim before.
         owner: Who we are.
         checkpoint: Where to begin.
+        dead_letters: Events of the shard that lie apart now.
     """
 
     subscription: str
@@ -81,6 +82,7 @@ class Claim:
     token: int
     owner: str
     checkpoint: Checkpoint
+    dead_letters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +181,8 @@ class Batch(Protocol):
 
     async def settle(
         self, positions: Sequence[int], status: DeadLetterStatus, *, actor: str, reason: str | None
-    ) -> None:
-        """Say what became of dead letters that waited."""
+    ) -> int:
+        """Say what became of dead letters; gives how many of them waited, which alone are changed."""
         ...
 
     async def tried(self, position: int, *, error: str, error_type: str) -> None:
@@ -228,6 +230,16 @@ class ProjectionStore(Protocol):
 
         Raises:
             StaleLeaseError: The shard is somebody else's by now, or was paused, stopped or reset.
+        """
+        ...
+
+    def borrowed(self, subscription: str, shard: int) -> AbstractAsyncContextManager[Batch]:
+        """A transaction that holds a shard for a moment, whoever owns it: between two batches of the owner's.
+
+        What it must not do is to move the checkpoint, which the owner believes to know.
+
+        Raises:
+            SubscriptionNotFoundError: There is no such shard.
         """
         ...
 

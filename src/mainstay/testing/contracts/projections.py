@@ -256,20 +256,17 @@ class ProjectionStoreContract(ABC):
 
         assert await self.position(store) == 5
 
-    async def test_nobody_joins_a_batch_whose_lease_has_ended(self, store: ProjectionStore) -> None:
+    async def test_nobody_joins_a_batch(self, store: ProjectionStore) -> None:
         async with self.claimed(store) as claim:
             async with store.batch(claim) as batch:
-                await self.expire_leases_of_others(store)
                 assert await store.claim(NAME, owner="b", seconds=LEASE, most=1) == []
+                assert await store.renew([claim], seconds=LEASE) == {0}
                 await batch.advance(at(5))
             await self.expire_leases(store)
 
             (again,) = await store.claim(NAME, owner="b", seconds=LEASE, most=1)
 
         assert again.checkpoint.position == 5
-
-    async def expire_leases_of_others(self, store: Any) -> None:
-        """Let leases end although a batch is open; a store whose rows are locked then may do nothing."""
 
     # -- pausing and stopping ------------------------------------------------------------------------------------------
 
@@ -363,10 +360,9 @@ class ProjectionStoreContract(ABC):
         assert again.checkpoint == Checkpoint()
 
     async def test_a_reset_discards_the_dead_letters_that_will_come_again(self, store: ProjectionStore) -> None:
-        async with self.claimed(store) as claim:
-            async with store.batch(claim) as batch:
-                await batch.lay_down([letter(5), letter(9)])
-                await batch.advance(at(9))
+        async with self.claimed(store) as claim, store.batch(claim) as batch:
+            await batch.lay_down([letter(5), letter(9)])
+            await batch.advance(at(9))
 
         await store.reset(NAME, at(5), actor="ann")
 
@@ -443,7 +439,9 @@ class ProjectionStoreContract(ABC):
             async with store.batch(claim) as batch:
                 await batch.lay_down([letter(5), letter(6)])
             async with store.batch(claim) as batch:
-                await batch.settle([5, 6, FAR_FUTURE], DeadLetterStatus.HANDLED, actor="ann", reason="mended")
+                done = DeadLetterStatus.HANDLED
+                assert await batch.settle([5, 6, FAR_FUTURE], done, actor="ann", reason="mended") == 2
+                assert await batch.settle([5], DeadLetterStatus.DISCARDED, actor="ben", reason=None) == 0
                 assert await batch.blocked(["Order/1"]) == set()
 
         assert await store.dead_letters(NAME) == []
@@ -463,6 +461,40 @@ class ProjectionStoreContract(ABC):
 
         (found,) = await store.dead_letters(NAME)
         assert (found.attempts, found.error, found.error_type) == (4, "still no customer", "KeyError")
+
+    async def test_a_shard_is_borrowed_between_two_batches(self, store: ProjectionStore) -> None:
+        async with self.claimed(store) as claim:
+            async with store.batch(claim) as batch:
+                await batch.lay_down([letter(5)])
+                settling = asyncio.create_task(self._settled(store))
+                await batch.advance(at(5))
+            await settling
+
+            assert await store.dead_letters(NAME) == []
+            async with store.batch(claim) as batch:
+                await batch.advance(at(6))
+        assert await self.position(store) == 6
+
+    async def _settled(self, store: ProjectionStore) -> None:
+        async with store.borrowed(NAME, 0) as batch:
+            await batch.settle([5], DeadLetterStatus.HANDLED, actor="ann", reason=None)
+
+    async def test_what_nobody_knows_is_not_borrowed(self, store: ProjectionStore) -> None:
+        await store.register(NAME)
+        for name, shard in (("nothing", 0), (NAME, 1)):
+            with pytest.raises(NotFound):
+                async with store.borrowed(name, shard):
+                    pytest.fail("it was")
+
+    async def test_a_claim_says_how_many_events_lie_apart(self, store: ProjectionStore) -> None:
+        async with self.claimed(store) as claim:
+            async with store.batch(claim) as batch:
+                await batch.lay_down([letter(5), letter(6)])
+            await store.release([claim])
+
+            (again,) = await store.claim(NAME, owner="b", seconds=LEASE, most=1)
+
+        assert (claim.dead_letters, again.dead_letters) == (0, 2)
 
     async def test_subscriptions_do_not_see_each_others_letters(self, store: ProjectionStore) -> None:
         await store.register("another")

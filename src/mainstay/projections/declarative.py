@@ -1,0 +1,76 @@
+"""Projections with a method for each event."""
+
+from typing import Any, ClassVar
+
+from mainstay.errors import ConfigurationError
+from mainstay.events.event import DomainEvent, EventEnvelope
+from mainstay.events.handles import handler_for, handlers_of
+from mainstay.events.log import FeedFilter
+from mainstay.events.reading import EventReader
+from mainstay.projections.projection import Projection
+
+
+class DeclarativeProjection(Projection):
+    """A projection whose methods say with `handles` which events they take; it is given no others.
+
+    ::
+
+        class Revenue(DeclarativeProjection):
+            @handles(OrderPlaced)
+            async def placed(self, event: OrderPlaced) -> None: ...
+
+    A method may be a coroutine function or a plain one, which must not block.
+
+    Raises:
+        ConfigurationError: Two methods take one event, one cannot be called with an event, or there is none. Raised
+            when the class is defined; the last when it is subscribed.
+    """
+
+    __takes__: ClassVar[int] = 1
+    __handlers__: ClassVar[dict[type[DomainEvent], str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Find the methods, and check them."""
+        super().__init_subclass__(**options)
+        cls.__handlers__ = handlers_of(cls, takes=cls.__takes__, awaitable=True)
+
+    def wanted(self, source: EventReader) -> FeedFilter:
+        """The events that the methods take, and those derived from them."""
+        handled = [kind for kind in source.registry.list_classes() if handler_for(self.__handlers__, kind)]
+        if not handled:
+            message = f"{type(self).__name__} handles no event: mark methods with @handles(SomeEvent)"
+            raise ConfigurationError(message)
+        return source.filter(types=handled)
+
+    async def handle(self, envelope: EventEnvelope, conn: Any) -> None:
+        """Call the method for this event; what is left of a tombstoned stream has none, and is passed by."""
+        name = handler_for(self.__handlers__, type(envelope.event))
+        if name is None:
+            return
+        outcome = getattr(self, name)(*self._arguments(envelope, conn))
+        if outcome is not None:
+            await outcome
+
+    def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
+        del conn
+        return (envelope.event,)
+
+
+class DatabaseProjection(DeclarativeProjection):
+    """A projection whose methods also get the transaction in which the checkpoint moves.
+
+    ::
+
+        class Revenue(DatabaseProjection):
+            @handles(OrderPlaced)
+            async def placed(self, event: OrderPlaced, conn) -> None:
+                await conn.execute("update revenue set total = total + %s", [event.total])
+
+    What is written through it is there exactly once, wherever the process is killed. ``conn`` is psycopg's
+    ``AsyncConnection``, inside a transaction, where the projection store is PostgreSQL.
+    """
+
+    __takes__: ClassVar[int] = 2
+
+    def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
+        return (envelope.event, conn)

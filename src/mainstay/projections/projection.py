@@ -1,0 +1,61 @@
+"""What a projection is to a subscription: which events it wants, what it does with one, and what an error means."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+from mainstay.events.event import EventEnvelope
+from mainstay.events.log import EVERYTHING, FeedFilter
+from mainstay.events.reading import EventReader
+
+OnError = Literal["stop", "dead_letter"]
+"""What follows when an event could not be handled, all attempts made.
+
+``"stop"``: the subscription's shard stops there, until a person resumes it. ``"dead_letter"``: the event is laid apart,
+and so are all later ones with the same key, in order; the others go on.
+"""
+
+
+class Projection(ABC):
+    """Base of what reads the feed.
+
+    Attributes:
+        name: Of its subscription: checkpoints are kept under it, so it outlives the class's name. The class's name
+            unless given.
+        on_error: What an event means that cannot be handled.
+    """
+
+    name: str = ""
+    on_error: OnError = "stop"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Name it."""
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    def wanted(self, source: EventReader) -> FeedFilter:
+        """Which events it is given; all, unless overridden.
+
+        Args:
+            source: Where events are read from; its `EventReader.filter` turns classes into the types that are stored.
+        """
+        del source
+        return EVERYTHING
+
+    def key(self, envelope: EventEnvelope) -> str:
+        """What an event that fails takes along: later events of the same key wait behind it. Its stream, here."""
+        return str(envelope.stream)
+
+    @abstractmethod
+    async def handle(self, envelope: EventEnvelope, conn: Any) -> None:
+        """Take one event in.
+
+        Args:
+            envelope: The event, and where it stands.
+            conn: The transaction that the checkpoint moves in, of the kind that the projection store's engine knows
+                (psycopg's ``AsyncConnection`` on PostgreSQL); None in memory. What is written through it is there
+                exactly once.
+
+        Raises:
+            Exception: It could not; what was written is undone, and it is tried again by the subscription's policy.
+        """

@@ -1,0 +1,365 @@
+"""One shard of a subscription, from its claim to its release: the state machine of the reading side.
+
+What it promises
+----------------
+
+Every event that the projection wants and that is the shard's is handed to it, in the order of the feed, and the
+checkpoint moves past an event only in the transaction in which it was handled or laid apart. What `Projection.handle`
+writes through the transaction is there exactly once; what it does elsewhere is done at least once.
+
+States
+------
+
+::
+
+    VERIFYING ──> CATCHING_UP <──> LIVE
+        │              │             │
+        └──────────────┴─────────────┴──> RETRYING ──> (back), or STOPPED
+                                     any ──> LOST, CLOSED
+
+* VERIFYING: the checkpoint is held against the log. A log that ends before it, or has another event where it stands,
+  is not the one it was taken from (a restored dump, a standby that missed the tail): STOPPED, nothing is handled.
+  The same events under another epoch are a switchover, and the new epoch is adopted.
+* CATCHING_UP: page after page, each in one transaction. LIVE: the feed is read to its horizon; wait to be woken, and
+  look now and then. They are the same loop: what wakes it is not what is handled, the feed is read.
+* RETRYING: a batch failed. It was undone as a whole; what precedes the failing event is handled again and committed,
+  and then this event alone is tried, by the policy, with its lease renewed by others meanwhile. An error of the storage
+  (the server is away) counts as no attempt, and is tried until it is back. An event that cannot be read is not retried.
+* STOPPED: all attempts were made, and the projection says "stop". The shard waits for a person. With "dead_letter" the
+  event is laid apart with its key in the transaction that moves on, and later events of that key follow it there.
+* LOST: somebody else has the shard by now, or it was paused or reset. Whatever was under way was undone.
+* CLOSED: asked to end; the batch in hand was finished.
+
+How it fails. A crash at any moment leaves the last committed batch; the lease ends, and whoever claims the shard begins
+after it. An owner that stalled beyond its lease in the midst of a batch still holds the shard's row, so nobody joins
+it; between batches it finds its claim stale.
+"""
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from uuid import UUID
+
+from mainstay.errors import (
+    CheckpointMismatchError,
+    CorruptEventError,
+    StaleLeaseError,
+    StorageUnavailableError,
+    UnknownEventTypeError,
+)
+from mainstay.events.event import DomainEvent, EventEnvelope
+from mainstay.events.log import FeedPage, RecordedEvent
+from mainstay.events.reading import EventReader
+from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.projection import Projection
+from mainstay.projections.store import Batch, Checkpoint, Claim, DeadLetter, ProjectionStore
+
+log = logging.getLogger(__name__)
+
+_SAVED_EVERY = 1.0
+"""Seconds between savings of a checkpoint that passed by unwanted events only."""
+_LONGEST_OUTAGE_PAUSE = 5.0
+_REASON_LIMIT = 2_000
+_UNREADABLE = (CorruptEventError, UnknownEventTypeError)
+
+
+class RunState(StrEnum):
+    """Where a shard is; see the head of this module."""
+
+    VERIFYING = "VERIFYING"
+    CATCHING_UP = "CATCHING_UP"
+    LIVE = "LIVE"
+    RETRYING = "RETRYING"
+    STOPPED = "STOPPED"
+    LOST = "LOST"
+    CLOSED = "CLOSED"
+
+
+class _StoppedError(Exception):
+    """The shard was stopped; nothing more is to be done."""
+
+
+class _ClosingError(Exception):
+    """Asked to end between two attempts."""
+
+
+class ShardRunner:
+    """Carries one claim out.
+
+    Args:
+        source: Where events come from.
+        store: Keeps the checkpoint.
+        projection: Takes the events.
+        config: How to go about it.
+        claim: Which shard.
+    """
+
+    def __init__(
+        self,
+        source: EventReader,
+        store: ProjectionStore,
+        projection: Projection,
+        config: SubscriptionConfig,
+        claim: Claim,
+    ) -> None:
+        """Nothing is read yet."""
+        self._source = source
+        self._store = store
+        self._projection = projection
+        self._wanted = projection.wanted(source)
+        self._config = config
+        self.claim = claim
+        self.state = RunState.VERIFYING
+        self.checkpoint = claim.checkpoint
+        self.moved: Callable[[], None] = lambda: None
+        self._epoch: UUID | None = claim.checkpoint.epoch
+        self._read_to = claim.checkpoint.position
+        self._saved_at = time.monotonic()
+        self._apart = claim.dead_letters > 0
+        self._closing = asyncio.Event()
+        self._at = 0
+
+    def close(self) -> None:
+        """Ask it to end after the batch in hand."""
+        self._closing.set()
+
+    async def run(self) -> None:
+        """Read and handle until closed, lost or stopped; says which in `state`.
+
+        Raises:
+            Exception: An error of ours; the shard is released by whoever runs this.
+        """
+        try:
+            await self._through_outages(self._verify)
+            while not self._closing.is_set():
+                await self._through_outages(self._step)
+            self.state = RunState.CLOSED
+        except _ClosingError:
+            self.state = RunState.CLOSED
+        except StaleLeaseError:
+            self.state = RunState.LOST
+        except _StoppedError:
+            self.state = RunState.STOPPED
+
+    # -- verifying -----------------------------------------------------------------------------------------------------
+
+    async def _verify(self) -> None:
+        horizon = await self._source.log.horizon()
+        self._epoch = horizon.epoch
+        mine = self.checkpoint
+        if mine.epoch is None:
+            return
+        reason = None
+        if mine.position > horizon.position:
+            reason = f"the events end at {horizon.position}; these are older ones, or some are missing"
+        elif mine.event_id is not None:
+            found = await self._source.log.event_at(mine.event_position)
+            if found is None or found.event.event_id != mine.event_id:
+                there = "nothing" if found is None else f"event {found.event.event_id}"
+                reason = f"it was taken on event {mine.event_id} at {mine.event_position}, where now stands {there}"
+        if reason is not None:
+            advice = "rebuild the projection, or reset the subscription to a position that you know to be right"
+            error = CheckpointMismatchError(self.claim.subscription, mine.position, f"{reason}; {advice}")
+            await self._stop(str(error))
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def _step(self) -> None:
+        page = await self._source.log.read_feed(after=self._read_to, limit=self._config.batch_size, wanted=self._wanted)
+        mine = [recorded for recorded in page.events if self._is_mine(recorded)]
+        at_end = page.position >= page.horizon
+        if mine:
+            await self._take(mine, page)
+        elif page.position > self._read_to:
+            self._read_to = page.position
+        if self._read_to > self.checkpoint.position and time.monotonic() >= self._saved_at + _SAVED_EVERY:
+            await self._save_passed()
+        if not at_end:
+            self.state = RunState.CATCHING_UP
+            return
+        self.state = RunState.LIVE
+        self.moved()
+        await self._until_woken()
+
+    def _is_mine(self, recorded: RecordedEvent) -> bool:
+        shards = self.claim.shards
+        return shards == 1 or zlib.crc32(str(recorded.stream).encode()) % shards == self.claim.shard
+
+    async def _until_woken(self) -> None:
+        waiting = asyncio.create_task(self._source.log.wait_beyond(self._read_to, timeout=self._config.poll_seconds))
+        closing = asyncio.create_task(self._closing.wait())
+        try:
+            await asyncio.wait({waiting, closing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (waiting, closing):
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await closing
+            with suppress(asyncio.CancelledError):
+                await waiting
+
+    async def _save_passed(self) -> None:
+        """Move past events that nobody wanted, so that a restart need not read them again, and who waits can go on."""
+        passed = Checkpoint(self._read_to, self._epoch, self.checkpoint.event_id, self.checkpoint.event_position)
+        async with self._store.batch(self.claim) as batch:
+            await batch.advance(passed)
+        self._moved_to(passed)
+
+    # -- handling ------------------------------------------------------------------------------------------------------
+
+    async def _take(self, events: Sequence[RecordedEvent], page: FeedPage) -> None:
+        """Handle a page's events in one transaction; if one fails, those before it, it alone, and those after it."""
+        rest = list(events)
+        while rest:
+            try:
+                await self._handle(rest, up_to=page.position)
+            except (StaleLeaseError, StorageUnavailableError):
+                raise
+            except Exception as error:
+                failed = self._at
+                log.warning(
+                    "%s failed on the event at position %d: %s",
+                    self.claim.subscription,
+                    rest[failed].position,
+                    error,
+                    exc_info=error,
+                )
+                await self._handle_again(rest[:failed])
+                await self._insist(rest[failed], error)
+                rest = rest[failed + 1 :]
+                if not rest:
+                    self._read_to = page.position
+                self.state = RunState.CATCHING_UP
+            else:
+                return
+
+    async def _handle_again(self, events: Sequence[RecordedEvent]) -> None:
+        """What worked before, and was undone: together, or if that fails now, one by one."""
+        for some in (events, *((recorded,) for recorded in events)):
+            if not some or some[-1].position <= self.checkpoint.position:
+                continue
+            try:
+                await self._handle(some, up_to=some[-1].position)
+            except (StaleLeaseError, StorageUnavailableError):
+                raise
+            except Exception as error:  # noqa: BLE001 - handlers are the user's
+                if len(some) == 1:
+                    await self._insist(some[0], error)
+
+    async def _handle(self, events: Sequence[RecordedEvent], *, up_to: int) -> None:
+        """One transaction: all these events, and the checkpoint behind them.
+
+        `_at` tells which event failed, if one did.
+        """
+        last = events[-1]
+        reached = Checkpoint(up_to, self._epoch, last.event.event_id, last.position)
+        self._at, laid_down = 0, False
+        async with self._store.batch(self.claim) as batch:
+            blocked = await self._blocked(batch, events) if self._apart else set()
+            for self._at, recorded in enumerate(events):
+                key = self._key(recorded) if self._apart else ""
+                if key in blocked:
+                    await batch.lay_down([self._letter(recorded, key)])
+                    laid_down = True
+                    continue
+                for event in self._source.codec.read(recorded):
+                    await self._projection.handle(enveloped(recorded, event), batch.conn)
+            await batch.advance(reached)
+        self._apart = self._apart or laid_down
+        self._moved_to(reached)
+
+    async def _blocked(self, batch: Batch, events: Sequence[RecordedEvent]) -> set[str]:
+        return await batch.blocked(sorted({self._key(recorded) for recorded in events}))
+
+    def _key(self, recorded: RecordedEvent) -> str:
+        """What the event is laid apart with; an event that cannot be read goes with its stream."""
+        try:
+            events = self._source.codec.read(recorded)
+        except _UNREADABLE:
+            events = []
+        return self._projection.key(enveloped(recorded, events[0])) if events else str(recorded.stream)
+
+    async def _insist(self, recorded: RecordedEvent, error: Exception) -> None:
+        """Try one event alone until it works, or all attempts are made."""
+        policy, attempt = self._config.retry_policy, 1
+        self.state = RunState.RETRYING
+        while policy.should_retry(attempt) and not isinstance(error, _UNREADABLE):
+            await self._pause(policy.delay_after(attempt))
+            try:
+                await self._through_outages(lambda: self._handle([recorded], up_to=recorded.position))
+            except (StaleLeaseError, _ClosingError):
+                raise
+            except Exception as again:  # noqa: BLE001 - handlers are the user's
+                attempt, error = attempt + 1, again
+            else:
+                return
+        where = f"{recorded.event.event_type} at position {recorded.position} of {recorded.stream}"
+        if self._projection.on_error == "stop":
+            await self._stop(f"{where} failed{_times(attempt)}: {type(error).__name__}: {error}")
+        log.error("%s lays %s apart after %d attempts: %s", self.claim.subscription, where, attempt, error)
+        letter = self._letter(recorded, self._key(recorded), error, attempt)
+        reached = Checkpoint(recorded.position, self._epoch, recorded.event.event_id, recorded.position)
+        async with self._store.batch(self.claim) as batch:
+            await batch.lay_down([letter])
+            await batch.advance(reached)
+        self._apart = True
+        self._moved_to(reached)
+
+    def _letter(
+        self, recorded: RecordedEvent, key: str, error: Exception | None = None, attempts: int = 0
+    ) -> DeadLetter:
+        return DeadLetter(
+            self.claim.subscription,
+            self.claim.shard,
+            recorded.position,
+            recorded.event.event_id,
+            recorded.event.event_type,
+            key,
+            None if error is None else str(error)[:_REASON_LIMIT],
+            None if error is None else type(error).__name__,
+            attempts,
+        )
+
+    # -- all the rest --------------------------------------------------------------------------------------------------
+
+    async def _stop(self, reason: str) -> None:
+        log.error("%s stops: %s", self.claim.subscription, reason)
+        await self._store.stop(self.claim, reason=reason[:_REASON_LIMIT])
+        raise _StoppedError
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+            raise _ClosingError
+
+    async def _through_outages(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Do a step, again and again while the storage is away."""
+        outage = 0
+        while True:
+            try:
+                await step()
+            except StorageUnavailableError as error:
+                outage += 1
+                log.warning("%s waits for its storage: %s", self.claim.subscription, error)
+                await self._pause(min(0.1 * 2**outage, _LONGEST_OUTAGE_PAUSE))
+            else:
+                return
+
+    def _moved_to(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._read_to = checkpoint.position
+        self._saved_at = time.monotonic()
+        self.moved()
+
+
+def enveloped(recorded: RecordedEvent, event: DomainEvent) -> EventEnvelope:
+    """An event with where it stands."""
+    return EventEnvelope(event, recorded.position, recorded.stream, recorded.version, recorded.recorded_at)
+
+
+def _times(attempts: int) -> str:
+    return f" {attempts} times" if attempts > 1 else ""

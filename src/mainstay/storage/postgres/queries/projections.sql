@@ -1,0 +1,95 @@
+-- name: register
+-- Make a subscription known; says how many shards it has.
+select eventsource.register_subscription(
+    %(subscription)s, %(shards)s, %(position)s, %(epoch)s, %(event_id)s, %(event_position)s);
+
+-- name: claim
+-- Take shards that are free.
+select shard, shards, token, position, epoch, event_id, event_position, dead_letters
+from eventsource.claim_shards(%(subscription)s, %(owner)s, %(seconds)s, %(most)s);
+
+-- name: renew
+-- Prolong leases; the shards that are still ours.
+select eventsource.renew_shards(%(subscription)s, %(shards)s, %(tokens)s, %(seconds)s) as shard;
+
+-- name: release
+-- Give shards back.
+select eventsource.release_shards(%(subscription)s, %(shards)s, %(tokens)s);
+
+-- name: begin_batch
+-- Hold a shard for the rest of the transaction.
+select eventsource.begin_batch(%(subscription)s, %(shard)s, %(token)s);
+
+-- name: borrow
+-- Hold a shard for the rest of the transaction, whoever owns it.
+select shard from eventsource.shard where subscription = %(subscription)s and shard = %(shard)s for update;
+
+-- name: advance
+-- Move the checkpoint of a shard that is held.
+update eventsource.shard
+set position = %(position)s, epoch = %(epoch)s, event_id = %(event_id)s, event_position = %(event_position)s,
+    moved_at = clock_timestamp()
+where subscription = %(subscription)s and shard = %(shard)s;
+
+-- name: blocked
+-- Which of these keys have dead letters that wait.
+select distinct key from eventsource.dead_letter
+where subscription = %(subscription)s and shard = %(shard)s and key = any (%(keys)s) and status = 'WAITING';
+
+-- name: lay_down
+-- Lay events apart.
+select eventsource.lay_down(%(subscription)s, %(shard)s, %(letters)s::jsonb);
+
+-- name: settle
+-- Say what became of dead letters that waited.
+update eventsource.dead_letter
+set status = %(status)s, actor = %(actor)s, reason = %(reason)s, settled_at = clock_timestamp()
+where subscription = %(subscription)s and position = any (%(positions)s) and status = 'WAITING';
+
+-- name: tried
+-- A dead letter was tried once more and failed.
+update eventsource.dead_letter
+set attempts = attempts + 1, error = %(error)s, error_type = %(error_type)s
+where subscription = %(subscription)s and position = %(position)s;
+
+-- name: stop
+-- Stop a shard because of an error.
+select eventsource.stop_shard(%(subscription)s, %(shard)s, %(token)s, %(reason)s);
+
+-- name: pause
+-- Pause a subscription; null if there is none.
+select eventsource.pause_subscription(%(subscription)s, %(actor)s, %(reason)s);
+
+-- name: resume
+-- Let a subscription go on; null if there is none.
+select eventsource.resume_subscription(%(subscription)s, %(actor)s);
+
+-- name: reset
+-- Move a subscription to a checkpoint; null if there is none.
+select eventsource.reset_subscription(
+    %(subscription)s, %(actor)s, %(position)s, %(epoch)s, %(event_id)s, %(event_position)s);
+
+-- name: forget
+-- Remove a subscription.
+select eventsource.forget_subscription(%(subscription)s);
+
+-- name: states
+-- What is known of all shards, or of one subscription's.
+select s.subscription, s.shard, n.shards, s.status, s.position, s.epoch, s.event_id, s.event_position,
+    s.owner, s.leased_until, s.moved_at, s.reason, s.actor,
+    (select count(*) from eventsource.dead_letter as d
+     where d.subscription = s.subscription and d.shard = s.shard and d.status = 'WAITING') as dead_letters
+from eventsource.shard as s
+join eventsource.subscription as n using (subscription)
+where %(subscription)s::text is null or s.subscription = %(subscription)s
+order by s.subscription, s.shard;
+
+-- name: dead_letters
+-- A page of dead letters by position.
+select subscription, shard, position, event_id, event_type, key, error, error_type, attempts, created_at, status,
+    actor, reason
+from eventsource.dead_letter
+where subscription = %(subscription)s and position > %(after)s
+    and (%(key)s::text is null or key = %(key)s) and (%(status)s::text is null or status = %(status)s)
+order by position
+limit %(limit)s;
