@@ -51,7 +51,7 @@ class MemoryBatch:
         """Stage changes of a shard."""
         self._shard = shard
         self._now = now
-        self.checkpoint = shard.checkpoint
+        self._checkpoint = shard.checkpoint
         self.letters = dict(shard.letters)
 
     @property
@@ -59,9 +59,14 @@ class MemoryBatch:
         """There is no transaction to write through."""
         return None
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where the shard stands."""
+        return self._checkpoint
+
     async def advance(self, checkpoint: Checkpoint) -> None:
         """Move the checkpoint."""
-        self.checkpoint = checkpoint
+        self._checkpoint = checkpoint
 
     async def blocked(self, keys: Sequence[str]) -> set[str]:
         """Which of these keys have dead letters that wait."""

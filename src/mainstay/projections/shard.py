@@ -24,7 +24,8 @@ States
   look now and then. They are the same loop: what wakes it is not what is handled, the feed is read.
 * RETRYING: a batch failed. It was undone as a whole; what precedes the failing event is handled again and committed,
   and then this event alone is tried, by the policy, with its lease renewed by others meanwhile. An error of the storage
-  (the server is away) counts as no attempt, and is tried until it is back. An event that cannot be read is not retried.
+  (the server is away) counts as no attempt, and is tried until it is back. If the answer to a COMMIT was lost, the next
+  batch finds out whether it happened: it looks at where the shard stands. An event that cannot be read is not retried.
 * STOPPED: all attempts were made, and the projection says "stop". The shard waits for a person. With "dead_letter" the
   event is laid apart with its key in the transaction that moves on, and later events of that key follow it there.
 * LOST: somebody else has the shard by now, or it was paused or reset. Whatever was under way was undone.
@@ -39,8 +40,8 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from uuid import UUID
 
@@ -85,6 +86,17 @@ class _StoppedError(Exception):
 
 class _ClosingError(Exception):
     """Asked to end between two attempts."""
+
+
+class _MovedError(Exception):
+    """The shard stands elsewhere than we believed: a COMMIT whose answer was lost."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        """Keep where."""
+        self.checkpoint = checkpoint
+
+
+_NO_FAULT_OF_THE_EVENT = (StaleLeaseError, StorageUnavailableError, _ClosingError, _MovedError)
 
 
 class ShardRunner:
@@ -136,7 +148,11 @@ class ShardRunner:
         try:
             await self._through_outages(self._verify)
             while not self._closing.is_set():
-                await self._through_outages(self._step)
+                try:
+                    await self._through_outages(self._step)
+                except _MovedError as moved:
+                    self._apart = True  # what was laid apart in that transaction is not known any more
+                    self._moved_to(moved.checkpoint)
             self.state = RunState.CLOSED
         except _ClosingError:
             self.state = RunState.CLOSED
@@ -205,9 +221,16 @@ class ShardRunner:
     async def _save_passed(self) -> None:
         """Move past events that nobody wanted, so that a restart need not read them again, and who waits can go on."""
         passed = Checkpoint(self._read_to, self._epoch, self.checkpoint.event_id, self.checkpoint.event_position)
-        async with self._store.batch(self.claim) as batch:
+        async with self._batch() as batch:
             await batch.advance(passed)
         self._moved_to(passed)
+
+    @asynccontextmanager
+    async def _batch(self) -> AsyncIterator[Batch]:
+        async with self._store.batch(self.claim) as batch:
+            if batch.checkpoint != self.checkpoint:
+                raise _MovedError(batch.checkpoint)
+            yield batch
 
     # -- handling ------------------------------------------------------------------------------------------------------
 
@@ -217,7 +240,7 @@ class ShardRunner:
         while rest:
             try:
                 await self._handle(rest, up_to=page.position)
-            except (StaleLeaseError, StorageUnavailableError):
+            except _NO_FAULT_OF_THE_EVENT:
                 raise
             except Exception as error:
                 failed = self._at
@@ -244,7 +267,7 @@ class ShardRunner:
                 continue
             try:
                 await self._handle(some, up_to=some[-1].position)
-            except (StaleLeaseError, StorageUnavailableError):
+            except _NO_FAULT_OF_THE_EVENT:
                 raise
             except Exception as error:  # noqa: BLE001 - handlers are the user's
                 if len(some) == 1:
@@ -258,7 +281,7 @@ class ShardRunner:
         last = events[-1]
         reached = Checkpoint(up_to, self._epoch, last.event.event_id, last.position)
         self._at, laid_down = 0, False
-        async with self._store.batch(self.claim) as batch:
+        async with self._batch() as batch:
             blocked = await self._blocked(batch, events) if self._apart else set()
             for self._at, recorded in enumerate(events):
                 key = self._key(recorded) if self._apart else ""
@@ -291,7 +314,7 @@ class ShardRunner:
             await self._pause(policy.delay_after(attempt))
             try:
                 await self._through_outages(lambda: self._handle([recorded], up_to=recorded.position))
-            except (StaleLeaseError, _ClosingError):
+            except _NO_FAULT_OF_THE_EVENT:
                 raise
             except Exception as again:  # noqa: BLE001 - handlers are the user's
                 attempt, error = attempt + 1, again
@@ -303,7 +326,7 @@ class ShardRunner:
         log.error("%s lays %s apart after %d attempts: %s", self.claim.subscription, where, attempt, error)
         letter = self._letter(recorded, self._key(recorded), error, attempt)
         reached = Checkpoint(recorded.position, self._epoch, recorded.event.event_id, recorded.position)
-        async with self._store.batch(self.claim) as batch:
+        async with self._batch() as batch:
             await batch.lay_down([letter])
             await batch.advance(reached)
         self._apart = True

@@ -167,6 +167,11 @@ class Batch(Protocol):
         """The transaction, of the kind that the engine knows; what handlers write through."""
         ...
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where the shard stands; not where its owner believes it, if the answer to a COMMIT was lost."""
+        ...
+
     async def advance(self, checkpoint: Checkpoint) -> None:
         """Move the checkpoint."""
         ...

@@ -77,7 +77,7 @@ async def test_what_is_appended_is_handled_once_and_in_order(store, pool) -> Non
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
-    "statement", ["begin", "select eventsource.begin_batch", "insert into seen", "update eventsource.shard", "commit"]
+    "statement", ["begin", "select shard, position", "insert into seen", "update eventsource.shard", "commit"]
 )
 async def test_a_connection_cut_at_any_statement_of_a_batch_is_gone_on_from(store, pool, dsn, statement, when) -> None:
     last = await deposit(store, *range(25))

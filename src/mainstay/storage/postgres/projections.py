@@ -29,6 +29,7 @@ from mainstay.storage.postgres.database import (
     borrowed,
     execute,
     fetch_all,
+    fetch_one,
     fetch_value,
     sealed,
     transaction,
@@ -42,22 +43,29 @@ class PostgresBatch:
         conn: In a transaction that holds the shard's row.
         sql: The room's queries.
         subscription: Its name.
-        shard: Its number.
+        row: The shard's.
     """
 
-    def __init__(self, conn: Connection, sql: queries.QueryFile, subscription: str, shard: int) -> None:
+    def __init__(self, conn: Connection, sql: queries.QueryFile, subscription: str, row: dict[str, Any]) -> None:
         self._conn = conn
         self._sql = sql
-        self._where = {"subscription": subscription, "shard": shard}
+        self._where = {"subscription": subscription, "shard": row["shard"]}
+        self._checkpoint = _checkpoint_from(row)
 
     @property
     def conn(self) -> Connection:
         """The transaction; what handlers write through."""
         return self._conn
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where the shard stands."""
+        return self._checkpoint
+
     async def advance(self, checkpoint: Checkpoint) -> None:
         """Move the checkpoint; one round trip."""
         await execute(self._conn, self._sql["advance"], self._where | _checkpoint_fields(checkpoint))
+        self._checkpoint = checkpoint
 
     async def blocked(self, keys: Sequence[str]) -> set[str]:
         """Which of these keys have dead letters that wait; one round trip."""
@@ -156,8 +164,8 @@ class PostgresProjectionStore:
         asked = {"subscription": claim.subscription, "shard": claim.shard, "token": claim.token}
         async with transaction(self.pool, translate_body=False) as conn:
             async with sealed(borrowed(self.pool, conn)):
-                await execute(conn, self._sql["begin_batch"], asked)
-            yield PostgresBatch(conn, self._sql, claim.subscription, claim.shard)
+                (row,) = await fetch_all(conn, self._sql["begin_batch"], asked)
+            yield PostgresBatch(conn, self._sql, claim.subscription, row)
 
     @asynccontextmanager
     async def borrowed(self, subscription: str, shard: int) -> AsyncIterator[PostgresBatch]:
@@ -165,9 +173,10 @@ class PostgresProjectionStore:
         asked = {"subscription": subscription, "shard": shard}
         async with transaction(self.pool, translate_body=False) as conn:
             async with sealed(borrowed(self.pool, conn)):
-                if await fetch_value(conn, self._sql["borrow"], asked) is None:
-                    raise SubscriptionNotFoundError(subscription)
-            yield PostgresBatch(conn, self._sql, subscription, shard)
+                row = await fetch_one(conn, self._sql["borrow"], asked)
+            if row is None:
+                raise SubscriptionNotFoundError(subscription)
+            yield PostgresBatch(conn, self._sql, subscription, row)
 
     async def stop(self, claim: Claim, *, reason: str) -> None:
         """Stop a shard because of an error; one round trip."""

@@ -230,6 +230,17 @@ class ProjectionStoreContract(ABC):
         assert await self.position(store) == 0
         assert await store.dead_letters(NAME) == []
 
+    async def test_a_batch_says_where_the_shard_stands(self, store: ProjectionStore) -> None:
+        reached = at(5)
+        async with self.claimed(store) as claim:
+            async with store.batch(claim) as batch:
+                assert batch.checkpoint == Checkpoint()
+                await batch.advance(reached)
+            async with store.batch(claim) as batch:
+                assert batch.checkpoint == reached
+        async with store.borrowed(NAME, 0) as batch:
+            assert batch.checkpoint == reached
+
     async def test_one_batch_follows_another(self, store: ProjectionStore) -> None:
         async with self.claimed(store) as claim:
             for position in (5, 6, 9):

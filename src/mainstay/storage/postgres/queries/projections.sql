@@ -18,11 +18,13 @@ select eventsource.release_shards(%(subscription)s, %(shards)s, %(tokens)s);
 
 -- name: begin_batch
 -- Hold a shard for the rest of the transaction.
-select eventsource.begin_batch(%(subscription)s, %(shard)s, %(token)s);
+select shard, position, epoch, event_id, event_position
+from eventsource.begin_batch(%(subscription)s, %(shard)s, %(token)s);
 
 -- name: borrow
 -- Hold a shard for the rest of the transaction, whoever owns it.
-select shard from eventsource.shard where subscription = %(subscription)s and shard = %(shard)s for update;
+select shard, position, epoch, event_id, event_position
+from eventsource.shard where subscription = %(subscription)s and shard = %(shard)s for update;
 
 -- name: advance
 -- Move the checkpoint of a shard that is held.

@@ -5574,6 +5574,78 @@ begin
 end;
 $$;
 
+CREATE TABLE eventsource.shard (
+    subscription text NOT NULL COLLATE pg_catalog."C",
+    shard integer NOT NULL,
+    status text DEFAULT 'ACTIVE'::text NOT NULL,
+    "position" bigint NOT NULL,
+    epoch uuid,
+    event_id uuid,
+    event_position bigint NOT NULL,
+    owner text,
+    token bigint DEFAULT 0 NOT NULL,
+    leased_until timestamp with time zone,
+    moved_at timestamp with time zone,
+    reason text,
+    actor text,
+    CONSTRAINT shard_status CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'PAUSED'::text, 'STOPPED'::text])))
+)
+WITH (fillfactor='20', autovacuum_vacuum_threshold='1000');
+
+COMMENT ON COLUMN eventsource.shard.event_id IS 'The last event that was handled, and stands at event_position: what the checkpoint is verified with.';
+
+COMMENT ON COLUMN eventsource.shard.token IS 'Grows with every claim: who has a lower one has lost the shard.';
+
+CREATE FUNCTION eventsource.begin_batch(p_subscription text, p_shard integer, p_token bigint) RETURNS SETOF eventsource.shard
+    LANGUAGE plpgsql
+    AS $$
+begin
+    return query
+    select s.* from eventsource.shard as s
+    where s.subscription = p_subscription and s.shard = p_shard and s.token = p_token
+        and s.owner is not null and s.status = 'ACTIVE'
+    for update;
+    if not found then
+        raise exception 'shard % of subscription "%" is somebody else''s by now, or was paused, stopped or reset',
+            p_shard, p_subscription
+            using errcode = 'MS030';
+    end if;
+end;
+$$;
+
+CREATE FUNCTION eventsource.claim_shards(p_subscription text, p_owner text, p_seconds double precision, p_most integer) RETURNS TABLE(shard integer, shards integer, token bigint, "position" bigint, epoch uuid, event_id uuid, event_position bigint, dead_letters bigint)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_now timestamptz := clock_timestamp();
+    v_held integer;
+begin
+    select count(*) into v_held from eventsource.shard as s
+    where s.subscription = p_subscription and s.owner = p_owner and s.leased_until > v_now;
+    return query
+        with free as (
+            select s.shard as number from eventsource.shard as s
+            where s.subscription = p_subscription and s.status = 'ACTIVE'
+                and (s.owner is null or s.leased_until <= v_now)
+            order by s.shard
+            limit greatest(p_most - v_held, 0)
+            for update skip locked
+        ), taken as (
+            update eventsource.shard as s
+            set owner = p_owner, leased_until = v_now + make_interval(secs => p_seconds), token = s.token + 1
+            from free
+            where s.subscription = p_subscription and s.shard = free.number
+            returning s.*
+        )
+        select t.shard, n.shards, t.token, t.position, t.epoch, t.event_id, t.event_position,
+            (select count(*) from eventsource.dead_letter as d
+             where d.subscription = t.subscription and d.shard = t.shard and d.status = 'WAITING')
+        from taken as t
+        join eventsource.subscription as n using (subscription)
+        order by t.shard;
+end;
+$$;
+
 CREATE FUNCTION eventsource.end_publishing(p_holder text) RETURNS void
     LANGUAGE sql
     AS $$
@@ -5689,6 +5761,15 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.forget_subscription(p_subscription text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform from eventsource.shard as s where s.subscription = p_subscription order by s.shard for update;
+    delete from eventsource.subscription as s where s.subscription = p_subscription;
+end;
+$$;
+
 CREATE FUNCTION eventsource.hold_floor() RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -5755,6 +5836,21 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.lay_down(p_subscription text, p_shard integer, p_letters jsonb) RETURNS void
+    LANGUAGE sql
+    AS $$
+    insert into eventsource.dead_letter as d
+        (subscription, shard, position, event_id, event_type, key, error, error_type, attempts)
+    select p_subscription, p_shard, l.*
+    from jsonb_to_recordset(p_letters) as l (
+        position bigint, event_id uuid, event_type text, key text, error text, error_type text, attempts integer)
+    on conflict (subscription, position) do update
+    set shard = excluded.shard, event_id = excluded.event_id, event_type = excluded.event_type, key = excluded.key,
+        error = excluded.error, error_type = excluded.error_type, attempts = excluded.attempts,
+        created_at = clock_timestamp(), status = 'WAITING', actor = null, reason = null, settled_at = null
+    where d.status <> 'WAITING'
+$$;
+
 CREATE FUNCTION eventsource.lock_keys(p_types text[], p_tags text[], p_items jsonb) RETURNS void
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -5794,6 +5890,24 @@ begin
     end if;
 end;
 $_$;
+
+CREATE FUNCTION eventsource.pause_subscription(p_subscription text, p_actor text, p_reason text) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_count integer;
+begin
+    perform from eventsource.shard as s where s.subscription = p_subscription order by s.shard for update;
+    if not found then
+        return null;
+    end if;
+    update eventsource.shard as s
+    set status = 'PAUSED', actor = p_actor, reason = p_reason, owner = null, leased_until = null
+    where s.subscription = p_subscription and s.status = 'ACTIVE';
+    get diagnostics v_count = row_count;
+    return v_count;
+end;
+$$;
 
 CREATE FUNCTION eventsource.prepare_import(p_categories text[], p_tenants text[], p_ids text[], p_counts integer[], p_kind_categories text[], p_types text[], p_tags text[]) RETURNS TABLE(stream_nos bigint[], versions integer[], kinds integer[], positions bigint[])
     LANGUAGE plpgsql
@@ -5965,6 +6079,41 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.register_subscription(p_subscription text, p_shards integer, p_position bigint, p_epoch uuid, p_event_id uuid, p_event_position bigint) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_shards integer;
+begin
+    insert into eventsource.subscription (subscription, shards) values (p_subscription, p_shards)
+    on conflict do nothing;
+    if found then
+        insert into eventsource.shard (subscription, shard, position, epoch, event_id, event_position)
+        select p_subscription, n, p_position, p_epoch, p_event_id, p_event_position
+        from generate_series(0, p_shards - 1) as n;
+    end if;
+    select s.shards into v_shards from eventsource.subscription as s where s.subscription = p_subscription;
+    return v_shards;
+end;
+$$;
+
+CREATE FUNCTION eventsource.release_shards(p_subscription text, p_shards integer[], p_tokens bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    with held as (
+        select s.shard from eventsource.shard as s
+        join unnest(p_shards, p_tokens) as c (shard, token) on c.shard = s.shard and c.token = s.token
+        where s.subscription = p_subscription
+        order by s.shard
+        for update of s
+    )
+    update eventsource.shard as s set owner = null, leased_until = null
+    from held
+    where s.subscription = p_subscription and s.shard = held.shard;
+end;
+$$;
+
 CREATE FUNCTION eventsource.renew_epoch() RETURNS uuid
     LANGUAGE plpgsql
     AS $$
@@ -5979,6 +6128,78 @@ begin
     end if;
     update eventsource.feed_horizon as h set epoch = v_epoch, position = v_last where h.only_one;
     return v_epoch;
+end;
+$$;
+
+CREATE FUNCTION eventsource.renew_shards(p_subscription text, p_shards integer[], p_tokens bigint[], p_seconds double precision) RETURNS SETOF integer
+    LANGUAGE plpgsql
+    AS $$
+begin
+    with held as (
+        select s.shard from eventsource.shard as s
+        join unnest(p_shards, p_tokens) as c (shard, token) on c.shard = s.shard and c.token = s.token
+        where s.subscription = p_subscription and s.owner is not null and s.status = 'ACTIVE'
+        for update of s skip locked
+    )
+    update eventsource.shard as s
+    set leased_until = clock_timestamp() + make_interval(secs => p_seconds)
+    from held
+    where s.subscription = p_subscription and s.shard = held.shard;
+    return query
+        select s.shard from eventsource.shard as s
+        join unnest(p_shards, p_tokens) as c (shard, token) on c.shard = s.shard and c.token = s.token
+        where s.subscription = p_subscription and s.owner is not null and s.status = 'ACTIVE';
+end;
+$$;
+
+CREATE FUNCTION eventsource.reset_subscription(p_subscription text, p_actor text, p_position bigint, p_epoch uuid, p_event_id uuid, p_event_position bigint) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_count integer;
+begin
+    perform from eventsource.shard as s where s.subscription = p_subscription order by s.shard for update;
+    if not found then
+        return null;
+    end if;
+    update eventsource.shard as s
+    set position = p_position, epoch = p_epoch, event_id = p_event_id, event_position = p_event_position,
+        owner = null, leased_until = null, token = s.token + 1, actor = p_actor, moved_at = clock_timestamp()
+    where s.subscription = p_subscription;
+    get diagnostics v_count = row_count;
+    update eventsource.dead_letter as d
+    set status = 'DISCARDED', actor = p_actor, reason = 'reset', settled_at = clock_timestamp()
+    where d.subscription = p_subscription and d.status = 'WAITING' and d.position > p_position;
+    return v_count;
+end;
+$$;
+
+CREATE FUNCTION eventsource.resume_subscription(p_subscription text, p_actor text) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_count integer;
+begin
+    perform from eventsource.shard as s where s.subscription = p_subscription order by s.shard for update;
+    if not found then
+        return null;
+    end if;
+    update eventsource.shard as s
+    set status = 'ACTIVE', actor = p_actor, reason = null
+    where s.subscription = p_subscription and s.status <> 'ACTIVE';
+    get diagnostics v_count = row_count;
+    return v_count;
+end;
+$$;
+
+CREATE FUNCTION eventsource.stop_shard(p_subscription text, p_shard integer, p_token bigint, p_reason text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform eventsource.begin_batch(p_subscription, p_shard, p_token);
+    update eventsource.shard as s
+    set status = 'STOPPED', reason = p_reason, actor = null, owner = null, leased_until = null
+    where s.subscription = p_subscription and s.shard = p_shard;
 end;
 $$;
 
@@ -6357,6 +6578,26 @@ CREATE UNLOGGED TABLE commandbus.waiter (
     until timestamp with time zone NOT NULL
 );
 
+CREATE TABLE eventsource.dead_letter (
+    subscription text NOT NULL COLLATE pg_catalog."C",
+    "position" bigint NOT NULL,
+    shard integer NOT NULL,
+    event_id uuid NOT NULL,
+    event_type text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    error text,
+    error_type text,
+    attempts integer NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    status text DEFAULT 'WAITING'::text NOT NULL,
+    actor text,
+    reason text,
+    settled_at timestamp with time zone,
+    CONSTRAINT dead_letter_status CHECK ((status = ANY (ARRAY['WAITING'::text, 'HANDLED'::text, 'DISCARDED'::text])))
+);
+
+COMMENT ON COLUMN eventsource.dead_letter.error IS 'Null: it only waits behind an earlier one of its key.';
+
 CREATE TABLE eventsource.event (
     "position" bigint NOT NULL,
     stream_no bigint NOT NULL,
@@ -6421,24 +6662,6 @@ ALTER TABLE eventsource.kind ALTER COLUMN kind_no ADD GENERATED ALWAYS AS IDENTI
     CACHE 1
 );
 
-CREATE TABLE eventsource.snapshot (
-    category text NOT NULL COLLATE pg_catalog."C",
-    tenant_id text NOT NULL COLLATE pg_catalog."C",
-    stream_id text NOT NULL COLLATE pg_catalog."C",
-    version integer NOT NULL,
-    event_id uuid NOT NULL,
-    schema text NOT NULL,
-    state text NOT NULL,
-    taken_at timestamp with time zone DEFAULT now() NOT NULL
-)
-WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05');
-
-COMMENT ON COLUMN eventsource.snapshot.tenant_id IS 'Empty: no tenant.';
-
-COMMENT ON COLUMN eventsource.snapshot.event_id IS 'Of the event that it was taken after; loading looks whether that is still there.';
-
-COMMENT ON COLUMN eventsource.snapshot.schema IS 'Of the state. A snapshot of another schema is ignored.';
-
 ALTER TABLE eventsource.stream ALTER COLUMN stream_no ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventsource.stream_stream_no_seq
     START WITH 1
@@ -6446,6 +6669,12 @@ ALTER TABLE eventsource.stream ALTER COLUMN stream_no ADD GENERATED ALWAYS AS ID
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE eventsource.subscription (
+    subscription text NOT NULL COLLATE pg_catalog."C",
+    shards integer NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
 CREATE TABLE mainstay.function_file (
@@ -6564,6 +6793,9 @@ ALTER TABLE ONLY commandbus.unique_claim
 ALTER TABLE ONLY commandbus.waiter
     ADD CONSTRAINT waiter_pkey PRIMARY KEY (command_id, domain, channel);
 
+ALTER TABLE ONLY eventsource.dead_letter
+    ADD CONSTRAINT dead_letter_pkey PRIMARY KEY (subscription, "position");
+
 ALTER TABLE ONLY eventsource.event
     ADD CONSTRAINT event_pkey PRIMARY KEY ("position");
 
@@ -6579,14 +6811,17 @@ ALTER TABLE ONLY eventsource.feed_horizon
 ALTER TABLE ONLY eventsource.kind
     ADD CONSTRAINT kind_pkey PRIMARY KEY (kind_no);
 
-ALTER TABLE ONLY eventsource.snapshot
-    ADD CONSTRAINT snapshot_pkey PRIMARY KEY (category, tenant_id, stream_id);
+ALTER TABLE ONLY eventsource.shard
+    ADD CONSTRAINT shard_pkey PRIMARY KEY (subscription, shard);
 
 ALTER TABLE ONLY eventsource.stream
     ADD CONSTRAINT stream_name_key UNIQUE (category, tenant_id, stream_id);
 
 ALTER TABLE ONLY eventsource.stream
     ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no);
+
+ALTER TABLE ONLY eventsource.subscription
+    ADD CONSTRAINT subscription_pkey PRIMARY KEY (subscription);
 
 ALTER TABLE ONLY mainstay.function_file
     ADD CONSTRAINT function_file_pkey PRIMARY KEY (path);
@@ -6645,6 +6880,8 @@ CREATE INDEX troubleshooting_since ON commandbus.troubleshooting USING btree (do
 
 CREATE INDEX waiter_until ON commandbus.waiter USING btree (until);
 
+CREATE INDEX dead_letter_waiting ON eventsource.dead_letter USING btree (subscription, shard, key) WHERE (status = 'WAITING'::text);
+
 CREATE INDEX event_kind ON eventsource.event USING btree (kind_no, "position");
 
 CREATE INDEX kind_name ON eventsource.kind USING btree (category, event_type);
@@ -6654,3 +6891,9 @@ CREATE TRIGGER audit_by_hand INSTEAD OF INSERT ON commandbus.command_bus_audit F
 CREATE TRIGGER event_immutable BEFORE DELETE OR UPDATE ON eventsource.event FOR EACH ROW EXECUTE FUNCTION eventsource.refuse_change();
 
 CREATE TRIGGER event_kept BEFORE TRUNCATE ON eventsource.event FOR EACH STATEMENT EXECUTE FUNCTION eventsource.refuse_change();
+
+ALTER TABLE ONLY eventsource.dead_letter
+    ADD CONSTRAINT dead_letter_of_subscription FOREIGN KEY (subscription) REFERENCES eventsource.subscription(subscription) ON DELETE CASCADE;
+
+ALTER TABLE ONLY eventsource.shard
+    ADD CONSTRAINT shard_of_subscription FOREIGN KEY (subscription) REFERENCES eventsource.subscription(subscription) ON DELETE CASCADE;
