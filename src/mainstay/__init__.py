@@ -10,6 +10,7 @@ from mainstay.app import (
     PostgreSQLEventStore,
     ProcessManager,
     SQLiteEventStore,
+    SubscriptionManager,
     TroubleshootingQueue,
     Worker,
 )
@@ -104,6 +105,7 @@ from mainstay.errors import (
     StreamArchivedError,
     StreamNotFoundError,
     StreamTombstonedError,
+    SubscriptionNotFoundError,
     TransientCommandError,
     UnhandledEventError,
     UnknownEventTypeError,
@@ -123,6 +125,15 @@ from mainstay.events.snapshot import MemorySnapshotStore, Snapshot, SnapshotPoli
 from mainstay.events.store import Append, EventStore, InMemoryEventStore
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.events.upcasting import RawEvent
+
+# -- projections -------------------------------------------------------------------------------------------------------
+from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.declarative import DatabaseProjection, DeclarativeProjection
+from mainstay.projections.memory import MemoryProjectionStore
+from mainstay.projections.projection import Projection
+from mainstay.projections.replay import Replayed
+from mainstay.projections.store import Checkpoint, DeadLetter, DeadLetterStatus, ShardState, ShardStatus
+from mainstay.projections.subscription import Lag
 
 # -- policies and settings ---------------------------------------------------------------------------------------------
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy
@@ -292,6 +303,20 @@ __all__ = [
     "get_schema_sql",
     "handler",
     "handles",
+    "Checkpoint",
+    "DatabaseProjection",
+    "DeadLetter",
+    "DeadLetterStatus",
+    "DeclarativeProjection",
+    "Lag",
+    "MemoryProjectionStore",
+    "Projection",
+    "Replayed",
+    "ShardState",
+    "ShardStatus",
+    "SubscriptionConfig",
+    "SubscriptionNotFoundError",
+    "SubscriptionManager",
     "register_processes",
     "setup_database",
     "upcast",

@@ -16,8 +16,13 @@ from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.process_records import ProcessRepository, TState, TStep
 from mainstay.errors import ConfigurationError
 from mainstay.events.codec import UnknownPolicy
+from mainstay.events.memory import MemoryEventLog
+from mainstay.events.reading import EventReader
 from mainstay.events.registry import EventRegistry
 from mainstay.events.store import EventStore
+from mainstay.projections import subscription
+from mainstay.projections.memory import MemoryProjectionStore
+from mainstay.projections.store import ProjectionStore
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy, as_seconds
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 from mainstay.storage.postgres.commands import command_store
@@ -25,6 +30,7 @@ from mainstay.storage.postgres.database import Pool, open_pool
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.migrate import require_current
 from mainstay.storage.postgres.operations import reach
+from mainstay.storage.postgres.projections import projection_store
 from mainstay.storage.postgres.pruner import EVERY, Pruner
 from mainstay.storage.postgres.retention import Retention
 from mainstay.storage.postgres.snapshots import PostgresSnapshotStore
@@ -244,6 +250,44 @@ class SQLiteEventStore(EventStore):
     async def close(self) -> None:
         """Close the file; does nothing if it is closed."""
         await self._file.close()
+
+
+class SubscriptionManager(subscription.SubscriptionManager):
+    """All subscriptions of a process.
+
+    ::
+
+        manager = SubscriptionManager(store)
+        await manager.subscribe(Revenue())
+        async with manager:
+            ...
+
+    Args:
+        store: Where events are read from.
+        checkpoints: Where checkpoints and dead letters are kept: a pool, or a projection store. The event store's own
+            database (or memory) if None, which is right where the projections write to it, too.
+        owner: Who we are, for leases; drawn if None.
+
+    Raises:
+        ConfigurationError: There is no projection store that goes with the event store.
+    """
+
+    def __init__(self, store: EventReader, checkpoints: Any = None, *, owner: str | None = None) -> None:
+        super().__init__(store, _projection_store(store, checkpoints), owner=owner)
+
+
+def _projection_store(store: EventReader, checkpoints: Any) -> ProjectionStore:
+    if checkpoints is not None:
+        return projection_store(checkpoints)
+    if isinstance(store.log, PostgresEventLog):
+        return projection_store(store.log.pool)
+    if isinstance(store.log, MemoryEventLog):
+        return MemoryProjectionStore()
+    message = (
+        f"subscriptions of {type(store).__name__} need a place for their checkpoints: "
+        "SubscriptionManager(store, pool), or a MemoryProjectionStore() in tests"
+    )
+    raise ConfigurationError(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class TestPostgresProjectionStore(ProjectionStoreContract):
                         async with store.batch(claim) as batch:
                             assert claim.shard not in inside
                             inside[claim.shard] = owner
-                            await asyncio.sleep(0)
+                            await store.states(NAME)
                             await batch.advance(at(positions[claim.shard] + 1))
                             positions[claim.shard] += 1
                             del inside[claim.shard]

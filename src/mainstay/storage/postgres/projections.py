@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+from psycopg_pool import AsyncConnectionPool
 
 from mainstay.errors import InvalidOperationError, SubscriptionNotFoundError
 from mainstay.projections.checks import checked_shards, checked_subscription
@@ -18,6 +19,7 @@ from mainstay.projections.store import (
     Claim,
     DeadLetter,
     DeadLetterStatus,
+    ProjectionStore,
     ShardState,
     ShardStatus,
 )
@@ -254,6 +256,14 @@ class PostgresProjectionStore:
     async def _value(self, query: str, asked: dict[str, Any], conn: Any = None) -> Any:
         async with sealed(borrowed(self.pool, conn)) as there:
             return await fetch_value(there, self._sql[query], asked)
+
+
+def projection_store(kept: Any) -> ProjectionStore:
+    """The store on PostgreSQL for a pool; a store as it is."""
+    if isinstance(kept, AsyncConnectionPool):
+        return PostgresProjectionStore(kept)
+    store: ProjectionStore = kept
+    return store
 
 
 def _checkpoint_fields(checkpoint: Checkpoint) -> dict[str, Any]:

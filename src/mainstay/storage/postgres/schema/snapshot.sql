@@ -6662,6 +6662,24 @@ ALTER TABLE eventsource.kind ALTER COLUMN kind_no ADD GENERATED ALWAYS AS IDENTI
     CACHE 1
 );
 
+CREATE TABLE eventsource.snapshot (
+    category text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    version integer NOT NULL,
+    event_id uuid NOT NULL,
+    schema text NOT NULL,
+    state text NOT NULL,
+    taken_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05');
+
+COMMENT ON COLUMN eventsource.snapshot.tenant_id IS 'Empty: no tenant.';
+
+COMMENT ON COLUMN eventsource.snapshot.event_id IS 'Of the event that it was taken after; loading looks whether that is still there.';
+
+COMMENT ON COLUMN eventsource.snapshot.schema IS 'Of the state. A snapshot of another schema is ignored.';
+
 ALTER TABLE eventsource.stream ALTER COLUMN stream_no ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventsource.stream_stream_no_seq
     START WITH 1
@@ -6813,6 +6831,9 @@ ALTER TABLE ONLY eventsource.kind
 
 ALTER TABLE ONLY eventsource.shard
     ADD CONSTRAINT shard_pkey PRIMARY KEY (subscription, shard);
+
+ALTER TABLE ONLY eventsource.snapshot
+    ADD CONSTRAINT snapshot_pkey PRIMARY KEY (category, tenant_id, stream_id);
 
 ALTER TABLE ONLY eventsource.stream
     ADD CONSTRAINT stream_name_key UNIQUE (category, tenant_id, stream_id);
