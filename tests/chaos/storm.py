@@ -229,7 +229,6 @@ async def everything(dsn: str, commands: int, seed: int, restart: Callable[[], N
                 if timed:
                     await _watched(rate, lambda: rate.now is not None, LIMIT)
                 before = rate.now or 0.0
-                await eventually(field.is_up, timeout=max(LIMIT, field.left))
                 lasts = await _left(field) > before * 4 * LIMIT
                 await fault(storm)
                 faults += 1
@@ -247,8 +246,9 @@ async def everything(dsn: str, commands: int, seed: int, restart: Callable[[], N
 
 
 async def _left(field: Field) -> int:
-    """Commands that have not ended; 0 while the database is away."""
-    return await field.number_if_up(LEFT) or 0
+    """Commands that have not ended, as soon as the database answers."""
+    await eventually(field.is_up, timeout=max(LIMIT, field.left))
+    return await field.number(LEFT)
 
 
 def _ended(fleet: Fleet) -> int:
