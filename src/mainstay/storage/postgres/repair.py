@@ -34,6 +34,13 @@ BY_HAND: Final = {
     "an action that is done came to its last item, and says when": "find out who changed the action; if it is not "
     "carried out, stop it and begin another",
     "deltas and parts belong to a batch": "the batch is gone and one of its parts is not: find out who deleted it",
+    "the events of a stream are numbered from one, in the order of their positions": "find out who wrote to the tables "
+    "past their triggers; restore the stream from a backup into another database, and compare",
+    "an event is of a kind, in the category of its stream": "find out who wrote to the tables",
+    "an event is found by its tags, and by no others": "find out who wrote to the tables",
+    "the events of a tombstoned stream are empty, and no others": "tombstone the stream again",
+    "positions are drawn before they are used or published": "the sequence is behind the events: renew the epoch "
+    "and rebuild the projections that have read beyond",
     "what is parked waits before a gate": "set a limit for its type again, and remove it: that starts what waits",
 }
 _GONE = "nothing is wrong any more, or somebody moved it meanwhile: look again"
