@@ -1,5 +1,6 @@
 """Projections with a method for each event."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from mainstay.errors import ConfigurationError
@@ -35,12 +36,19 @@ class DeclarativeProjection(Projection):
         cls.__handlers__ = handlers_of(cls, takes=cls.__takes__, awaitable=True)
 
     def wanted(self, source: EventReader) -> FeedFilter:
-        """The events that the methods take, and those derived from them."""
-        handled = [kind for kind in source.registry.list_classes() if handler_for(self.__handlers__, kind)]
-        if not handled:
+        """The events that the methods take, and those derived from them.
+
+        Raises:
+            ConfigurationError: No method takes any.
+            UnknownEventTypeError: The store's registry does not know one.
+        """
+        if not self.__handlers__:
             message = f"{type(self).__name__} handles no event: mark methods with @handles(SomeEvent)"
             raise ConfigurationError(message)
-        return source.filter(types=handled)
+        for kind in self.__handlers__:
+            source.registry.require(kind)
+        known = [kind for kind in _derived(self.__handlers__) if source.registry.contains(kind.__event_type__)]
+        return source.filter(types=known)
 
     async def handle(self, envelope: EventEnvelope, conn: Any) -> None:
         """Call the method for this event; what is left of a tombstoned stream has none, and is passed by."""
@@ -74,3 +82,10 @@ class DatabaseProjection(DeclarativeProjection):
 
     def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
         return (envelope.event, conn)
+
+
+def _derived(kinds: Iterable[type[DomainEvent]]) -> Iterator[type[DomainEvent]]:
+    """These classes, and all that are derived from them."""
+    for kind in kinds:
+        yield kind
+        yield from _derived(kind.__subclasses__())

@@ -2,9 +2,10 @@
 
 import pytest
 
-from mainstay.errors import ConfigurationError
+from mainstay.errors import ConfigurationError, UnknownEventTypeError
 from mainstay.events.event import DomainEvent
 from mainstay.events.handles import handles
+from mainstay.events.registry import EventRegistry
 from mainstay.events.store import InMemoryEventStore
 from mainstay.events.stream import StreamId
 from mainstay.projections.config import SubscriptionConfig
@@ -15,15 +16,15 @@ from mainstay.projections.subscription import SubscriptionManager
 QUICK = SubscriptionConfig(poll=0.05)
 
 
-class Opened(DomainEvent, aggregate_type="Account"):
+class Opened(DomainEvent, aggregate_type="Account", event_type="ProjectedOpened"):
     name: str
 
 
-class Paid(DomainEvent, aggregate_type="Account"):
+class Paid(DomainEvent, aggregate_type="Account", event_type="ProjectedPaid"):
     amount: int
 
 
-class PaidLate(Paid, aggregate_type="Account"):
+class PaidLate(Paid, aggregate_type="Account", event_type="ProjectedPaidLate"):
     days: int = 1
 
 
@@ -60,7 +61,7 @@ async def test_each_event_goes_to_its_method_and_a_derived_one_to_its_bases() ->
 async def test_only_what_is_handled_is_wanted() -> None:
     store = InMemoryEventStore()
 
-    assert Balances().wanted(store).types == {"Opened", "Paid", "PaidLate"}
+    assert Balances().wanted(store).types == {"ProjectedOpened", "ProjectedPaid", "ProjectedPaidLate"}
 
 
 async def test_a_database_projection_gets_the_transaction() -> None:
@@ -109,3 +110,10 @@ async def test_a_projection_that_handles_nothing_is_refused() -> None:
     manager = SubscriptionManager(InMemoryEventStore(), MemoryProjectionStore())
     with pytest.raises(ConfigurationError, match="Nothing handles no event"):
         await manager.subscribe(Nothing())
+
+
+async def test_an_event_that_the_store_does_not_know_is_refused() -> None:
+    manager = SubscriptionManager(InMemoryEventStore(registry=EventRegistry([Opened])), MemoryProjectionStore())
+
+    with pytest.raises(UnknownEventTypeError, match="ProjectedPaid"):
+        await manager.subscribe(Balances())

@@ -29,11 +29,11 @@ NAME = "Seen"
 QUICK = SubscriptionConfig(poll=0.05, retry_policy=RetryPolicy(max_attempts=3, backoff_schedule=[0.0]))
 
 
-class Counted(DomainEvent, aggregate_type="Counter"):
+class Counted(DomainEvent, aggregate_type="Counter", event_type="ProjectedCounted"):
     number: int
 
 
-class Noted(DomainEvent, aggregate_type="Counter"):
+class Noted(DomainEvent, aggregate_type="Counter", event_type="ProjectedNoted"):
     text: str = ""
 
 
@@ -178,7 +178,9 @@ async def test_an_event_that_cannot_be_handled_stops_the_subscription(store, man
     await eventually(stopped)
 
     state = await state_of(checkpoints)
-    assert state.reason == f"Counted at position {last - 1} of Counter/a failed 3 times: ValueError: no 3 today"
+    assert (
+        state.reason == f"ProjectedCounted at position {last - 1} of Counter/a failed 3 times: ValueError: no 3 today"
+    )
     assert state.checkpoint.position == last - 2
     assert 4 not in seen.numbers
     assert not await manager.is_healthy()
@@ -274,7 +276,7 @@ async def test_an_event_that_cannot_be_read_is_named_and_not_skipped(store, chec
         await eventually(stopped)
 
     state = await state_of(checkpoints)
-    assert f"Noted at position {position}" in state.reason
+    assert f"ProjectedNoted at position {position}" in state.reason
     assert "UnknownEventTypeError" in state.reason
     assert state.checkpoint.position == position - 1
 
