@@ -105,6 +105,11 @@ def from_json(document: bytes | str) -> Any:
         raise InvalidPayloadError(message) from error
 
 
+def storable(text: str) -> str:
+    """A text with what PostgreSQL cannot hold (NUL, lone surrogates) written out: errors of handlers say anything."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 def checked_object(value: Any, *, what: str = "data") -> dict[str, Any]:
     """The value itself, if it is a JSON object; an empty one for None.
 

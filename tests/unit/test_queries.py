@@ -7,6 +7,7 @@ import pytest
 
 from mainstay.errors import ConfigurationError
 from mainstay.storage.postgres import queries
+from mainstay.storage.query_files import QueryFile, read
 
 TWO = """-- What operators ask.
 
@@ -24,7 +25,7 @@ select count(*) from t
 
 
 def test_a_file_gives_its_queries_by_name_in_order() -> None:
-    found = queries.QueryFile("operations", TWO)
+    found = QueryFile("operations", TWO)
 
     assert list(found) == ["list_stuck", "count"]
     assert len(found) == 2
@@ -34,7 +35,7 @@ def test_a_file_gives_its_queries_by_name_in_order() -> None:
 
 
 def test_an_unknown_name_is_a_key_error_that_lists_the_known_ones() -> None:
-    found = queries.QueryFile("operations", TWO)
+    found = QueryFile("operations", TWO)
 
     assert "nothing" not in found
     assert found.get("nothing") is None
@@ -56,12 +57,12 @@ def test_an_unknown_name_is_a_key_error_that_lists_the_known_ones() -> None:
 )
 def test_a_malformed_file_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"queries/room\.sql: .*{complaint}"):
-        queries.QueryFile("room", text)
+        QueryFile("room", text)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is no such file"):
-        queries.read(tmp_path, "nowhere")
+        read(tmp_path, "nowhere")
 
 
 def test_a_room_is_read_once_per_process() -> None:

@@ -35,7 +35,7 @@ from mainstay.errors import (
 )
 from mainstay.message import COMMANDS_SUFFIX, correlated
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, as_seconds, checked_policy
-from mainstay.serialization import to_json
+from mainstay.serialization import storable, to_json
 from mainstay.telemetry import get_logger
 
 TRANSIENT = "TRANSIENT"
@@ -324,7 +324,7 @@ def _clean(text: object, limit: int = _TEXT_LIMIT) -> str:
         told = str(text)
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
         told = f"<{type(text).__name__} that cannot be shown>"
-    cleaned = told.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    cleaned = storable(told)
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from mainstay.errors import InvalidInputError, InvalidPayloadError, shown
 from mainstay.events.log import MOST_EVENTS, MOST_TAGS, Condition, FeedFilter, NewEvent, Query, StreamAppend
-from mainstay.events.stream import LARGEST_VERSION, ExpectedVersion, StreamId, checked_tenant
+from mainstay.events.stream import LARGEST_VERSION, ExpectedVersion, StreamId, checked_tenant, checked_text
 from mainstay.serialization import from_json, to_json
 
 LARGEST_POSITION = 2**63 - 1
@@ -222,5 +222,4 @@ def _check_tags(tags: Sequence[str]) -> None:
 
 
 def _check_text(value: Any, what: str, limit: int = LONGEST_NAME) -> None:
-    if not isinstance(value, str) or not value.strip() or len(value) > limit or not value.isprintable():
-        raise InvalidInputError(f"{what} must be 1 to {limit:,} printable characters, not {shown(value)}")
+    checked_text(value, what, limit)

@@ -175,7 +175,7 @@ class EventReader:
             asked = page if left is None else min(page, left)
             found = await self.log.read_feed(after=after, limit=asked, wanted=wanted, archived=archived)
             for recorded in found.events:
-                for envelope in self._enveloped(recorded):
+                for envelope in self.enveloped(recorded):
                     yield envelope
             if found.position >= found.horizon or found.position <= after:
                 return
@@ -207,7 +207,7 @@ class EventReader:
         found = await self.log.read_feed(
             after=after, limit=limit, wanted=FeedFilter() if wanted is None else wanted, archived=archived
         )
-        events = [envelope for recorded in found.events for envelope in self._enveloped(recorded)]
+        events = [envelope for recorded in found.events for envelope in self.enveloped(recorded)]
         return EventPage(events, found.position, found.horizon)
 
     def filter(
@@ -230,7 +230,13 @@ class EventReader:
         """Events of one of these types (all, if none is named) that have every one of these tags."""
         return Query((QueryItem(self.registry.stored_types(types), frozenset(tags)),))
 
-    def _enveloped(self, recorded: RecordedEvent) -> list[EventEnvelope]:
+    def enveloped(self, recorded: RecordedEvent) -> list[EventEnvelope]:
+        """What is there instead of a stored event, with where it stands: as a rule one; see `EventCodec.read`.
+
+        Raises:
+            CorruptEventError: It cannot be read.
+            UnknownEventTypeError: Its type has no class, and none is skipped.
+        """
         return [
             EventEnvelope(event, recorded.position, recorded.stream, recorded.version, recorded.recorded_at)
             for event in self.codec.read(recorded)
@@ -276,7 +282,7 @@ class EventReader:
     async def event_at(self, position: int) -> list[EventEnvelope]:
         """What stands at a position of the feed: one event as a rule; none if there is none, or not yet."""
         recorded = await self.log.event_at(position)
-        return [] if recorded is None else self._enveloped(recorded)
+        return [] if recorded is None else self.enveloped(recorded)
 
     async def stream_version(self, stream: StreamId, *, conn: Any = None) -> int:
         """The number of a stream's events; 0 if it was never written."""

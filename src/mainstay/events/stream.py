@@ -35,7 +35,7 @@ class StreamId:
 
     def __post_init__(self) -> None:
         """Check the parts, and give ids their one form."""
-        object.__setattr__(self, "category", _text(self.category, "a stream's category", _CATEGORY_LIMIT))
+        object.__setattr__(self, "category", checked_text(self.category, "a stream's category", _CATEGORY_LIMIT))
         object.__setattr__(self, "id", checked_name(self.id, "a stream's id", _ID_LIMIT))
         if self.tenant_id is not None:
             object.__setattr__(self, "tenant_id", checked_tenant(self.tenant_id))
@@ -112,7 +112,7 @@ def checked_name(value: Any, what: str, limit: int) -> UUID | str:
     """
     if isinstance(value, UUID):
         return value
-    text = _text(value, what, limit)
+    text = checked_text(value, what, limit)
     try:
         found = UUID(text)
     except ValueError:
@@ -120,8 +120,13 @@ def checked_name(value: Any, what: str, limit: int) -> UUID | str:
     return found if str(found) == text else text
 
 
-def _text(value: Any, what: str, limit: int) -> str:
+def checked_text(value: Any, what: str, limit: int) -> str:
+    """The value itself, if it is a text that a name may be.
+
+    Raises:
+        InvalidInputError: Not a text, empty, too long, or with control characters; the message says what it was to be.
+    """
     if not isinstance(value, str) or not value.strip() or len(value) > limit or not value.isprintable():
-        message = f"{what} must be 1 to {limit} printable characters, not {shown(value)}"
+        message = f"{what} must be 1 to {limit:,} printable characters, not {shown(value)}"
         raise InvalidInputError(message)
     return value

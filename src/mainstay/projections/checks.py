@@ -1,6 +1,7 @@
 """What is refused before any database is asked."""
 
-from mainstay.errors import ConfigurationError, InvalidInputError, shown
+from mainstay.errors import ConfigurationError, shown
+from mainstay.events.stream import checked_text
 from mainstay.projections.store import MOST_SHARDS
 
 _NAME_LIMIT = 200
@@ -12,10 +13,7 @@ def checked_subscription(name: object) -> str:
     Raises:
         InvalidInputError: Not a text of 1 to 200 printable characters.
     """
-    if not isinstance(name, str) or not name.strip() or len(name) > _NAME_LIMIT or not name.isprintable():
-        message = f"a subscription's name must be 1 to {_NAME_LIMIT} printable characters, not {shown(name)}"
-        raise InvalidInputError(message)
-    return name
+    return checked_text(name, "a subscription's name", _NAME_LIMIT)
 
 
 def checked_shards(shards: object) -> int:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from mainstay.errors import InvalidOperationError, StorageUnavailableError
 from mainstay.events.reading import EventReader
 from mainstay.projections.projection import Projection
-from mainstay.projections.shard import enveloped
 from mainstay.projections.store import DeadLetter, DeadLetterStatus, ProjectionStore
 
 _PAGE = 500
@@ -97,6 +96,6 @@ class Replay:
         async with self.store.borrowed(letter.subscription, letter.shard) as batch:
             if not await batch.settle([letter.position], done, actor=self.actor, reason=self.reason):
                 return False
-            for event in self.source.codec.read(recorded):
-                await self.projection.handle(enveloped(recorded, event), batch.conn)
+            for envelope in self.source.enveloped(recorded):
+                await self.projection.handle(envelope, batch.conn)
         return True

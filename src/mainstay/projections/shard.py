@@ -52,7 +52,6 @@ from mainstay.errors import (
     StorageUnavailableError,
     UnknownEventTypeError,
 )
-from mainstay.events.event import DomainEvent, EventEnvelope
 from mainstay.events.log import FeedPage, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.projections.config import SubscriptionConfig
@@ -282,29 +281,26 @@ class ShardRunner:
         reached = Checkpoint(up_to, self._epoch, last.event.event_id, last.position)
         self._at, laid_down = 0, False
         async with self._batch() as batch:
-            blocked = await self._blocked(batch, events) if self._apart else set()
+            keys = [self._key(recorded) for recorded in events] if self._apart else []
+            blocked = await batch.blocked(sorted(set(keys))) if keys else set()
             for self._at, recorded in enumerate(events):
-                key = self._key(recorded) if self._apart else ""
-                if key in blocked:
-                    await batch.lay_down([self._letter(recorded, key)])
+                if blocked and keys[self._at] in blocked:
+                    await batch.lay_down([self._letter(recorded, keys[self._at])])
                     laid_down = True
                     continue
-                for event in self._source.codec.read(recorded):
-                    await self._projection.handle(enveloped(recorded, event), batch.conn)
+                for envelope in self._source.enveloped(recorded):
+                    await self._projection.handle(envelope, batch.conn)
             await batch.advance(reached)
         self._apart = self._apart or laid_down
         self._moved_to(reached)
 
-    async def _blocked(self, batch: Batch, events: Sequence[RecordedEvent]) -> set[str]:
-        return await batch.blocked(sorted({self._key(recorded) for recorded in events}))
-
     def _key(self, recorded: RecordedEvent) -> str:
         """What the event is laid apart with; an event that cannot be read goes with its stream."""
         try:
-            events = self._source.codec.read(recorded)
+            envelopes = self._source.enveloped(recorded)
         except _UNREADABLE:
-            events = []
-        return self._projection.key(enveloped(recorded, events[0])) if events else str(recorded.stream)
+            envelopes = []
+        return self._projection.key(envelopes[0]) if envelopes else str(recorded.stream)
 
     async def _insist(self, recorded: RecordedEvent, error: Exception) -> None:
         """Try one event alone until it works, or all attempts are made."""
@@ -377,11 +373,6 @@ class ShardRunner:
         self._read_to = checkpoint.position
         self._saved_at = time.monotonic()
         self.moved()
-
-
-def enveloped(recorded: RecordedEvent, event: DomainEvent) -> EventEnvelope:
-    """An event with where it stands."""
-    return EventEnvelope(event, recorded.position, recorded.stream, recorded.version, recorded.recorded_at)
 
 
 def _times(attempts: int) -> str:

@@ -312,8 +312,8 @@ class SubscriptionManager:
                     message = f"subscription {name!r} is at {reached}, not at {position}, after {timeout:g} s"
                     raise TimeoutError(message)
                 mine = self._subscriptions.get(name)
-                if mine is not None:
-                    await mine.moved(min(left, _LOOK))
+                pause = min(left, _LOOK)
+                await (asyncio.sleep(pause) if mine is None else mine.moved(pause))
 
     async def lag(self, subscription: str | None = None) -> list[Lag]:
         """How far the subscriptions are behind: this manager's, or the one named."""

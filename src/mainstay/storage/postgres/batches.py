@@ -13,6 +13,7 @@ from mainstay.commands.store import Answer, NewBatch, NewCommand
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.command_rows import batch_from, command_fields, commands_document, text
 from mainstay.storage.postgres.database import Pool, autocommit, execute, fetch_all, fetch_one, sealed
+from mainstay.storage.query_files import QueryFile
 
 
 class PostgresBatches:
@@ -87,5 +88,5 @@ class PostgresBatches:
             finished.extend(row["batch_id"] for row in rows)
 
 
-def _sql() -> queries.QueryFile:
+def _sql() -> QueryFile:
     return queries.load("commands")

@@ -32,7 +32,7 @@ from psycopg.rows import tuple_row
 
 from mainstay.errors import InvalidInputError
 from mainstay.portal import caller_waits, on_callers_thread
-from mainstay.storage.postgres.database import sealed, translate_errors
+from mainstay.storage.postgres.database import Pool, autocommit, sealed, translate_errors
 
 Rows = list[tuple[Any, ...]]
 _DRIVERS = ("psycopg", "psycopg_async")
@@ -86,6 +86,28 @@ async def rows_in(conn: Any, query: LiteralString, parameters: dict[str, Any]) -
             rows: Rows = await there.run_sync(_rows_in_sqlalchemy, query, parameters)
             return rows
         return await on_callers_thread(functools.partial(_blocking(there), there, query, parameters))
+
+
+async def rows_of(pool: Pool, query: LiteralString, parameters: dict[str, Any], conn: Any = None) -> Rows:
+    """Run a statement in the caller's transaction, or if there is none, in one of its own.
+
+    Args:
+        pool: Used if there is no connection.
+        query: As for `rows_in`.
+        parameters: As for `rows_in`.
+        conn: The caller's, or None.
+
+    Raises:
+        StorageError: As `rows_in`.
+    """
+    if conn is not None:
+        return await rows_in(conn, query, parameters)
+    async with (
+        sealed(autocommit(pool)) as own,
+        psycopg.AsyncCursor(own, row_factory=tuple_row) as cursor,
+    ):
+        await cursor.execute(query, parameters)
+        return await cursor.fetchall()
 
 
 def _blocking(conn: Any) -> Callable[[Any, LiteralString, dict[str, Any]], Rows]:

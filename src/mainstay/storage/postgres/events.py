@@ -17,9 +17,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg.rows import tuple_row
-
 from mainstay.errors import EventError, OptimisticLockError, StreamTombstonedError
 from mainstay.events import checks
 from mainstay.events.log import (
@@ -37,8 +34,8 @@ from mainstay.events.log import (
 )
 from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_tenant
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.callers import Rows, rows_in
-from mainstay.storage.postgres.database import Connection, Pool, autocommit, sealed, transaction
+from mainstay.storage.postgres.callers import Rows, rows_of
+from mainstay.storage.postgres.database import Connection, Pool, transaction
 from mainstay.storage.postgres.event_import import import_into
 from mainstay.storage.postgres.event_rows import (
     EventRows,
@@ -72,14 +69,7 @@ class PostgresEventLog:
 
     async def _ask(self, query: str, parameters: dict[str, Any], conn: Any = None) -> Rows:
         """Run one of our statements in the caller's transaction, or if there is none, in one of its own."""
-        if conn is not None:
-            return await rows_in(conn, self._sql[query], parameters)
-        async with (
-            sealed(autocommit(self.pool)) as own,
-            psycopg.AsyncCursor(own, row_factory=tuple_row) as cursor,
-        ):
-            await cursor.execute(self._sql[query], parameters)
-            return await cursor.fetchall()
+        return await rows_of(self.pool, self._sql[query], parameters, conn)
 
     # -- appending ----------------------------------------------------------------------------------------------------
     async def append(

@@ -23,6 +23,7 @@ from mainstay.projections.store import (
     ShardState,
     ShardStatus,
 )
+from mainstay.serialization import storable
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import (
     Connection,
@@ -36,6 +37,7 @@ from mainstay.storage.postgres.database import (
     sealed,
     transaction,
 )
+from mainstay.storage.query_files import QueryFile
 
 
 class PostgresBatch:
@@ -48,7 +50,7 @@ class PostgresBatch:
         row: The shard's.
     """
 
-    def __init__(self, conn: Connection, sql: queries.QueryFile, subscription: str, row: dict[str, Any]) -> None:
+    def __init__(self, conn: Connection, sql: QueryFile, subscription: str, row: dict[str, Any]) -> None:
         self._conn = conn
         self._sql = sql
         self._where = {"subscription": subscription, "shard": row["shard"]}
@@ -71,9 +73,9 @@ class PostgresBatch:
 
     async def blocked(self, keys: Sequence[str]) -> set[str]:
         """Which of these keys have dead letters that wait; one round trip."""
-        asked = self._where | {"keys": [_named(key) for key in keys]}
+        asked = self._where | {"keys": [storable(key) for key in keys]}
         found = {row["key"] for row in await fetch_all(self._conn, self._sql["blocked"], asked)}
-        return {key for key in keys if _named(key) in found}
+        return {key for key in keys if storable(key) in found}
 
     async def lay_down(self, letters: Sequence[DeadLetter]) -> None:
         """Lay events apart; one round trip."""
@@ -82,7 +84,7 @@ class PostgresBatch:
                 "position": each.position,
                 "event_id": each.event_id,
                 "event_type": each.event_type,
-                "key": _named(each.key),
+                "key": storable(each.key),
                 "error": _plain(each.error),
                 "error_type": _plain(each.error_type),
                 "attempts": each.attempts,
@@ -293,10 +295,5 @@ def _known(subscription: str, count: int | None) -> int:
     return count
 
 
-def _named(key: str) -> str:
-    return _plain(key) or ""
-
-
 def _plain(value: str | None) -> str | None:
-    """A text without what PostgreSQL cannot hold: errors of handlers say anything."""
-    return None if value is None else value.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    return None if value is None else storable(value)

@@ -26,8 +26,8 @@ from mainstay.storage.postgres.command_rows import (
 )
 from mainstay.storage.postgres.database import judged
 from mainstay.storage.postgres.passing import PassedConnection
-from mainstay.storage.postgres.queries import QueryFile
 from mainstay.storage.postgres.scripts import run_statements
+from mainstay.storage.query_files import QueryFile
 
 
 class PostgresSending:

@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import psycopg
-from psycopg.rows import tuple_row
-
 from mainstay.events.snapshot import Snapshot
 from mainstay.events.stream import StreamId
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.callers import Rows, rows_in
-from mainstay.storage.postgres.database import Pool, autocommit, sealed
+from mainstay.storage.postgres.callers import Rows, rows_of
+from mainstay.storage.postgres.database import Pool
 from mainstay.storage.postgres.event_rows import name_of
 
 
@@ -48,11 +45,4 @@ class PostgresSnapshotStore:
         await self._ask("delete", name_of(stream), conn)
 
     async def _ask(self, query: str, parameters: dict[str, Any], conn: Any) -> Rows:
-        if conn is not None:
-            return await rows_in(conn, self._sql[query], parameters)
-        async with (
-            sealed(autocommit(self.pool)) as own,
-            psycopg.AsyncCursor(own, row_factory=tuple_row) as cursor,
-        ):
-            await cursor.execute(self._sql[query], parameters)
-            return await cursor.fetchall()
+        return await rows_of(self.pool, self._sql[query], parameters, conn)

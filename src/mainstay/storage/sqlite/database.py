@@ -43,7 +43,7 @@ from mainstay.errors import (
     StorageUnavailableError,
     shown,
 )
-from mainstay.storage.postgres.queries import QueryFile, read
+from mainstay.storage.query_files import QueryFile, read
 
 try:
     import sqlite3
