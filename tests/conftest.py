@@ -18,6 +18,7 @@ from tests.support.backends import KeptConnection
 from tests.support.servers import Server, Servers, copy_data, open_pool, reachable_directory
 
 pytest.register_assert_rewrite("tests.scenarios")
+pytest_plugins = ["tests.support.skipped"]
 
 # How long an example takes says something about the machine only.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
