@@ -9,7 +9,17 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from mainstay import CommandBus, DuplicateCommandError, SendRequest, StorageUnavailableError
+from mainstay import (
+    Command,
+    CommandBus,
+    CommandStatus,
+    DuplicateCommandError,
+    HandlerContext,
+    HandlerRegistry,
+    SendRequest,
+    StorageUnavailableError,
+    Worker,
+)
 from mainstay.commands.command import SendResult
 from mainstay.commands.store import Refusal, WouldWaitError
 from mainstay.storage.postgres import passing
@@ -151,6 +161,31 @@ async def test_another_encoding_of_the_client_changes_nothing(dsn: str) -> None:
         assert found == ("häß ' \\ %s",)
         of_the_other = "select headers ->> %s from commandbus.command where command_type = %s"
         assert await ask(pool, of_the_other, "ä", "Mäh") == [("ö",)]
+
+
+async def test_what_is_asked_and_worked_through_another_encoding_is_what_was_sent(dsn: str) -> None:
+    registry = HandlerRegistry()
+
+    @registry.handler(DOMAIN, "Do")
+    async def do(command: Command, context: HandlerContext) -> dict[str, str]:
+        return {"got": command.data["text"]}
+
+    async with bus_on(dsn, kwargs={"options": "-c client_encoding=latin1"}) as (bus, pool):
+        command_id = await send(bus)
+        worker = Worker(pool, DOMAIN, registry)
+        running = asyncio.create_task(worker.run())
+        await eventually(lambda: _is_completed(bus, command_id), timeout=PATIENCE)
+        await worker.stop()
+        await running
+        found = await bus.get_command(DOMAIN, command_id)
+
+        assert found is not None
+        assert (found.data, found.result) == ({"text": "häß ' \\ %s"}, {"got": "häß ' \\ %s"})
+
+
+async def _is_completed(bus: CommandBus, command_id: UUID) -> bool:
+    found = await bus.get_command(DOMAIN, command_id)
+    return found is not None and found.status is CommandStatus.COMPLETED
 
 
 # -- what breaks -------------------------------------------------------------------------------------------------------

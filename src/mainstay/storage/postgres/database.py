@@ -18,8 +18,9 @@ outcome unknown, and `StorageUnavailableError` says no more than that.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import cache
 from typing import Any, NoReturn
 
 import orjson
@@ -294,18 +295,27 @@ def judged(error: psycopg.Error) -> MainstayError:
     return StorageError(f"the database refused: {text}")
 
 
-def _read_document(document: str | bytes) -> Any:
-    """A ``jsonb`` value; one that Python has no room for comes as ``{"unreadable": its text}``, not as an error."""
-    try:
-        return orjson.loads(document)
-    except ValueError:
-        return {"unreadable": document if isinstance(document, str) else document.decode()}
+@cache
+def _document_reader(encoding: str) -> Callable[[str | bytes], Any]:
+    """What reads ``jsonb`` on a connection of this encoding.
+
+    A value that Python has no room for comes as ``{"unreadable": its text}``, not as an error.
+    """
+
+    def read(document: str | bytes) -> Any:
+        text = document if isinstance(document, str) else bytes(document).decode(encoding)
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            return {"unreadable": text}
+
+    return read
 
 
 async def fetch_all(conn: Connection, query: QueryNoTemplate, params: Params | None = None) -> list[DictRow]:
     """All rows of a query, as dictionaries; JSON in them as values, whatever the user's pool makes of it."""
     async with AsyncCursor(conn, row_factory=dict_row) as cursor:
-        set_json_loads(_read_document, cursor)
+        set_json_loads(_document_reader(conn.info.encoding), cursor)
         await cursor.execute(query, params)
         return await cursor.fetchall()
 
@@ -313,7 +323,7 @@ async def fetch_all(conn: Connection, query: QueryNoTemplate, params: Params | N
 async def fetch_one(conn: Connection, query: QueryNoTemplate, params: Params | None = None) -> DictRow | None:
     """The first row of a query as a dictionary, or None if it has none; JSON in it as `fetch_all` says."""
     async with AsyncCursor(conn, row_factory=dict_row) as cursor:
-        set_json_loads(_read_document, cursor)
+        set_json_loads(_document_reader(conn.info.encoding), cursor)
         await cursor.execute(query, params)
         return await cursor.fetchone()
 
