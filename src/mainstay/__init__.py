@@ -129,6 +129,7 @@ from mainstay.events.upcasting import RawEvent
 # -- projections -------------------------------------------------------------------------------------------------------
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.declarative import DatabaseProjection, DeclarativeProjection
+from mainstay.projections.live import Folded, LiveProjection
 from mainstay.projections.memory import MemoryProjectionStore
 from mainstay.projections.projection import Projection
 from mainstay.projections.replay import Replayed
@@ -309,6 +310,8 @@ __all__ = [
     "DeadLetterStatus",
     "DeclarativeProjection",
     "Lag",
+    "Folded",
+    "LiveProjection",
     "MemoryProjectionStore",
     "Projection",
     "Replayed",

@@ -5,7 +5,7 @@ and any object that keeps the `CommandStore` protocol as it is (`MemoryCommandSt
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,7 @@ from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.process_records import ProcessRepository, TState, TStep
 from mainstay.errors import ConfigurationError
 from mainstay.events.codec import UnknownPolicy
+from mainstay.events.inline import InlineProjection
 from mainstay.events.memory import MemoryEventLog
 from mainstay.events.reading import EventReader
 from mainstay.events.registry import EventRegistry
@@ -187,6 +188,7 @@ class PostgreSQLEventStore(EventStore):
         registry: Which class a type belongs to; unless given, every class derived from `DomainEvent` is known.
         unknown: What reading does with an event whose type has no class: ``"error"``, or ``"skip"`` it.
         payload_limit: Bytes of JSON that one event may have.
+        inline: Projections that write in the transaction that appends; see `mainstay.events.inline`.
     """
 
     def __init__(
@@ -196,6 +198,7 @@ class PostgreSQLEventStore(EventStore):
         registry: EventRegistry | None = None,
         unknown: UnknownPolicy = "error",
         payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+        inline: Sequence[InlineProjection] = (),
     ) -> None:
         super().__init__(
             PostgresEventLog(pool),
@@ -203,6 +206,7 @@ class PostgreSQLEventStore(EventStore):
             unknown=unknown,
             payload_limit=payload_limit,
             snapshots=PostgresSnapshotStore(pool),
+            inline=inline,
         )
 
 
@@ -216,6 +220,7 @@ class SQLiteEventStore(EventStore):
         registry: Which class a type belongs to; unless given, every class derived from `DomainEvent` is known.
         unknown: What reading does with an event whose type has no class: ``"error"``, or ``"skip"`` it.
         payload_limit: Bytes of JSON that one event may have.
+        inline: Projections that write in the transaction that appends; see `mainstay.events.inline`.
 
     Raises:
         MissingDependencyError: The extra ``sqlite`` is not installed.
@@ -228,6 +233,7 @@ class SQLiteEventStore(EventStore):
         registry: EventRegistry | None = None,
         unknown: UnknownPolicy = "error",
         payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+        inline: Sequence[InlineProjection] = (),
     ) -> None:
         from mainstay.storage.sqlite.events import SQLiteEventLog  # noqa: PLC0415 - an extra, which others do without
 
@@ -238,6 +244,7 @@ class SQLiteEventStore(EventStore):
             unknown=unknown,
             payload_limit=payload_limit,
             snapshots=self._file.snapshots(),
+            inline=inline,
         )
 
     async def __aenter__(self) -> Self:

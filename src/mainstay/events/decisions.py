@@ -1,12 +1,21 @@
-"""What becomes of an append, given what was found: for logs that decide in Python."""
+"""What becomes of an append, given what was found, and which events fit a filter: for what decides in Python."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from mainstay.errors import DuplicateEventError, OptimisticLockError, StreamArchivedError, StreamTombstonedError
-from mainstay.events.log import Appended, StreamAppend, StreamState
-from mainstay.events.stream import StreamId
+from mainstay.events.log import (
+    Appended,
+    Condition,
+    FeedFilter,
+    NewEvent,
+    Query,
+    RecordedEvent,
+    StreamAppend,
+    StreamState,
+)
+from mainstay.events.stream import StreamId, checked_tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +93,28 @@ def refuse_unexpected(standing: Standing) -> None:
         raise DuplicateEventError(append.stream, known)
     if not append.expected.allows(standing.version):
         raise OptimisticLockError(append.stream, append.expected, standing.version)
+
+
+def forbids(condition: Condition, event: RecordedEvent) -> bool:
+    """Whether an append under this condition fails because of this event."""
+    return (
+        event.position > condition.after
+        and checked_tenant(condition.tenant_id) in (None, event.stream.tenant_id)
+        and _meets(condition.fail_if, event.event)
+    )
+
+
+def fits(wanted: FeedFilter, event: RecordedEvent) -> bool:
+    """Whether an event is one of those wanted."""
+    return (
+        (wanted.types is None or event.event.event_type in wanted.types)
+        and (wanted.categories is None or event.stream.category in wanted.categories)
+        and checked_tenant(wanted.tenant_id) in (None, event.stream.tenant_id)
+        and (wanted.query is None or _meets(wanted.query, event.event))
+    )
+
+
+def _meets(query: Query, event: NewEvent) -> bool:
+    return not query.items or any(
+        (not item.types or event.event_type in item.types) and item.tags.issubset(event.tags) for item in query.items
+    )

@@ -243,6 +243,20 @@ class StreamState:
     actor: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a transaction.
+
+    Attributes:
+        conn: To be passed to the log as ``conn``.
+        through: What statements of the user's own go through, of the kind that the engine's driver has: psycopg's
+            ``AsyncConnection``, aiosqlite's ``Connection``, None in memory.
+    """
+
+    conn: Any
+    through: Any
+
+
 class EventLog(Protocol):
     """The log itself. A `conn` is the caller's transaction, of the kind that the engine knows; None is one of our own.
 
@@ -252,6 +266,19 @@ class EventLog(Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """A transaction of our own, to be passed as ``conn``."""
+        ...
+
+    def part(self, conn: Any = None) -> AbstractAsyncContextManager[Part]:
+        """A part of the caller's transaction, or a transaction of our own.
+
+        If the block raises, what was done in it is undone, and the caller's transaction can go on as if it was not.
+
+        Args:
+            conn: The caller's, in which users' own statements can be awaited; None for one of our own.
+
+        Raises:
+            InvalidInputError: A connection that blocks.
+        """
         ...
 
     async def append(

@@ -28,7 +28,7 @@ from mainstay.errors import (
     StreamTombstonedError,
 )
 from mainstay.events import checks
-from mainstay.events.decisions import Standing, refuse_closed, refuse_unexpected, repeated, window
+from mainstay.events.decisions import Standing, fits, forbids, refuse_closed, refuse_unexpected, repeated, window
 from mainstay.events.log import (
     EVERYTHING,
     PAGE,
@@ -38,7 +38,7 @@ from mainstay.events.log import (
     FeedPage,
     Horizon,
     NewEvent,
-    Query,
+    Part,
     RecordedEvent,
     StreamAppend,
     StreamState,
@@ -112,6 +112,21 @@ class MemoryEventLog:
         else:
             yield self._checked(conn)
 
+    @asynccontextmanager
+    async def part(self, conn: Any = None) -> AsyncIterator[Part]:
+        """A part of the caller's transaction, or a transaction of our own."""
+        async with self._within(conn) as mine:
+            if conn is None:
+                yield Part(mine, None)
+                return
+            streams = {name: _Stream(each.state, list(each.events)) for name, each in mine.streams.items()}
+            positions = list(mine.positions)
+            try:
+                yield Part(mine, None)
+            except BaseException:
+                mine.streams, mine.positions = streams, positions
+                raise
+
     def _checked(self, conn: Any) -> _Transaction:
         if not any(conn is each for each in self._open):
             raise ConfigurationError("conn must be an open transaction of this log, from its transaction()")
@@ -127,7 +142,7 @@ class MemoryEventLog:
 
         def blocks(other: _Transaction) -> bool:
             return not other.streams.keys().isdisjoint(wanted) or (
-                condition is not None and any(_forbids(condition, event) for event in other.appended())
+                condition is not None and any(forbids(condition, event) for event in other.appended())
             )
 
         wanted = set(streams)
@@ -186,7 +201,7 @@ class MemoryEventLog:
             self._at(entry) for entry in self._feed[bisect_right(self._feed, condition.after, key=_position) :]
         )
         for event in (*committed, *mine.appended()):
-            if _forbids(condition, event):
+            if forbids(condition, event):
                 raise AppendConditionError(event.position)
 
     def _written(self, append: StreamAppend, mine: _Transaction) -> Appended:
@@ -272,7 +287,7 @@ class MemoryEventLog:
             if entry[0] > horizon:
                 break
             event = self._at(entry)
-            if _fits(wanted, event) and (archived or not self._streams[event.stream].state.archived):
+            if fits(wanted, event) and (archived or not self._streams[event.stream].state.archived):
                 events.append(event)
                 if len(events) == limit:
                     return FeedPage(events, event.position, horizon)
@@ -382,26 +397,3 @@ def _order(stream: StreamId) -> tuple[str, str, str]:
 
 def _emptied(event: RecordedEvent) -> RecordedEvent:
     return replace(event, event=replace(event.event, payload=b"{}", metadata=None, tags=()), tombstoned=True)
-
-
-def _meets(query: Query, event: NewEvent) -> bool:
-    return not query.items or any(
-        (not item.types or event.event_type in item.types) and item.tags.issubset(event.tags) for item in query.items
-    )
-
-
-def _forbids(condition: Condition, event: RecordedEvent) -> bool:
-    return (
-        event.position > condition.after
-        and checked_tenant(condition.tenant_id) in (None, event.stream.tenant_id)
-        and _meets(condition.fail_if, event.event)
-    )
-
-
-def _fits(wanted: FeedFilter, event: RecordedEvent) -> bool:
-    return (
-        (wanted.types is None or event.event.event_type in wanted.types)
-        and (wanted.categories is None or event.stream.category in wanted.categories)
-        and checked_tenant(wanted.tenant_id) in (None, event.stream.tenant_id)
-        and (wanted.query is None or _meets(wanted.query, event.event))
-    )

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mainstay.clock import Clock
-from mainstay.errors import InvalidInputError, shown
+from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.codec import UnknownPolicy
 from mainstay.events.event import DomainEvent
+from mainstay.events.inline import Inline, InlineProjection
 from mainstay.events.log import (
     Appended,
     Condition,
@@ -56,9 +57,10 @@ class EventStore(EventReader):
         unknown: What reading does with an event whose type has no class: ``"error"``, or ``"skip"`` it.
         payload_limit: Bytes of JSON that one event may have.
         snapshots: Where repositories keep snapshots, unless they are told otherwise.
+        inline: Projections that write in the transaction that appends; see `mainstay.events.inline`.
 
     Raises:
-        ConfigurationError: No such policy.
+        ConfigurationError: No such policy, or an inline projection that is none or handles nothing.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class EventStore(EventReader):
         unknown: UnknownPolicy = "error",
         payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
         snapshots: SnapshotStore | None = None,
+        inline: Sequence[InlineProjection] = (),
     ) -> None:
         super().__init__(log, registry=registry, unknown=unknown, payload_limit=payload_limit)
         self.snapshots = snapshots
+        self._inline = Inline(inline, self)
 
     # -- appending -----------------------------------------------------------------------------------------------------
 
@@ -104,6 +108,7 @@ class EventStore(EventReader):
 
         Raises:
             OptimisticLockError: The stream is not as expected; nothing was written.
+            ProjectionError: An inline projection raised; nothing was written.
             InvalidInputError: An event says that it belongs to another stream, or is none.
             InvalidPayloadError: An event cannot be written as JSON.
             EventError: As `EventLog.append` says.
@@ -117,7 +122,7 @@ class EventStore(EventReader):
         Raises:
             EventError: As `append`; the first stream that is not as expected is named.
         """
-        return await self.log.append([self._written(each) for each in appends], conn=conn)
+        return await self._append([self._written(each) for each in appends], None, conn)
 
     async def append_if(
         self,
@@ -147,7 +152,15 @@ class EventStore(EventReader):
         appends = [self._written(Append(each, mine)) for each, mine in by_stream.items()]
         if not appends:
             raise InvalidInputError("append_if needs an event at least")
-        return await self.log.append(appends, condition=Condition(fail_if, after), conn=conn)
+        return await self._append(appends, Condition(fail_if, after), conn)
+
+    async def _append(self, appends: Sequence[StreamAppend], condition: Condition | None, conn: Any) -> list[Appended]:
+        if not self._inline:
+            return await self.log.append(appends, condition=condition, conn=conn)
+        async with self.log.part(conn) as part:
+            answers = await self.log.append(appends, condition=condition, conn=part.conn)
+            await self._inline.project(appends, answers, part)
+        return answers
 
     async def import_events(
         self,
@@ -159,7 +172,17 @@ class EventStore(EventReader):
 
         Returns:
             How many.
+
+        Raises:
+            ConfigurationError: The store has inline projections, which an import would pass by.
+            EventError: As `EventLog.import_events` says.
         """
+        if self._inline:
+            message = (
+                "an import would pass by the inline projections of this store: import through a store without them "
+                "while nobody appends, and fill their tables then"
+            )
+            raise ConfigurationError(message)
 
         async def written() -> AsyncIterator[tuple[StreamId, NewEvent]]:
             async for stream, event in _each(events):
@@ -209,6 +232,7 @@ class InMemoryEventStore(EventStore):
         registry: As `EventStore` says.
         unknown: As `EventStore` says.
         payload_limit: As `EventStore` says.
+        inline: As `EventStore` says.
     """
 
     def __init__(
@@ -218,6 +242,7 @@ class InMemoryEventStore(EventStore):
         registry: EventRegistry | None = None,
         unknown: UnknownPolicy = "error",
         payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+        inline: Sequence[InlineProjection] = (),
     ) -> None:
         super().__init__(
             MemoryEventLog(clock),
@@ -225,6 +250,7 @@ class InMemoryEventStore(EventStore):
             unknown=unknown,
             payload_limit=payload_limit,
             snapshots=MemorySnapshotStore(),
+            inline=inline,
         )
 
 

@@ -1,6 +1,6 @@
 """Projections with a method for each event."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from mainstay.errors import ConfigurationError
@@ -42,13 +42,7 @@ class DeclarativeProjection(Projection):
             ConfigurationError: No method takes any.
             UnknownEventTypeError: The store's registry does not know one.
         """
-        if not self.__handlers__:
-            message = f"{type(self).__name__} handles no event: mark methods with @handles(SomeEvent)"
-            raise ConfigurationError(message)
-        for kind in self.__handlers__:
-            source.registry.require(kind)
-        known = [kind for kind in _derived(self.__handlers__) if source.registry.contains(kind.__event_type__)]
-        return source.filter(types=known)
+        return source.filter(types=handled(type(self), self.__handlers__, source))
 
     async def handle(self, envelope: EventEnvelope, conn: Any) -> None:
         """Call the method for this event; what is left of a tombstoned stream has none, and is passed by."""
@@ -82,6 +76,25 @@ class DatabaseProjection(DeclarativeProjection):
 
     def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
         return (envelope.event, conn)
+
+
+def handled(cls: type, handlers: Mapping[type[DomainEvent], str], source: EventReader) -> list[type[DomainEvent]]:
+    """The events that methods take, and those derived from them, as far as a store knows them.
+
+    Args:
+        cls: Whose methods.
+        handlers: What `handlers_of` found.
+        source: The store.
+
+    Raises:
+        ConfigurationError: No method takes any.
+        UnknownEventTypeError: The store's registry does not know one that a method names.
+    """
+    if not handlers:
+        raise ConfigurationError(f"{cls.__name__} handles no event: mark methods with @handles(SomeEvent)")
+    for kind in handlers:
+        source.registry.require(kind)
+    return [kind for kind in _derived(handlers) if source.registry.contains(kind.__event_type__)]
 
 
 def _derived(kinds: Iterable[type[DomainEvent]]) -> Iterator[type[DomainEvent]]:

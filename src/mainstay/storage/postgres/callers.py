@@ -110,6 +110,30 @@ async def rows_of(pool: Pool, query: LiteralString, parameters: dict[str, Any], 
         return await cursor.fetchall()
 
 
+async def asynchronous(conn: Any) -> psycopg.AsyncConnection[Any]:
+    """The connection on which a caller's transaction can be written to by code that awaits.
+
+    Args:
+        conn: psycopg's ``AsyncConnection``, or SQLAlchemy's ``AsyncConnection`` or ``AsyncSession``.
+
+    Raises:
+        InvalidInputError: One of a kind that blocks, or none with a transaction to join.
+    """
+    there = settled(conn)
+    if _is(there, "sqlalchemy.ext.asyncio", "AsyncSession"):
+        there = await there.connection()
+    if _is(there, "sqlalchemy.ext.asyncio", "AsyncConnection"):
+        there = (await there.get_raw_connection()).driver_connection
+    if not isinstance(there, psycopg.AsyncConnection):
+        message = (
+            "conn must be a psycopg.AsyncConnection, or SQLAlchemy's AsyncConnection or AsyncSession, if projections "
+            f"write through it, not {type(conn).__name__}"
+        )
+        raise InvalidInputError(message)
+    _check_transaction(there)
+    return there
+
+
 def _blocking(conn: Any) -> Callable[[Any, LiteralString, dict[str, Any]], Rows]:
     """How to run a statement on a blocking connection.
 

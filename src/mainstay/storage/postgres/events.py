@@ -12,12 +12,12 @@ last, and see `mainstay doctor`, which names it. Nothing else does: no other tra
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from mainstay.errors import EventError, OptimisticLockError, StreamTombstonedError
+from mainstay.errors import EventError, OptimisticLockError, StorageError, StreamTombstonedError
 from mainstay.events import checks
 from mainstay.events.log import (
     EVERYTHING,
@@ -28,14 +28,15 @@ from mainstay.events.log import (
     FeedPage,
     Horizon,
     NewEvent,
+    Part,
     RecordedEvent,
     StreamAppend,
     StreamState,
 )
 from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_tenant
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.callers import Rows, rows_of
-from mainstay.storage.postgres.database import Connection, Pool, transaction
+from mainstay.storage.postgres.callers import Rows, asynchronous, rows_of
+from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, sealed, transaction
 from mainstay.storage.postgres.event_import import import_into
 from mainstay.storage.postgres.event_rows import (
     EventRows,
@@ -66,6 +67,28 @@ class PostgresEventLog:
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """A transaction of our own, to be passed as ``conn``."""
         return transaction(self.pool, translate_body=False)
+
+    @asynccontextmanager
+    async def part(self, conn: Any = None) -> AsyncIterator[Part]:
+        """A part of the caller's transaction (two round trips more), or a transaction of our own."""
+        if conn is None:
+            async with self.transaction() as own:
+                yield Part(own, own)
+            return
+        there = await asynchronous(conn)
+        await self._mark("set_mark", there)
+        try:
+            yield Part(conn, there)
+        except BaseException:
+            with suppress(StorageError):  # then the transaction is lost as a whole, and what went wrong is to be told
+                await self._mark("return_to_mark", there)
+                await self._mark("forget_mark", there)
+            raise
+        await self._mark("forget_mark", there)
+
+    async def _mark(self, query: str, conn: Connection) -> None:
+        async with sealed(borrowed(self.pool, conn)):
+            await execute(conn, self._sql[query])
 
     async def _ask(self, query: str, parameters: dict[str, Any], conn: Any = None) -> Rows:
         """Run one of our statements in the caller's transaction, or if there is none, in one of its own."""

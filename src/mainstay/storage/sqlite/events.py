@@ -27,6 +27,7 @@ from mainstay.events.log import (
     FeedPage,
     Horizon,
     NewEvent,
+    Part,
     RecordedEvent,
     StreamAppend,
     StreamState,
@@ -120,6 +121,13 @@ class SQLiteEventLog:
     async def _begun(self) -> AsyncIterator[SQLiteTransaction]:
         async with self._database.write() as mine:
             yield mine
+        self._tell()
+
+    @asynccontextmanager
+    async def part(self, conn: Any = None) -> AsyncIterator[Part]:
+        """A part of the caller's transaction, or a transaction of our own."""
+        async with self._database.marked(conn) as mine:
+            yield Part(mine if conn is None else conn, mine.connection)
         self._tell()
 
     # -- appending ----------------------------------------------------------------------------------------------------

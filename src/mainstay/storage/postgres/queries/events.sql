@@ -142,3 +142,15 @@ select eventsource.end_publishing(%(holder)s);
 -- name: renew_epoch
 -- State that positions may have been given out twice.
 select eventsource.renew_epoch();
+
+-- name: set_mark
+-- Where to return to if what follows is to be undone alone.
+savepoint mainstay_part;
+
+-- name: return_to_mark
+-- Undo what was done since.
+rollback to savepoint mainstay_part;
+
+-- name: forget_mark
+-- What was done since is part of the whole.
+release savepoint mainstay_part;

@@ -19,6 +19,7 @@ from mainstay.testing.contracts.events.feed import FeedContract
 from mainstay.testing.contracts.events.filters import FilterContract
 from mainstay.testing.contracts.events.importing import ImportingContract
 from mainstay.testing.contracts.events.listing import ListingContract
+from mainstay.testing.contracts.events.parts import PartContract
 from mainstay.testing.contracts.events.racing import RacingContract
 from mainstay.testing.contracts.events.reading import ReadingContract
 from mainstay.testing.contracts.events.refusing import RefusingContract
@@ -34,6 +35,7 @@ __all__ = [
     "FilterContract",
     "ImportingContract",
     "ListingContract",
+    "PartContract",
     "RacingContract",
     "ReadingContract",
     "RefusingContract",
@@ -51,6 +53,7 @@ class EventLogContract(
     EndingContract,
     ImportingContract,
     ListingContract,
+    PartContract,
     RefusingContract,
     RacingContract,
 ):
