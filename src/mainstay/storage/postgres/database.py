@@ -18,9 +18,9 @@ outcome unknown, and `StorageUnavailableError` says no more than that.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import orjson
@@ -295,27 +295,27 @@ def judged(error: psycopg.Error) -> MainstayError:
     return StorageError(f"the database refused: {text}")
 
 
-@cache
-def _document_reader(encoding: str) -> Callable[[str | bytes], Any]:
-    """What reads ``jsonb`` on a connection of this encoding.
+@dataclass(frozen=True)
+class _DocumentReader:
+    """Reads ``jsonb`` on a connection of this encoding; an object, because psycopg keeps no closure as a loader.
 
     A value that Python has no room for comes as ``{"unreadable": its text}``, not as an error.
     """
 
-    def read(document: str | bytes) -> Any:
-        text = document if isinstance(document, str) else bytes(document).decode(encoding)
+    encoding: str
+
+    def __call__(self, document: str | bytes) -> Any:
+        text = document if isinstance(document, str) else bytes(document).decode(self.encoding)
         try:
             return orjson.loads(text)
         except ValueError:
             return {"unreadable": text}
 
-    return read
-
 
 async def fetch_all(conn: Connection, query: QueryNoTemplate, params: Params | None = None) -> list[DictRow]:
     """All rows of a query, as dictionaries; JSON in them as values, whatever the user's pool makes of it."""
     async with AsyncCursor(conn, row_factory=dict_row) as cursor:
-        set_json_loads(_document_reader(conn.info.encoding), cursor)
+        set_json_loads(_DocumentReader(conn.info.encoding), cursor)
         await cursor.execute(query, params)
         return await cursor.fetchall()
 
@@ -323,7 +323,7 @@ async def fetch_all(conn: Connection, query: QueryNoTemplate, params: Params | N
 async def fetch_one(conn: Connection, query: QueryNoTemplate, params: Params | None = None) -> DictRow | None:
     """The first row of a query as a dictionary, or None if it has none; JSON in it as `fetch_all` says."""
     async with AsyncCursor(conn, row_factory=dict_row) as cursor:
-        set_json_loads(_document_reader(conn.info.encoding), cursor)
+        set_json_loads(_DocumentReader(conn.info.encoding), cursor)
         await cursor.execute(query, params)
         return await cursor.fetchone()
 
