@@ -353,7 +353,11 @@ class EventLog(Protocol):
         ...
 
     async def event_at(self, position: int) -> RecordedEvent | None:
-        """The event at a position, if one is there and the horizon is not below; what a checkpoint is verified with."""
+        """The event at a position, if one is there; what a checkpoint is verified with.
+
+        Whoever asks was given the position by the feed. A horizon that is asked for now may lie below it: of two that
+        are found one after the other, the second may be the lower one, and both are safe.
+        """
         ...
 
     async def stream_state(self, stream: StreamId, *, conn: Any = None) -> StreamState | None:

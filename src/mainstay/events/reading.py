@@ -280,7 +280,7 @@ class EventReader:
     # -- streams and the feed ------------------------------------------------------------------------------------------
 
     async def event_at(self, position: int) -> list[EventEnvelope]:
-        """What stands at a position of the feed: one event as a rule; none if there is none, or not yet."""
+        """What stands at a position that the feed gave out: one event as a rule; none if there is none."""
         recorded = await self.log.event_at(position)
         return [] if recorded is None else self.enveloped(recorded)
 

@@ -43,6 +43,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
+from typing import Any, NoReturn
 from uuid import UUID
 
 from mainstay.errors import (
@@ -52,6 +53,7 @@ from mainstay.errors import (
     StorageUnavailableError,
     UnknownEventTypeError,
 )
+from mainstay.events.event import EventEnvelope
 from mainstay.events.log import FeedPage, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.projections.config import SubscriptionConfig
@@ -169,7 +171,7 @@ class ShardRunner:
         if mine.epoch is None:
             return
         reason = None
-        if mine.position > horizon.position:
+        if mine.position > horizon.position and await self._source.log.event_at(mine.position) is None:
             reason = f"the events end at {horizon.position}; these are older ones, or some are missing"
         elif mine.event_id is not None:
             found = await self._source.log.event_at(mine.event_position)
@@ -281,7 +283,10 @@ class ShardRunner:
         reached = Checkpoint(up_to, self._epoch, last.event.event_id, last.position)
         self._at, laid_down = 0, False
         async with self._batch() as batch:
-            keys = [self._key(recorded) for recorded in events] if self._apart else []
+            keys: list[str] = []
+            if self._apart:
+                for self._at, recorded in enumerate(events):
+                    keys.append(self._key(recorded))
             blocked = await batch.blocked(sorted(set(keys))) if keys else set()
             for self._at, recorded in enumerate(events):
                 if blocked and keys[self._at] in blocked:
@@ -289,10 +294,20 @@ class ShardRunner:
                     laid_down = True
                     continue
                 for envelope in self._source.enveloped(recorded):
-                    await self._projection.handle(envelope, batch.conn)
+                    await self._given(envelope, batch.conn)
             await batch.advance(reached)
         self._apart = self._apart or laid_down
         self._moved_to(reached)
+
+    async def _given(self, envelope: EventEnvelope, conn: Any) -> None:
+        """Let the projection handle an event; one that cancels itself has failed, and does not end this shard."""
+        try:
+            await self._projection.handle(envelope, conn)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RuntimeError("the handler was canceled from within") from error
 
     def _key(self, recorded: RecordedEvent) -> str:
         """What the event is laid apart with; an event that cannot be read goes with its stream."""
@@ -319,8 +334,13 @@ class ShardRunner:
         where = f"{recorded.event.event_type} at position {recorded.position} of {recorded.stream}"
         if self._projection.on_error == "stop":
             await self._stop(f"{where} failed{_times(attempt)}: {type(error).__name__}: {error}")
+        try:
+            key = self._key(recorded)
+        except Exception as unknown:  # noqa: BLE001 - keys are the user's
+            first = f"it failed with {type(error).__name__}: {error}"
+            await self._stop(f"{where} has no key to lay it apart with: {type(unknown).__name__}: {unknown}; {first}")
         log.error("%s lays %s apart after %d attempts: %s", self.claim.subscription, where, attempt, error)
-        letter = self._letter(recorded, self._key(recorded), error, attempt)
+        letter = self._letter(recorded, key, error, attempt)
         reached = Checkpoint(recorded.position, self._epoch, recorded.event.event_id, recorded.position)
         async with self._batch() as batch:
             await batch.lay_down([letter])
@@ -345,7 +365,7 @@ class ShardRunner:
 
     # -- all the rest --------------------------------------------------------------------------------------------------
 
-    async def _stop(self, reason: str) -> None:
+    async def _stop(self, reason: str) -> NoReturn:
         log.error("%s stops: %s", self.claim.subscription, reason)
         await self._store.stop(self.claim, reason=reason[:_REASON_LIMIT])
         raise _StoppedError

@@ -108,7 +108,7 @@ class Subscription(Service):
         try:
             while not self.stopping.is_set():
                 try:
-                    self._reap()
+                    await self._reap()
                     if time.monotonic() >= renewed + term / _LEASES_RENEWED_PER_TERM:
                         await self._renew()
                         renewed = time.monotonic()
@@ -140,14 +140,17 @@ class Subscription(Service):
             if claim.shard not in kept:
                 self._runners[claim.shard].close()
 
-    def _reap(self) -> None:
-        """Look at the shards that have ended; an error of ours is told and its shard claimed again."""
+    async def _reap(self) -> None:
+        """Look at the shards that have ended; after an error of ours the shard is given back, to be claimed again."""
+        failed = []
         for shard, task in list(self._tasks.items()):
             if not task.done():
                 continue
             del self._tasks[shard]
             if not task.cancelled() and (error := task.exception()) is not None:
                 log.error("shard %d of subscription %s ended", shard, self.name, exc_info=error)
+                failed.append(self._runners[shard].claim)
+        await self._store.release(failed)
 
     async def _rest(self, seconds: float) -> None:
         """Wait until it is time to look again, or a shard has ended."""
@@ -163,8 +166,8 @@ class Subscription(Service):
         if self._tasks:
             await asyncio.wait(self._tasks.values())
         held = [self._runners[shard].claim for shard in self._tasks]
-        self._reap()
         try:
+            await self._reap()
             await self._store.release(held)
         except StorageUnavailableError as error:
             log.warning("subscription %s: its leases end by themselves: %s", self.name, error)

@@ -13,6 +13,7 @@ from mainstay.events.store import EventStore
 from mainstay.events.stream import StreamId
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.declarative import DatabaseProjection
+from mainstay.projections.shard import RunState
 from mainstay.projections.store import ShardStatus
 from mainstay.projections.subscription import SubscriptionManager
 from mainstay.storage.postgres.events import PostgresEventLog
@@ -188,3 +189,23 @@ async def test_a_handlers_error_undoes_its_batch_and_stops_with_a_reason(store, 
     (state,) = await checkpoints.states("picky")
     assert "failed 5 times: DivisionByZero: division by zero" in state.reason
     assert len(await seen(pool)) == 2
+
+
+async def test_a_floor_that_came_late_does_not_make_a_checkpoint_look_wrong(store, pool) -> None:
+    """A writer was slow between reading the sequence and locking its floor; what was drawn meanwhile has been read."""
+    checkpoints = PostgresProjectionStore(pool)
+    last = await deposit(store, *range(5))
+    manager = SubscriptionManager(store, checkpoints)
+    await manager.subscribe(Balances(), QUICK)
+    async with manager:
+        await manager.wait_until(last, timeout=PATIENCE)
+    again = SubscriptionManager(store, checkpoints)
+    await again.subscribe(Balances(), QUICK)
+    async with pool.connection() as conn:
+        await conn.execute("update eventsource.feed_horizon set position = 0, holder = null")
+        await conn.execute("select pg_advisory_xact_lock_shared(28019::bigint << 48 | %s)", [last - 3])
+        assert (await store.log.horizon()).position < last
+        async with again:
+            await eventually(lambda: again.subscriptions["Balances"].states == {0: RunState.LIVE}, timeout=PATIENCE)
+
+    assert (await checkpoints.states("Balances"))[0].status is ShardStatus.ACTIVE

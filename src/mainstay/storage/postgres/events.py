@@ -180,7 +180,7 @@ class PostgresEventLog:
         return Horizon(epoch, position)
 
     async def event_at(self, position: int) -> RecordedEvent | None:
-        """The event at a position, if one is there and the horizon is not below."""
+        """The event at a position, if one is there."""
         checks.check_position(position)
         rows = await self._ask("event_at", {"position": position})
         return EventRows().event(rows[0]) if rows else None
