@@ -50,9 +50,11 @@ def main() -> int:
     with server(given.dsn) as dsn:
         laboratory = Laboratory(dsn)
         try:
+            scenarios = choose(given.only, smoke=given.smoke, seconds=given.seconds)
+            taking_part = {peer for scenario in scenarios for peer in scenario.peers}
             results = Results(
-                scenarios=choose(given.only, smoke=given.smoke, seconds=given.seconds),
-                peers=pick(given.peers, given.pin),
+                scenarios=scenarios,
+                peers=tuple(peer for peer in pick(given.peers, given.pin) if peer.key in taking_part),
                 server=laboratory.server(),
                 rounds=given.rounds or (1 if given.smoke else ROUNDS),
                 smoke=given.smoke,

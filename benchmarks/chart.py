@@ -6,11 +6,28 @@ peers that are to be compared, not the scenarios. The figures stand beside the b
 
 from html import escape
 
-from benchmarks.line_up import BARE_NOTIFY, BARE_SQL, MAINSTAY
+from benchmarks.line_up import BARE_EVENTS, BARE_NOTIFY, BARE_SQL, MAINSTAY, MAINSTAY_EVENTS
 from benchmarks.results import Results, figure
-from benchmarks.scenarios import Scenario
+from benchmarks.scenario import Scenario
 
-SHOWN = ("send", "send-16", "send-batch", "work-100", "work-2x100", "transactional", "sync", "latency")
+SHOWN = (
+    "send",
+    "send-16",
+    "send-batch",
+    "work-100",
+    "work-2x100",
+    "transactional",
+    "sync",
+    "latency",
+    "append-1",
+    "append-100",
+    "append-8",
+    "append-work",
+    "feed",
+    "project",
+)
+OURS = {MAINSTAY, MAINSTAY_EVENTS}
+LIMITS = {BARE_SQL, BARE_NOTIFY, BARE_EVENTS}
 COLUMNS = 2
 WIDTH, LABEL, FIGURE, BAR, GAP, TITLE, MARGIN = 420, 96, 76, 16, 6, 34, 18
 
@@ -47,7 +64,7 @@ def draw(results: Results) -> str:
         top += TITLE + max(len(bars) for _, bars in row) * (BAR + GAP) + MARGIN
     width = COLUMNS * (WIDTH + 2 * MARGIN)
     parts.append(
-        f'<text class="quiet" x="{MARGIN}" y="{top + 8}">Commands a second, or the time of one; medians of '
+        f'<text class="quiet" x="{MARGIN}" y="{top + 8}">Commands or events a second, or the time of one; medians of '
         f"{results.rounds} rounds in one run on one PostgreSQL with fsync on.</text>"
     )
     height = top + 8 + MARGIN
@@ -64,7 +81,7 @@ def _bars(results: Results, scenario: Scenario) -> list[tuple[str, str, float]]:
     for peer in results.peers:
         median = results.median(scenario.key, peer.key)
         if median is not None:
-            kind = "ours" if peer.key == MAINSTAY else "limit" if peer.key in {BARE_SQL, BARE_NOTIFY} else "theirs"
+            kind = "ours" if peer.key in OURS else "limit" if peer.key in LIMITS else "theirs"
             found.append((peer.title, kind, median))
     return found
 

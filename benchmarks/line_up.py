@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 HERE = Path(__file__).resolve().parent
 
@@ -11,6 +12,12 @@ PROCRASTINATE = "procrastinate"
 PGQUEUER = "pgqueuer"
 BARE_SQL = "bare-sql"
 BARE_NOTIFY = "bare-notify"
+MAINSTAY_EVENTS = "mainstay-events"
+EVENTSOURCE_PY = "eventsource-py"
+EVENTSOURCING = "eventsourcing"
+BARE_EVENTS = "bare-events"
+
+Room = Literal["commands", "events"]
 
 _PSYCOPG = ("psycopg[binary]==3.3.9", "psycopg-pool==3.3.3")
 
@@ -24,7 +31,8 @@ class Peer:
         title: Its name in tables.
         script: Module in ``peers/`` that runs it.
         requirements: What its own environment holds; empty for those that run in this interpreter.
-        keeps: What is left of a command when it is done, for the reader who compares.
+        keeps: What is left of a command when it is done, or kept of an event, for the reader who compares.
+        room: What it is compared at.
     """
 
     key: str
@@ -32,6 +40,7 @@ class Peer:
     script: str
     keeps: str
     requirements: tuple[str, ...] = ()
+    room: Room = "commands"
 
     @property
     def path(self) -> Path:
@@ -74,6 +83,24 @@ LINE_UP = (
     Peer(PGQUEUER, "PgQueuer", "pgqueuer_jobs", "three log rows, no payload", ("pgqueuer==1.3.2", "asyncpg==0.32.0")),
     Peer(BARE_SQL, "bare SQL", "bare_sql", "as mainstay"),
     Peer(BARE_NOTIFY, "bare NOTIFY", "bare_notify", "nothing"),
+    Peer(MAINSTAY_EVENTS, "mainstay", "mainstay_events", "event, its stream; three index entries", room="events"),
+    Peer(
+        EVENTSOURCE_PY,
+        "eventsource-py",
+        "eventsource_py",
+        "event with its envelope twice; ten index entries",
+        ("eventsource-py[postgresql]==0.8.1", "asyncpg==0.32.0", "sqlalchemy[asyncio]==2.1.9", "pydantic==2.14.3"),
+        room="events",
+    ),
+    Peer(
+        EVENTSOURCING,
+        "eventsourcing",
+        "eventsourcing_app",
+        "event without id, cause and author; two index entries",
+        ("eventsourcing[postgres]==9.5.6", *_PSYCOPG),
+        room="events",
+    ),
+    Peer(BARE_EVENTS, "bare SQL", "bare_events", "event as mainstay, no stream", room="events"),
 )
 
 

@@ -3,13 +3,13 @@
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 
 from benchmarks.laboratory import Laboratory
 from benchmarks.processes import PeerFailedError, Progress, Runner, wait_until_idle
-from benchmarks.scenarios import Scenario
+from benchmarks.scenario import Scenario
 
 CONNECTIONS = 4  # opened before the clock starts; peers may open more up to their own pool's size
 DAY = 86_400.0
@@ -44,6 +44,9 @@ class Bench:
         timeout: Seconds after which a measurement is given up.
     """
 
+    table: ClassVar[str] = "create table effect (number bigint not null)"
+    """What handlers write to."""
+
     def __init__(self, laboratory: Laboratory, runner: Runner, *, smoke: bool, timeout: float) -> None:
         self._laboratory = laboratory
         self._runner = runner
@@ -61,7 +64,7 @@ class Bench:
 
         def prepare(dsn: str) -> None:
             with psycopg.connect(dsn, autocommit=True) as conn:
-                conn.execute("create table effect (number bigint not null)")
+                conn.execute(self.table.encode())
             self.about = self._runner.ask("install", dsn, timeout=self._timeout)
 
         self._laboratory.template(self._key, prepare)

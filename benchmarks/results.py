@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.line_up import MAINSTAY, Peer
+from benchmarks.line_up import Peer
 from benchmarks.measurements import Sample
-from benchmarks.scenarios import GOALS, Goal, Scenario
+from benchmarks.scenario import Goal, Scenario
+from benchmarks.scenarios import GOALS
 
 
 @dataclass
@@ -74,15 +75,16 @@ class Results:
         """How many times better mainstay is than a peer: its rate by the peer's, or the peer's time by its."""
         if scenario.kind == "memory":  # a quotient of two small gains means nothing
             return None
-        found = self._quotient((scenario.key, MAINSTAY), (scenario.key, peer))
+        found = self._quotient((scenario.key, scenario.ours), (scenario.key, peer))
         return 1 / found if found and scenario.unit == "ms" else found
 
     def reached(self) -> list[tuple[Goal, float]]:
         """Each goal that was measured, with the ratio found."""
         found = []
+        ours = {scenario.key: scenario.ours for scenario in self.scenarios}
         for goal in GOALS:
             by = (goal.against or goal.scenario, goal.peer)
-            quotient = self._quotient((goal.scenario, MAINSTAY), by, goal)
+            quotient = self._quotient((goal.scenario, ours.get(goal.scenario, "")), by, goal)
             if quotient is not None:
                 found.append((goal, quotient))
         return found

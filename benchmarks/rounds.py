@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.environments import NotInstalledError, python_for
+from benchmarks.event_measurements import EventBench
 from benchmarks.laboratory import Laboratory
 from benchmarks.line_up import Peer
 from benchmarks.measurements import Bench
 from benchmarks.processes import PeerFailedError, Runner
 from benchmarks.results import Results
-from benchmarks.scenarios import Scenario
+from benchmarks.scenario import Scenario
 
 
 class Run:
@@ -71,7 +72,8 @@ class Run:
         for peer in self._results.peers:
             with self._console.status(f"making {peer.title} ready"):
                 try:
-                    bench = Bench(
+                    kind = EventBench if peer.room == "events" else Bench
+                    bench = kind(
                         self._laboratory,
                         Runner(peer, python_for(peer)),
                         smoke=self._results.smoke,

@@ -6,14 +6,16 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.line_up import BARE_NOTIFY, MAINSTAY, Peer
+from benchmarks.line_up import BARE_NOTIFY, MAINSTAY, MAINSTAY_EVENTS, Peer, Room
 from benchmarks.results import Results, figure, machine, times
-from benchmarks.scenarios import Scenario
+from benchmarks.scenario import Scenario
 
 HOW = (
     "Every figure is the median of {rounds} rounds in one run on one server; in each round every library is measured "
     "once, in turn. Under a figure: how many times faster mainstay was, as the median of the rounds' ratios."
 )
+
+KEPT = "left of a command, kept of an event"
 
 BESIDE = (
     "",
@@ -26,7 +28,8 @@ BESIDE = (
 
 def print_tables(console: Console, results: Results) -> None:
     """Print everything a reader at the terminal wants to see."""
-    console.print(_speed(results))
+    for room in _rooms(results):
+        console.print(_speed(results, room))
     if goals := results.reached():
         table = Table(title="Ratios to keep", title_justify="left")
         for name in ("", "found", "goal", ""):
@@ -49,20 +52,28 @@ def print_tables(console: Console, results: Results) -> None:
         console.print(f"[red]failed[/] {scenario}, {peer}: {escape(error)}")
 
 
-def _speed(results: Results) -> Table:
-    table = Table(title="mainstay and its peers", title_justify="left", show_lines=True)
+def _rooms(results: Results) -> list[Room]:
+    return list(dict.fromkeys(scenario.room for scenario in results.scenarios))
+
+
+def _speed(results: Results, room: Room) -> Table:
+    table = Table(title=f"mainstay and its peers: {room}", title_justify="left", show_lines=True)
     table.add_column("")
-    columns = _columns(results)
+    columns = _columns(results, room)
     for peer in columns:
         table.add_column(peer.title, justify="right", no_wrap=True)
-    for scenario in results.scenarios:
+    for scenario in _about_room(results, room):
         table.add_row(scenario.title, *(_cell(results, scenario, peer) for peer in columns))
     return table
 
 
-def _columns(results: Results) -> list[Peer]:
+def _about_room(results: Results, room: Room) -> list[Scenario]:
+    return [scenario for scenario in results.scenarios if scenario.room == room]
+
+
+def _columns(results: Results, room: Room) -> list[Peer]:
     measured = {peer for (_, peer), cell in results.cells.items() if cell.samples or cell.error}
-    return [peer for peer in results.peers if peer.key in measured]
+    return [peer for peer in results.peers if peer.key in measured and peer.room == room]
 
 
 def _cell(results: Results, scenario: Scenario, peer: Peer) -> str | Group:
@@ -72,7 +83,7 @@ def _cell(results: Results, scenario: Scenario, peer: Peer) -> str | Group:
     if cell.median is None:
         return "[red]failed[/]"
     shown = figure(cell.median, scenario.unit)
-    if peer.key == MAINSTAY:
+    if peer.key in {MAINSTAY, MAINSTAY_EVENTS}:
         return f"[bold]{shown}[/]"
     ratio = results.ratio(scenario, peer.key)
     if ratio is None:
@@ -95,7 +106,7 @@ def _beside(results: Results) -> Iterable[list[str]]:
 
 def _about(results: Results) -> Table:
     table = Table(title="How they were run", title_justify="left", show_lines=True)
-    for name in ("", "releases", "settings", "left of a command when it is done"):
+    for name in ("", "releases", "settings", KEPT):
         table.add_column(name)
     for title, releases, settings, keeps in _settings(results):
         table.add_row(title, escape(releases), escape(settings), keeps)
@@ -115,7 +126,7 @@ def surroundings(results: Results) -> str:
     """The machine and the server, in a sentence."""
     where, server = machine(), results.server
     return (
-        f"{where['cores']} cores ({where['cpu']}) shared by PostgreSQL, workers and senders; Python {where['python']}; "
+        f"{where['cores']} cores ({where['cpu']}) shared by PostgreSQL and its clients; Python {where['python']}; "
         f"PostgreSQL {server['server_version']}, fsync {server['fsync']}, synchronous_commit "
         f"{server['synchronous_commit']}, shared_buffers {server['shared_buffers']}; {results.started:%Y-%m-%d}."
     )
@@ -128,7 +139,6 @@ def markdown(results: Results, chart: str) -> str:
         results: The run.
         chart: Name of the chart's file beside the page.
     """
-    columns = [peer for peer in _columns(results) if peer.key != BARE_NOTIFY]
     lines = [
         "# Speed",
         "",
@@ -139,14 +149,15 @@ def markdown(results: Results, chart: str) -> str:
         f"{HOW.format(rounds=results.rounds)}",
         "",
         surroundings(results),
-        "",
-        _row(["", *(peer.title for peer in columns)]),
-        _row(["---", *("---:" for _ in columns)]),
     ]
-    lines += [
-        _row([scenario.title, *(_markdown_cell(results, scenario, peer) for peer in columns)])
-        for scenario in results.scenarios
-    ]
+    for room in _rooms(results):
+        columns = [peer for peer in _columns(results, room) if peer.key != BARE_NOTIFY]
+        lines += ["", f"## {room.capitalize()}", "", _row(["", *(peer.title for peer in columns)])]
+        lines.append(_row(["---", *("---:" for _ in columns)]))
+        lines += [
+            _row([scenario.title, *(_markdown_cell(results, scenario, peer) for peer in columns)])
+            for scenario in _about_room(results, room)
+        ]
     notify = results.median("latency", BARE_NOTIFY)
     if notify is not None:
         lines += ["", f"In the same run a bare NOTIFY took {figure(notify, 'ms')} one way."]
@@ -157,7 +168,7 @@ def markdown(results: Results, chart: str) -> str:
     lines += [_row([goal.title, f"{ratio:.2f}", goal.bound]) for goal, ratio in results.reached()]
     lines += ["", "## Beside the rates", "", _row(list(BESIDE)), _row(["---", *("---:" for _ in BESIDE[1:])])]
     lines += [_row(cells) for cells in _beside(results)]
-    lines += ["", "## How they were run", "", _row(["", "releases", "settings", "left of a command when it is done"])]
+    lines += ["", "## How they were run", "", _row(["", "releases", "settings", KEPT])]
     lines.append(_row(["---"] * 4))
     lines += [_row(list(cells)) for cells in _settings(results)]
     lines += ["", "Run it yourself: `make bench`. What is measured and how: `benchmarks/README.md`.", ""]
@@ -169,7 +180,7 @@ def _markdown_cell(results: Results, scenario: Scenario, peer: Peer) -> str:
     if median is None:
         return "-"
     shown = figure(median, scenario.unit)
-    if peer.key == MAINSTAY:
+    if peer.key in {MAINSTAY, MAINSTAY_EVENTS}:
         return f"**{shown}**"
     ratio = results.ratio(scenario, peer.key)
     return f"{shown}<br>{times(ratio)}" if ratio else shown

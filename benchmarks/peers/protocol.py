@@ -1,4 +1,4 @@
-"""What every peer script shares: the requests it answers and the way it reports.
+"""What every peer script about commands shares: the requests it answers and the way it reports.
 
 A peer script runs in an environment of its own, so this module imports only the standard library. The script is
 started with one JSON request as its argument and writes JSON, one object a line, to standard output:
@@ -31,12 +31,14 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
 DOMAIN = "bench"
 COMMAND_TYPE = "Measure"
+Operation = Callable[[Any, dict[str, Any]], Awaitable[None]]
 REPORT_EVERY = 0.01  # seconds between two lines of progress
 
 
@@ -230,28 +232,36 @@ async def _work(peer: Peer, request: dict[str, Any]) -> None:
     os._exit(0)  # all is measured and committed; some workers take seconds to stop
 
 
-async def _install(peer: Peer, _request: dict[str, Any]) -> None:
+async def install(peer: Any, _request: dict[str, Any]) -> None:
+    """Answer ``install``."""
     settings = await peer.install()
     emit(settings=settings, versions={name: version(name) for name in peer.distributions})
 
 
-async def _answer(peer: Peer, request: dict[str, Any]) -> None:
-    operations = {
-        "install": _install,
-        "send": _send,
-        "batch": _batch,
-        "pace": _pace,
-        "request": _request,
-        "work": _work,
-    }
+async def _answer(peer: Any, operations: Mapping[str, Operation], request: dict[str, Any]) -> None:
     try:
         await operations[request["op"]](peer, request)
     finally:
         await peer.close()
 
 
-def main(kind: type[Peer]) -> None:
+def serve(kind: Callable[[str], Any], operations: Mapping[str, Operation]) -> None:
     """Answer the request given as this script's only argument."""
     logging.disable(logging.INFO)  # what a user would see at the default level, no more
     request = json.loads(sys.argv[1])
-    asyncio.run(_answer(kind(request["dsn"]), request))
+    asyncio.run(_answer(kind(request["dsn"]), operations, request))
+
+
+def main(kind: type[Peer]) -> None:
+    """Answer a request about commands."""
+    serve(
+        kind,
+        {
+            "install": install,
+            "send": _send,
+            "batch": _batch,
+            "pace": _pace,
+            "request": _request,
+            "work": _work,
+        },
+    )
