@@ -258,6 +258,10 @@ class SQLiteEventStore(EventStore):
         """Close the file; does nothing if it is closed."""
         await self._file.close()
 
+    def projections(self) -> ProjectionStore:
+        """Where subscriptions keep their checkpoints in the same file, as they do unless told otherwise."""
+        return self._file.projections()
+
 
 class SubscriptionManager(subscription.SubscriptionManager):
     """All subscriptions of a process.
@@ -288,6 +292,8 @@ def _projection_store(store: EventReader, checkpoints: Any) -> ProjectionStore:
         return projection_store(checkpoints)
     if isinstance(store.log, PostgresEventLog):
         return projection_store(store.log.pool)
+    if isinstance(store, SQLiteEventStore):
+        return store.projections()
     if isinstance(store.log, MemoryEventLog):
         return MemoryProjectionStore()
     message = (

@@ -61,7 +61,7 @@ The tree::
         ├── StorageUnavailableError     no connection, or it broke; the outcome may be unknown
         │   ├── PoolExhaustedError
         │   ├── PoolClosedError         the pool is closed, or was never opened
-        │   └── DatabaseLockedError     another process holds the SQLite file
+        │   └── DatabaseLockedError     another transaction holds the SQLite file
         ├── DatabaseFullError           the disk is full
         ├── DatabaseCorruptError        the file is no database, or is damaged
         └── EmbeddedServerError

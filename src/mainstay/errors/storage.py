@@ -59,7 +59,10 @@ class PoolClosedError(StorageUnavailableError):
 
 
 class DatabaseLockedError(StorageUnavailableError):
-    """Another process, or a connection of yours, held the database file for too long. Nothing was written."""
+    """Another process, another transaction or a connection of yours held the database file for too long.
+
+    Nothing was written.
+    """
 
 
 class DatabaseFullError(StorageError):

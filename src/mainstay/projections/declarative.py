@@ -69,7 +69,8 @@ class DatabaseProjection(DeclarativeProjection):
                 await conn.execute("update revenue set total = total + %s", [event.total])
 
     What is written through it is there exactly once, wherever the process is killed. ``conn`` is psycopg's
-    ``AsyncConnection``, inside a transaction, where the projection store is PostgreSQL.
+    ``AsyncConnection``, inside a transaction, where the projection store is PostgreSQL, and aiosqlite's ``Connection``
+    where it is a SQLite file; it goes on to others as their ``conn``, and is never committed or rolled back.
     """
 
     __takes__: ClassVar[int] = 2

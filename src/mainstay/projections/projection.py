@@ -53,8 +53,8 @@ class Projection(ABC):
         Args:
             envelope: The event, and where it stands.
             conn: The transaction that the checkpoint moves in, of the kind that the projection store's engine knows
-                (psycopg's ``AsyncConnection`` on PostgreSQL); None in memory. What is written through it is there
-                exactly once.
+                (psycopg's ``AsyncConnection`` on PostgreSQL, aiosqlite's ``Connection`` on SQLite); None in memory.
+                What is written through it is there exactly once.
 
         Raises:
             Exception: It could not; what was written is undone, and it is tried again by the subscription's policy.

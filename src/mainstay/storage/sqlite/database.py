@@ -3,7 +3,8 @@
 SQLite lets one transaction write and many read at a time (write-ahead log). There is one connection that writes,
 handed from transaction to transaction, and a few that read, each with a thread of its own (aiosqlite). Writers begin
 with BEGIN IMMEDIATE, so two never find out at the end that they were in each other's way: those of this process wait in
-line here, those of other processes wait in SQLite, up to ``patience``.
+line here, those of other processes wait in SQLite, each up to ``patience``. A task that has a transaction open and
+begins another would wait for itself: it is told so at once.
 
 Durable. A commit is on the disk when it returns (``synchronous = full``).
 
@@ -61,7 +62,7 @@ INTERVAL = 0.05
 """Seconds between two attempts at what SQLite itself does not wait for."""
 
 _HERE = files("mainstay.storage.sqlite")
-_SCHEMA = {"events": (1, "0001_events.sql")}
+_SCHEMA = {"events": (1, "0001_events.sql"), "projections": (1, "0002_projections.sql")}
 
 
 @cache
@@ -88,6 +89,19 @@ class SQLiteTransaction:
     began: datetime
     is_open: bool = True
 
+    def require(self) -> None:
+        """See that it was not ended from inside.
+
+        Raises:
+            ConfigurationError: It was: by a commit or rollback, or by SQLite, after an error that nobody heeded.
+        """
+        if not self.connection.in_transaction:
+            message = (
+                "the transaction was ended from inside, by a commit, a rollback or an error that was passed over: "
+                "what was written before is committed or lost. Leave its end to the block that began it"
+            )
+            raise ConfigurationError(message)
+
 
 class Database:
     """A SQLite file; it opens itself when it is first used.
@@ -95,7 +109,7 @@ class Database:
     Args:
         path: The file, made if it is missing; ``":memory:"`` for one that is deleted when it is closed.
         clock: Where transactions take their time from.
-        patience: Seconds to wait for another process that writes.
+        patience: Seconds to wait for another transaction of this process, and for another process that writes.
         readers: Connections that read, at most.
     """
 
@@ -112,6 +126,8 @@ class Database:
         self._free = asyncio.Semaphore(readers)
         self._opening = asyncio.Lock()
         self._writing = asyncio.Lock()
+        self._writes: asyncio.Task[Any] | None = None
+        self._begun: SQLiteTransaction | None = None
         self._is_closed = False
         self._sql = queries("database")
 
@@ -234,11 +250,12 @@ class Database:
         """A transaction that writes; it commits when the block ends, unless that raises.
 
         Raises:
-            DatabaseLockedError: Another process writes for too long.
+            DatabaseLockedError: Another writes for too long.
+            ConfigurationError: The task has a transaction open already; or it was ended by a statement in the block.
             StorageError: See `open`.
         """
         await self.open()
-        async with self._writing:
+        async with self._turn():
             if self._writer is None:
                 raise PoolClosedError(f"the log on {self.path} is closed")
             mine = SQLiteTransaction(self._writer, self._clock.now())
@@ -246,8 +263,10 @@ class Database:
                 with self.translated():
                     await through(_ended(self._writer.execute(self._sql["begin"])))
                 mine.began = self._clock.now()
+                self._begun = mine
                 yield mine
                 mine.is_open = False
+                mine.require()
                 with self.translated():
                     await through(self._writer.commit())
             except BaseException:
@@ -255,13 +274,49 @@ class Database:
                 with suppress(sqlite3.Error):  # what went wrong before is what is to be told
                     await through(self._writer.rollback())
                 raise
+            finally:
+                self._begun = None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One after another, in the order in which they came."""
+        if self.writes_here():
+            message = (
+                f"a transaction on {self.path} is open in this very task, and another would wait for its end: pass "
+                "what you have as conn="
+            )
+            raise ConfigurationError(message)
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._writing.acquire()
+        except TimeoutError:
+            message = (
+                f"{self.path} is locked: another transaction of this process is open for longer than "
+                f"{self._patience:g} s"
+            )
+            raise DatabaseLockedError(message) from None
+        self._writes = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._writes = None
+            self._writing.release()
+
+    def writes_here(self) -> bool:
+        """Whether the task that asks has a transaction open: nobody else can write then, and it must not wait."""
+        return self._writes is not None and self._writes is asyncio.current_task()
+
+    def now(self) -> datetime:
+        """The time, by the database's clock."""
+        return self._clock.now()
 
     @asynccontextmanager
     async def within(self, conn: Any) -> AsyncIterator[SQLiteTransaction]:
         """The caller's transaction; or one of our own for None.
 
         Args:
-            conn: A transaction from `write`, or an aiosqlite connection of the caller's own, in a transaction.
+            conn: A transaction from `write`, or its connection in the task that began it; or an aiosqlite connection
+                of the caller's own, in a transaction.
 
         Raises:
             ConfigurationError: Something else.
@@ -273,6 +328,8 @@ class Database:
             if not conn.is_open or conn.connection is not self._writer:
                 raise ConfigurationError("conn is a transaction that has ended, or that of another log")
             yield conn
+        elif self._begun is not None and conn is self._begun.connection and self.writes_here():
+            yield self._begun
         else:
             yield SQLiteTransaction(await self._checked(conn), self._clock.now())
 

@@ -46,6 +46,7 @@ from mainstay.storage.sqlite.event_rows import (
     state_of,
     stream_of,
 )
+from mainstay.storage.sqlite.projections import SQLiteProjectionStore
 from mainstay.storage.sqlite.snapshots import SQLiteSnapshotStore
 
 CHUNK = 1_000
@@ -68,7 +69,7 @@ class SQLiteEventLog:
     Args:
         path: The file; ``":memory:"`` for one that is deleted when the log is closed.
         clock: Where `RecordedEvent.recorded_at` comes from; the machine's unless given.
-        patience: Seconds to wait for another process that writes.
+        patience: Seconds to wait for another transaction of this process, and for another process that writes.
         readers: Connections that read, at most.
 
     Raises:
@@ -112,6 +113,10 @@ class SQLiteEventLog:
     def snapshots(self) -> SQLiteSnapshotStore:
         """What keeps snapshots in the same file, and so in the same transactions."""
         return SQLiteSnapshotStore(self._database)
+
+    def projections(self) -> SQLiteProjectionStore:
+        """What keeps checkpoints in the same file, and so in the same transactions."""
+        return SQLiteProjectionStore(self._database)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """A transaction of our own, to be passed as ``conn``; others wait for its end before they write."""
