@@ -45,6 +45,7 @@ The tree::
     │   ├── CorruptEventError           an event is stored that cannot be read
     │   ├── EventVersionError           of a payload or an upcaster (also a ValueError)
     │   ├── AggregateNotFoundError
+    │   ├── AggregateNotCreatedError    it has no state before its first event
     │   ├── UnhandledEventError         nobody applies it
     │   ├── ProjectionError             a projection failed on an event
     │   ├── CheckpointMismatchError     the events are not those that the checkpoint has seen
@@ -102,6 +103,7 @@ from mainstay.errors.commands import (
     StaleLeaseError,
 )
 from mainstay.errors.events import (
+    AggregateNotCreatedError,
     AggregateNotFoundError,
     AppendConditionError,
     CheckpointMismatchError,
@@ -151,6 +153,7 @@ from mainstay.errors.storage import (
 
 __all__ = [
     "ActionNotFoundError",
+    "AggregateNotCreatedError",
     "AggregateNotFoundError",
     "AppendConditionError",
     "ApprovalRequiredError",

@@ -26,6 +26,21 @@ class OptimisticLockError(EventError):
         wanted = f"version {expected}" if isinstance(expected, int) else str(expected)
         super().__init__(f"{stream} has {found}; expected was {wanted}: load it again and retry")
 
+    @property
+    def aggregate_id(self) -> Any:
+        """Whose stream."""
+        return getattr(self.stream, "id", self.stream)
+
+    @property
+    def expected_version(self) -> int:
+        """What was expected as a number, as `ExpectedVersion.of` takes it."""
+        return int(self.expected)
+
+    @property
+    def actual_version(self) -> int:
+        """The version found."""
+        return self.actual
+
 
 class DuplicateEventError(EventError):
     """Some events of an append are in the stream, and others are not, so it is no repetition. Nothing was written."""
@@ -134,6 +149,19 @@ class AggregateNotFoundError(EventError):
         self.aggregate_type = aggregate_type
         self.aggregate_id = aggregate_id
         super().__init__(f"there is no {aggregate_type} {aggregate_id}")
+
+
+class AggregateNotCreatedError(EventError):
+    """The state of an aggregate was asked for before its first event, and it has none before."""
+
+    def __init__(self, aggregate_type: str, aggregate_id: Any) -> None:
+        """Keep both as attributes."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        super().__init__(
+            f"{aggregate_type} {aggregate_id} has no state before its first event: look at is_created, or use "
+            "state_or_none"
+        )
 
 
 class UnhandledEventError(EventError):

@@ -96,6 +96,16 @@ class AggregateRoot(Generic[TState]):
         """What its events have made of it; the initial state before the first."""
         return self._get_initial_state() if self._state is None else self._state
 
+    @property
+    def state_or_none(self) -> TState | None:
+        """What its events have made of it; None before the first."""
+        return self._state if self._version else None
+
+    @property
+    def is_created(self) -> bool:
+        """Whether anything has happened to it."""
+        return self._version > 0
+
     def get_next_version(self) -> int:
         """The version that the next event will have."""
         return self._version + 1
@@ -103,6 +113,10 @@ class AggregateRoot(Generic[TState]):
     # -- events --------------------------------------------------------------------------------------------------------
 
     def create_event(self, kind: type[EventT], /, **fields: Any) -> EventT:
+        """As `raise_event` with a class: the event is applied, and kept to be saved."""
+        return self.raise_event(kind, **fields)
+
+    def _made(self, kind: type[EventT], fields: dict[str, Any]) -> EventT:
         """An event of this aggregate, at its next version; it is not applied."""
         envelope: dict[str, Any] = {
             "aggregate_id": self._stream.id,
@@ -138,7 +152,7 @@ class AggregateRoot(Generic[TState]):
             pydantic.ValidationError: The fields do not fit.
         """
         if isinstance(event, type):
-            event = self.create_event(event, **fields)
+            event = self._made(event, fields)
         elif fields:
             raise InvalidInputError("raise_event takes fields with a class, not with an event")
         else:
@@ -150,13 +164,16 @@ class AggregateRoot(Generic[TState]):
         """Change the state by an event; if it changes nothing because it was refused, nothing is kept.
 
         Args:
-            event: Of this aggregate.
+            event: Of this aggregate; a new one without a version is given what it does not say, as by `raise_event`.
             is_new: Whether it is to be saved; else it is history.
 
         Raises:
+            InvalidInputError: It is new, and of another aggregate.
             EventVersionError: It is not the next one.
             UnhandledEventError: The aggregate has nothing that handles it.
         """
+        if is_new and not event.aggregate_version:
+            event = _addressed(event, self._stream, self._version + 1)
         if is_new and self.validate_versions and event.aggregate_version != self._version + 1:
             raise EventVersionError(
                 f"{self._stream} has version {self._version}, so its next event has version {self._version + 1}, and "

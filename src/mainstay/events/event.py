@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import SchemaValidator, from_json, to_json
 from typing_extensions import TypeVar
 
-from mainstay.errors import InvalidInputError, shown
+from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.definition import ENVELOPE, LONGEST_NAME, refuse_hidden_methods, settled
 from mainstay.events.log import RecordedEvent
 from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_name
@@ -206,6 +206,23 @@ class DomainEvent(BaseModel):
         return self.model_copy(update=changes)
 
 
+def set_event_type(kind: type[DomainEvent], event_type: str) -> None:
+    """Let events of a class that was just defined be stored under another name than the class's.
+
+    Raises:
+        ConfigurationError: Not a name.
+    """
+    field = kind.model_fields["event_type"]
+    before, field.default = field.default, event_type
+    try:
+        kind.__event_type__ = settled(kind).event_type
+    except ConfigurationError:
+        field.default = before
+        raise
+    kind.model_rebuild(force=True)
+    DomainEvent.__defined__ += 1
+
+
 EventT_co = TypeVar("EventT_co", bound=DomainEvent, default=DomainEvent, covariant=True)
 
 
@@ -232,6 +249,46 @@ class EventEnvelope(NamedTuple, Generic[EventT_co]):
     stream: StreamId
     version: int
     recorded_at: datetime
+
+    @property
+    def global_position(self) -> int:
+        """The position."""
+        return self.position
+
+    @property
+    def stream_position(self) -> int:
+        """The version."""
+        return self.version
+
+    @property
+    def stored_at(self) -> datetime:
+        """When it was appended."""
+        return self.recorded_at
+
+    @property
+    def stream_id(self) -> str:
+        """The stream as `EventReader.read_stream` takes it as a text: ``"id:category"``."""
+        return f"{self.stream.id}:{self.stream.category}"
+
+    @property
+    def event_id(self) -> UUID:
+        """The event's."""
+        return self.event.event_id
+
+    @property
+    def event_type(self) -> str:
+        """The event's."""
+        return self.event.event_type
+
+    @property
+    def aggregate_id(self) -> UUID | str:
+        """The stream's id."""
+        return self.stream.id
+
+    @property
+    def aggregate_type(self) -> str:
+        """The stream's category."""
+        return self.stream.category
 
 
 EventT = TypeVar("EventT", bound=DomainEvent, default=DomainEvent)

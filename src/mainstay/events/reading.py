@@ -18,6 +18,7 @@ from mainstay.events.log import (
     RecordedEvent,
     StreamState,
 )
+from mainstay.events.options import ReadOptions, stream_named
 from mainstay.events.registry import EventRegistry
 from mainstay.events.stream import StreamId
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
@@ -85,7 +86,8 @@ class EventReader:
 
     async def read_stream(
         self,
-        stream: StreamId,
+        stream: StreamId | str,
+        options: ReadOptions | None = None,
         *,
         after_version: int = 0,
         up_to_version: int | None = None,
@@ -98,7 +100,8 @@ class EventReader:
         """The events of a stream, by version, a page at a time.
 
         Args:
-            stream: Which one; one that was never written is empty.
+            stream: Which one; one that was never written is empty. ``"id:category"`` names one of no tenant.
+            options: What of it, as one value, instead of the arguments up to ``backwards``.
             after_version: Only later versions; with ``backwards`` too.
             up_to_version: Not later than this.
             up_to_time: Only what was recorded then or before.
@@ -112,6 +115,11 @@ class EventReader:
             UnknownEventTypeError: An event's type has no class; it is named.
             StreamTombstonedError: The stream is.
         """
+        stream = stream_named(stream)
+        if options is not None:
+            async for envelope in options.narrowed(self.read_stream(stream, conn=conn, **options.of_stream())):
+                yield envelope
+            return
         pages = self._pages(
             stream, after_version, up_to_version, up_to_time, limit, backwards=backwards, page=page, conn=conn
         )
@@ -143,6 +151,7 @@ class EventReader:
 
     async def read_all(
         self,
+        options: ReadOptions | None = None,
         *,
         after: int = 0,
         limit: int | None = None,
@@ -156,6 +165,7 @@ class EventReader:
         """The events of all streams, in their one order, up to the horizon, a page at a time.
 
         Args:
+            options: Which events, as one value, instead of ``after``, ``limit`` and ``tenant_id``.
             after: A position; 0 is the beginning.
             limit: So many stored events at most.
             types: Of one of these types.
@@ -169,6 +179,13 @@ class EventReader:
             CorruptEventError: An event cannot be read; it is named.
             UnknownEventTypeError: An event's type has no class; it is named.
         """
+        if options is not None:
+            found_by = self.read_all(
+                types=types, categories=categories, query=query, archived=archived, page=page, **options.of_feed()
+            )
+            async for envelope in options.narrowed(found_by):
+                yield envelope
+            return
         wanted = self.filter(types=types, categories=categories, tenant_id=tenant_id, query=query)
         left = limit
         while left is None or left > 0:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from mainstay.clock import Clock
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
+from mainstay.events.by_aggregate import ByAggregate
 from mainstay.events.codec import UnknownPolicy
 from mainstay.events.event import DomainEvent
 from mainstay.events.inline import Inline, InlineProjection
@@ -20,7 +21,6 @@ from mainstay.events.log import (
     StreamState,
 )
 from mainstay.events.memory import MemoryEventLog
-from mainstay.events.reading import EventReader
 from mainstay.events.registry import EventRegistry
 from mainstay.events.snapshot import MemorySnapshotStore, SnapshotStore
 from mainstay.events.stream import ExpectedVersion, StreamId
@@ -36,7 +36,7 @@ class Append:
     Attributes:
         stream: Which one.
         events: In order.
-        expected: What the stream must be like; a number is an exact version.
+        expected: What the stream must be like; `ExpectedVersion.of` says what a number means.
     """
 
     stream: StreamId
@@ -44,7 +44,7 @@ class Append:
     expected: ExpectedVersion | int = field(default_factory=ExpectedVersion.any)
 
 
-class EventStore(EventReader):
+class EventStore(ByAggregate):
     """Appends events and reads them.
 
     What is promised is written in `mainstay.events.log`; a ``conn`` is a transaction of the caller's, of the kind that
@@ -99,7 +99,7 @@ class EventStore(EventReader):
         Args:
             stream: Which one.
             events: In order.
-            expected: What the stream must be like; a number is an exact version; None is anything.
+            expected: What the stream must be like; None is anything, `ExpectedVersion.of` says what a number means.
             conn: The caller's transaction.
 
         Returns:
@@ -113,7 +113,7 @@ class EventStore(EventReader):
             InvalidPayloadError: An event cannot be written as JSON.
             EventError: As `EventLog.append` says.
         """
-        (done,) = await self.append_all([Append(stream, tuple(events), _expected(expected))], conn=conn)
+        (done,) = await self.append_all([Append(stream, tuple(events), ExpectedVersion.of(expected))], conn=conn)
         return done
 
     async def append_all(self, appends: Iterable[Append], *, conn: Any = None) -> list[Appended]:
@@ -192,7 +192,7 @@ class EventStore(EventReader):
         return await self.log.import_events(written(), conn=conn)
 
     def _written(self, append: Append) -> StreamAppend:
-        expected = _expected(append.expected)
+        expected = ExpectedVersion.of(append.expected)
         first = None if expected.version is None else expected.version + 1
         return StreamAppend(append.stream, self.codec.written(append.events, append.stream, first), expected)
 
@@ -252,12 +252,6 @@ class InMemoryEventStore(EventStore):
             snapshots=MemorySnapshotStore(),
             inline=inline,
         )
-
-
-def _expected(expected: ExpectedVersion | int | None) -> ExpectedVersion:
-    if expected is None:
-        return ExpectedVersion.any()
-    return expected if isinstance(expected, ExpectedVersion) else ExpectedVersion.exact(expected)
 
 
 def _own_stream(event: DomainEvent) -> StreamId:

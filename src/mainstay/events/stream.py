@@ -1,7 +1,7 @@
 """Streams: what names one, and what an append expects of it."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from mainstay.errors import InvalidInputError, shown
@@ -46,14 +46,21 @@ class StreamId:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedVersion:
-    """What an append expects of its stream; made by the four class methods.
+    """What an append expects of its stream; made by the four class methods, or `of` a number.
 
     A stream's version is the number of its events: the first has version 1, a stream that was never written has 0.
 
     Attributes:
         version: The version that the stream must have; None if any will do.
         exists: Whether it must (True) or must not (False) have events; None if either will do.
+        ANY: The number for `any`.
+        NO_STREAM: The number for `no_stream`.
+        STREAM_EXISTS: The number for `stream_exists`.
     """
+
+    ANY: ClassVar[int] = -1
+    NO_STREAM: ClassVar[int] = 0
+    STREAM_EXISTS: ClassVar[int] = -2
 
     version: int | None = None
     exists: bool | None = None
@@ -84,6 +91,30 @@ class ExpectedVersion:
     def any(cls) -> Self:
         """Nothing is expected."""
         return cls()
+
+    @classmethod
+    def of(cls, expected: "ExpectedVersion | int | None") -> "ExpectedVersion":
+        """What is meant by a number: -1 anything, -2 that the stream exists, 0 or more exactly that version.
+
+        Args:
+            expected: The number; None is anything; what is an expectation already stays as it is.
+
+        Raises:
+            InvalidInputError: No such number.
+        """
+        if isinstance(expected, ExpectedVersion):
+            return expected
+        if isinstance(expected, int) and not isinstance(expected, bool):
+            if expected == cls.ANY:
+                return cls.any()
+            if expected == cls.STREAM_EXISTS:
+                return cls.stream_exists()
+        return cls.any() if expected is None else cls.exact(expected)
+
+    def __int__(self) -> int:
+        if self.version is not None:
+            return self.version
+        return self.STREAM_EXISTS if self.exists else self.ANY
 
     def allows(self, version: int) -> bool:
         """Whether a stream of this version is what was expected."""

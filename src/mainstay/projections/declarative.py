@@ -1,5 +1,6 @@
 """Projections with a method for each event."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ from mainstay.events.event import DomainEvent, EventEnvelope
 from mainstay.events.handles import handler_for, handlers_of
 from mainstay.events.log import FeedFilter
 from mainstay.events.reading import EventReader
+from mainstay.events.stream import StreamId
 from mainstay.projections.projection import Projection
 
 
@@ -44,8 +46,19 @@ class DeclarativeProjection(Projection):
         """
         return source.filter(types=handled(type(self), self.__handlers__, source))
 
-    async def handle(self, envelope: EventEnvelope, conn: Any) -> None:
-        """Call the method for this event; what is left of a tombstoned stream has none, and is passed by."""
+    def subscribed_to(self) -> list[type[DomainEvent]]:
+        """The classes that the methods take."""
+        return list(self.__handlers__)
+
+    async def handle(self, envelope: EventEnvelope | DomainEvent, conn: Any = None) -> None:
+        """Call the method for this event; what is left of a tombstoned stream has none, and is passed by.
+
+        Args:
+            envelope: The event, and where it stands; from code that has it in hand, the event alone.
+            conn: As `Projection.handle` says.
+        """
+        if isinstance(envelope, DomainEvent):
+            envelope = in_hand(envelope)
         name = handler_for(self.__handlers__, type(envelope.event))
         if name is None:
             return
@@ -70,13 +83,36 @@ class DatabaseProjection(DeclarativeProjection):
 
     What is written through it is there exactly once, wherever the process is killed. ``conn`` is psycopg's
     ``AsyncConnection``, inside a transaction, where the projection store is PostgreSQL, and aiosqlite's ``Connection``
-    where it is a SQLite file; it goes on to others as their ``conn``, and is never committed or rolled back.
+    where it is a SQLite file; it goes on to others as their ``conn``, and is never committed or rolled back. A method
+    may also take it first, under this very name: ``async def paid(self, conn, event)``.
     """
 
     __takes__: ClassVar[int] = 2
+    __conn_first__: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """See which methods take the transaction first."""
+        super().__init_subclass__(**options)
+        cls.__conn_first__ = frozenset(name for name in cls.__handlers__.values() if _takes_conn_first(cls, name))
 
     def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
-        return (envelope.event, conn)
+        event = envelope.event
+        return (conn, event) if handler_for(self.__handlers__, type(event)) in self.__conn_first__ else (event, conn)
+
+
+def _takes_conn_first(cls: type, name: str) -> bool:
+    method = inspect.getattr_static(cls, name)
+    skipped = 0 if isinstance(method, staticmethod) else 1
+    names = list(inspect.signature(getattr(method, "__func__", method)).parameters)[skipped:]
+    return names[:1] == ["conn"]
+
+
+def in_hand(event: DomainEvent) -> EventEnvelope:
+    """An event that somebody has in hand, as if it had been read: at the position 0, which the feed never gives."""
+    stream = StreamId(
+        event.aggregate_type or type(event).__name__, event.aggregate_id or event.event_id, event.tenant_id
+    )
+    return EventEnvelope(event, 0, stream, event.aggregate_version or 1, event.occurred_at)
 
 
 def handled(cls: type, handlers: Mapping[type[DomainEvent], str], source: EventReader) -> list[type[DomainEvent]]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from mainstay.errors import ConfigurationError, StorageUnavailableError, SubscriptionNotFoundError, shown
+from mainstay.errors import ConfigurationError, StorageUnavailableError, SubscriptionNotFoundError
 from mainstay.events.log import EVERYTHING
 from mainstay.events.reading import EventReader
 from mainstay.message import worker_name
@@ -24,6 +24,7 @@ from mainstay.projections.projection import Projection
 from mainstay.projections.replay import Replay, Replayed
 from mainstay.projections.shard import RunState, ShardRunner
 from mainstay.projections.store import Checkpoint, ProjectionStore, ShardStatus
+from mainstay.projections.subscriber import Subscribing, as_projection
 from mainstay.service import Service
 
 log = logging.getLogger(__name__)
@@ -208,17 +209,22 @@ class SubscriptionManager:
         """By name."""
         return self._subscriptions
 
-    async def subscribe(self, projection: Projection, config: SubscriptionConfig | None = None) -> Subscription:
+    async def subscribe(
+        self, projection: Subscribing, config: SubscriptionConfig | None = None, *, name: str | None = None
+    ) -> Subscription:
         """Add a projection; it begins at once if the manager runs.
+
+        Args:
+            projection: Or anything else that takes events; see `mainstay.projections.subscriber`.
+            config: How to go about it.
+            name: Of the subscription, instead of the projection's.
 
         Raises:
             ConfigurationError: There is one of its name already, or it handles nothing.
             InvalidOperationError: It is known with another number of shards.
         """
-        if not isinstance(projection, Projection):
-            message = f"subscribe() takes a Projection, not {shown(projection)}"
-            raise ConfigurationError(message)
-        subscription = Subscription(self._source, self._store, projection, config or SubscriptionConfig(), self._owner)
+        taking = as_projection(projection, name)
+        subscription = Subscription(self._source, self._store, taking, config or SubscriptionConfig(), self._owner)
         if subscription.name in self._subscriptions:
             message = f"a subscription {subscription.name!r} is there already: give the projection a name of its own"
             raise ConfigurationError(message)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mainstay.errors import (
+    AggregateNotCreatedError,
     BusinessRuleException,
     ConfigurationError,
     EventVersionError,
@@ -91,14 +92,35 @@ def test_what_is_raised_is_applied_at_once_and_kept_to_be_saved(kind: type[Any])
     }
 
 
-def test_an_event_is_created_without_being_applied() -> None:
+def test_an_event_that_is_created_has_happened() -> None:
     tank = Tank(ID)
 
     event = tank.create_event(Poured, liters=1)
 
-    assert (event.aggregate_id, event.aggregate_version, tank.version) == (ID, 1, 0)
-    tank.apply_event(event)
-    assert tank.version == 1
+    assert (event.aggregate_id, event.aggregate_version, tank.version) == (ID, 1, 1)
+    assert tank.uncommitted_events == [event]
+    with pytest.raises(EventVersionError):
+        tank.apply_event(event)
+
+
+def test_a_new_event_that_does_not_say_its_place_is_applied_as_the_next() -> None:
+    tank = Tank(ID)
+
+    tank.apply_event(Poured(liters=1))
+    tank.apply_event(Poured(aggregate_id=ID, liters=2, aggregate_version=tank.get_next_version()))
+
+    assert [(event.aggregate_id, event.aggregate_version) for event in tank.uncommitted_events] == [(ID, 1), (ID, 2)]
+    with pytest.raises(InvalidInputError, match="not of Tank"):
+        tank.apply_event(Poured(aggregate_id="another", liters=2))
+
+
+def test_before_its_first_event_an_aggregate_is_not_created() -> None:
+    tank = Tank(ID)
+    assert (tank.is_created, tank.state_or_none) == (False, None)
+
+    tank.pour(1)
+
+    assert (tank.is_created, tank.state_or_none) == (True, Content(liters=1))
 
 
 def test_a_class_that_wants_its_id_as_text_gets_text() -> None:
@@ -255,6 +277,27 @@ def test_unhandled_events_are_ignored_by_choice() -> None:
     assert tank.version == 1
 
 
+def test_unhandled_events_are_told_by_choice(caplog: pytest.LogCaptureFixture) -> None:
+    class Murmuring(Tank):
+        unregistered_event_handling = "warn"
+
+    Murmuring(ID).raise_event(Drained)
+
+    assert "Murmuring handles no Drained" in caplog.text
+
+
+def test_an_aggregate_that_requires_a_first_event_has_no_state_before() -> None:
+    class Tapped(Tank):
+        requires_creation_event = True
+
+    tank = Tapped(ID)
+    with pytest.raises(AggregateNotCreatedError, match=r"Tapped .* has no state before its first event"):
+        _ = tank.state
+    tank.raise_event(Poured, liters=1)
+
+    assert tank.state == Content(liters=1)
+
+
 def test_a_method_takes_events_of_derived_classes_too() -> None:
     tank = Tank(ID)
     tank.raise_event(PouredTwice, liters=2)
@@ -293,7 +336,7 @@ async def awaited(self: Any, event: Any) -> None: ...
         ({"_none": handles(Drained)(lambda _self: None)}, r"Odd\._none must take \(self, event\)"),
         ({"_many": handles(Drained)(lambda _self, _event, _more: None)}, r"must take \(self, event\)"),
         ({"_awaited": handles(Drained)(awaited)}, "write def, not async def"),
-        ({"unregistered_event_handling": "shout"}, "'error' or 'ignore', not 'shout'"),
+        ({"unregistered_event_handling": "shout"}, "error, warn, ignore, not 'shout'"),
     ],
 )
 def test_a_class_is_checked_when_it_is_defined(members: dict[str, Any], reason: str) -> None:

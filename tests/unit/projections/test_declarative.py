@@ -117,3 +117,34 @@ async def test_an_event_that_the_store_does_not_know_is_refused() -> None:
 
     with pytest.raises(UnknownEventTypeError, match="ProjectedPaid"):
         await manager.subscribe(Balances())
+
+
+async def test_an_event_in_hand_is_taken_like_one_of_the_feed() -> None:
+    balances = Balances()
+
+    await balances.handle(Opened(name="ann"))
+    await balances.handle(PaidLate(amount=7, aggregate_id="a"))
+
+    assert balances.seen == ["ann", 7]
+    assert balances.subscribed_to() == [Opened, Paid]
+
+
+async def test_a_method_may_take_the_transaction_first_by_its_name() -> None:
+    class Written(DatabaseProjection):
+        def __init__(self):
+            self.seen = []
+
+        @handles(Opened)
+        async def opened(self, conn, event):
+            self.seen.append((conn, event.name))
+
+        @handles(Paid)
+        async def paid(self, event, conn):
+            self.seen.append((conn, event.amount))
+
+    written = Written()
+
+    await written.handle(Opened(name="ann"), "tx")
+    await written.handle(Paid(amount=5), "tx")
+
+    assert written.seen == [("tx", "ann"), ("tx", 5)]
