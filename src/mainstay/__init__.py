@@ -64,6 +64,7 @@ from mainstay.commands.upcasting import upcast
 # -- errors ------------------------------------------------------------------------------------------------------------
 from mainstay.errors import (
     ActionNotFoundError,
+    AggregateNotCreatedError,
     AggregateNotFoundError,
     AppendConditionError,
     ApprovalRequiredError,
@@ -113,11 +114,13 @@ from mainstay.errors import (
 
 # -- events ------------------------------------------------------------------------------------------------------------
 from mainstay.events.aggregate import AggregateRoot
+from mainstay.events.by_aggregate import AppendResult, EventStream
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.declarative import DeclarativeAggregate
 from mainstay.events.event import DomainEvent, EventEnvelope, EventTombstone
 from mainstay.events.handles import handles
 from mainstay.events.log import Appended, FeedFilter, Horizon, Query, QueryItem, StreamState
+from mainstay.events.options import ReadDirection, ReadOptions
 from mainstay.events.reading import EventPage
 from mainstay.events.registry import EventRegistry
 from mainstay.events.repository import AggregateRepository
@@ -134,6 +137,7 @@ from mainstay.projections.memory import MemoryProjectionStore
 from mainstay.projections.projection import Projection
 from mainstay.projections.replay import Replayed
 from mainstay.projections.store import Checkpoint, DeadLetter, DeadLetterStatus, ShardState, ShardStatus
+from mainstay.projections.subscriber import EventSubscriber
 from mainstay.projections.subscription import Lag
 
 # -- policies and settings ---------------------------------------------------------------------------------------------
@@ -158,11 +162,13 @@ __all__ = [
     "Action",
     "ActionNotFoundError",
     "ActionState",
+    "AggregateNotCreatedError",
     "AggregateNotFoundError",
     "AggregateRepository",
     "AggregateRoot",
     "Append",
     "AppendConditionError",
+    "AppendResult",
     "Appended",
     "ApprovalRequiredError",
     "AuditEvent",
@@ -205,6 +211,8 @@ __all__ = [
     "EventPage",
     "EventRegistry",
     "EventStore",
+    "EventStream",
+    "EventSubscriber",
     "EventTombstone",
     "EventVersionError",
     "ExpectedVersion",
@@ -257,6 +265,8 @@ __all__ = [
     "QueryItem",
     "QueueNotFoundError",
     "RawEvent",
+    "ReadDirection",
+    "ReadOptions",
     "ReasonRequiredError",
     "Reply",
     "ReplyOutcome",

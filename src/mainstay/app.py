@@ -254,6 +254,10 @@ class SQLiteEventStore(EventStore):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def initialize(self) -> None:
+        """Open the file, and install the schema if it is not there; does nothing if it is open."""
+        await self._file.open()
+
     async def close(self) -> None:
         """Close the file; does nothing if it is closed."""
         await self._file.close()

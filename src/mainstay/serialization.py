@@ -6,11 +6,15 @@ characters (``jsonb`` cannot hold them), integers beyond 64 bits, keys that are 
 """
 
 import inspect
+import json
 import math
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
+from uuid import UUID
 
 import orjson
 from pydantic import AliasChoices, AliasPath, BaseModel
@@ -103,6 +107,47 @@ def from_json(document: bytes | str) -> Any:
     except orjson.JSONDecodeError as error:
         message = f"not valid JSON: {error}"
         raise InvalidPayloadError(message) from error
+
+
+class JSONEncoder(json.JSONEncoder):
+    """For ``json.dumps(value, cls=JSONEncoder)``: writes what `to_json` writes, where the standard library is asked.
+
+    Attributes of a dataclass are written as an object, times as ISO 8601.
+    """
+
+    def default(self, o: Any) -> Any:
+        """What stands for a value that JSON does not have.
+
+        Raises:
+            TypeError: It has no form in JSON.
+        """
+        if isinstance(o, UUID):
+            return str(o)
+        if isinstance(o, datetime | date | time):
+            return o.isoformat()
+        if isinstance(o, Enum):
+            return o.value
+        if is_dataclass(o) and not isinstance(o, type):
+            return {field.name: getattr(o, field.name) for field in fields(o)}
+        return _default(o)
+
+
+def json_dumps(value: Any, *, limit: int = DEFAULT_PAYLOAD_LIMIT) -> str:
+    """As `to_json`, as text.
+
+    Raises:
+        InvalidPayloadError: It cannot be written; the message says where and why.
+    """
+    return to_json(value, limit=limit).decode()
+
+
+def json_loads(document: bytes | str) -> Any:
+    """As `from_json`.
+
+    Raises:
+        InvalidPayloadError: Not JSON.
+    """
+    return from_json(document)
 
 
 def storable(text: str) -> str:

@@ -1,5 +1,6 @@
 """Payloads as JSON that PostgreSQL gives back unchanged."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from mainstay.errors import InvalidPayloadError
-from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, checked_object, from_json, to_json
+from mainstay.serialization import (
+    DEFAULT_PAYLOAD_LIMIT,
+    JSONEncoder,
+    checked_object,
+    from_json,
+    json_dumps,
+    json_loads,
+    to_json,
+)
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
 VALUES = st.recursive(
@@ -193,3 +202,35 @@ def test_an_object_is_a_dict_or_a_model_or_nothing() -> None:
 def test_anything_else_is_no_object(value: Any) -> None:
     with pytest.raises(InvalidPayloadError, match="custom_data must be a JSON object"):
         checked_object(value, what="custom_data")
+
+
+def test_the_standard_library_writes_the_same_through_the_encoder() -> None:
+    @dataclass
+    class Place:
+        row: int
+
+    class Color(Enum):
+        RED = "red"
+
+    class Seat(BaseModel):
+        number: int
+
+    value = {
+        "id": UUID(int=1),
+        "at": datetime(2026, 1, 2, 3, tzinfo=UTC),
+        "on": date(2026, 1, 2),
+        "by": time(4, 5),
+        "sum": Decimal("1.50"),
+        "color": Color.RED,
+        "place": Place(3),
+        "seat": Seat(number=4),
+        "set": {1},
+    }
+
+    assert json.loads(json.dumps(value, cls=JSONEncoder)) == json_loads(json_dumps(value))
+    with pytest.raises(TypeError, match="has no JSON form"):
+        json.dumps(object(), cls=JSONEncoder)
+    with pytest.raises(InvalidPayloadError):
+        json_dumps(float("nan"))
+    with pytest.raises(InvalidPayloadError):
+        json_loads("{")

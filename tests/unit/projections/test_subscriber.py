@@ -84,7 +84,7 @@ class Chronicle(EventProjection):
 EVENTS = [Sown(seeds=1), Reaped(sheaves=2), SownTwice(seeds=3)]
 
 
-async def told(subscriber, name=None, events=EVENTS, tombstoned=False):
+async def told(subscriber, name=None, *, events=EVENTS, tombstoned=False):
     store = InMemoryEventStore()
     manager = SubscriptionManager(store, MemoryProjectionStore())
     field = StreamId("Field", "a")

@@ -1,0 +1,7 @@
+"""Events."""
+
+from mainstay import DomainEvent
+
+__all__ = [
+    "DomainEvent",
+]

@@ -1,0 +1,13 @@
+"""Where checkpoints are kept."""
+
+from mainstay import Checkpoint
+from mainstay import MemoryProjectionStore as InMemoryCheckpointRepository
+from mainstay.projections.store import ProjectionStore as CheckpointRepository
+from mainstay.storage.postgres.projections import PostgresProjectionStore as PostgreSQLCheckpointRepository
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointRepository",
+    "InMemoryCheckpointRepository",
+    "PostgreSQLCheckpointRepository",
+]

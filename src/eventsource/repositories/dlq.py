@@ -1,0 +1,14 @@
+"""Where dead letters are kept."""
+
+from mainstay import DeadLetter, DeadLetterStatus
+from mainstay import MemoryProjectionStore as InMemoryDLQRepository
+from mainstay.projections.store import ProjectionStore as DLQRepository
+from mainstay.storage.postgres.projections import PostgresProjectionStore as PostgreSQLDLQRepository
+
+__all__ = [
+    "DLQRepository",
+    "DeadLetter",
+    "DeadLetterStatus",
+    "InMemoryDLQRepository",
+    "PostgreSQLDLQRepository",
+]

@@ -1,0 +1,13 @@
+"""States of aggregates, kept."""
+
+from eventsource.snapshots.in_memory import InMemorySnapshotStore
+from eventsource.snapshots.interface import Snapshot, SnapshotPolicy, SnapshotStore
+from eventsource.snapshots.postgresql import PostgreSQLSnapshotStore
+
+__all__ = [
+    "InMemorySnapshotStore",
+    "PostgreSQLSnapshotStore",
+    "Snapshot",
+    "SnapshotPolicy",
+    "SnapshotStore",
+]

@@ -1,0 +1,7 @@
+"""Snapshots in memory."""
+
+from mainstay import MemorySnapshotStore as InMemorySnapshotStore
+
+__all__ = [
+    "InMemorySnapshotStore",
+]

@@ -1,0 +1,7 @@
+"""Events in memory."""
+
+from mainstay import InMemoryEventStore
+
+__all__ = [
+    "InMemoryEventStore",
+]

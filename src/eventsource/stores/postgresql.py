@@ -1,0 +1,7 @@
+"""Events on PostgreSQL."""
+
+from mainstay import PostgreSQLEventStore
+
+__all__ = [
+    "PostgreSQLEventStore",
+]

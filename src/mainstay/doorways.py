@@ -1,0 +1,180 @@
+"""The signatures that users of `eventsource` write, for classes that have others here.
+
+Each is the class of its room, made from the arguments that those users give. What it does, the class of the room says;
+what an argument means here is said below. The door `eventsource` re-exports them under the names that they have.
+"""
+
+import logging
+from typing import Any, Literal, Protocol, runtime_checkable
+from uuid import UUID
+
+from mainstay import app
+from mainstay.errors import ConfigurationError, shown
+from mainstay.events import repository
+from mainstay.events.event import DomainEvent
+from mainstay.events.log import Appended
+from mainstay.events.repository import DEFAULT_ATTEMPTS, AggregateT
+from mainstay.events.snapshot import SnapshotPolicy, SnapshotStore
+from mainstay.events.store import EventStore
+from mainstay.projections import config
+from mainstay.projections.store import ProjectionStore
+
+_log = logging.getLogger(__name__)
+
+_STARTS: dict[str, Literal["beginning", "now"]] = {"beginning": "beginning", "checkpoint": "beginning", "end": "now"}
+
+
+@runtime_checkable
+class EventPublisher(Protocol):
+    """Is told of events that are stored."""
+
+    async def publish(self, events: list[DomainEvent]) -> None:
+        """Tell of them."""
+        ...
+
+
+class AggregateRepository(repository.AggregateRepository[AggregateT]):
+    """Loads aggregates of one class, and saves them.
+
+    Args:
+        event_store: Where the events are.
+        aggregate_factory: The class of the aggregates.
+        aggregate_type: What the class says itself; may be left out.
+        event_publisher: Is told of what was saved, once it is committed. It may be told of nothing (the process may die
+            before), so whoever must see every event subscribes to the store instead. If it fails, that is logged, and
+            `save` has succeeded all the same.
+        snapshot_store: Where snapshots are; the store's own unless given.
+        snapshot_threshold: Events after which one is left; None: none is.
+        snapshot_mode: ``"manual"`` leaves them to `create_snapshot`. ``"sync"`` and ``"background"`` are the same: a
+            snapshot is of what was committed, and is kept after that.
+        tenant_id: Whose aggregates.
+        attempts: How often `execute` tries.
+
+    Raises:
+        ConfigurationError: ``aggregate_type`` is not that of the class, no such mode, or as the room's class says.
+    """
+
+    def __init__(  # noqa: PLR0917 - the signature is a promise to users of `eventsource`
+        self,
+        event_store: EventStore,
+        aggregate_factory: type[AggregateT],
+        aggregate_type: str | None = None,
+        event_publisher: EventPublisher | None = None,
+        snapshot_store: SnapshotStore | None = None,
+        snapshot_threshold: int | None = None,
+        snapshot_mode: Literal["sync", "background", "manual"] = "sync",
+        *,
+        tenant_id: UUID | str | None = None,
+        attempts: int = DEFAULT_ATTEMPTS,
+    ) -> None:
+        if snapshot_mode not in {"sync", "background", "manual"}:
+            raise ConfigurationError(f"snapshot_mode is 'sync', 'background' or 'manual', not {shown(snapshot_mode)}")
+        if event_publisher is not None and not isinstance(event_publisher, EventPublisher):
+            raise ConfigurationError(f"event_publisher must have publish(events), not {shown(event_publisher)}")
+        policy = None
+        if snapshot_threshold is not None and snapshot_mode != "manual":
+            policy = SnapshotPolicy.every(snapshot_threshold)
+        elif snapshot_mode == "manual" or snapshot_threshold is not None:
+            snapshot_store = snapshot_store or event_store.snapshots
+        super().__init__(
+            event_store,
+            aggregate_factory,
+            snapshots=policy,
+            snapshot_store=snapshot_store,
+            tenant_id=tenant_id,
+            attempts=attempts,
+        )
+        if aggregate_type is not None and aggregate_type != aggregate_factory.aggregate_type:
+            raise ConfigurationError(
+                f"{aggregate_factory.__name__} says aggregate_type {aggregate_factory.aggregate_type!r}, and the "
+                f"repository {aggregate_type!r}: let the class say it"
+            )
+        self.event_store = event_store
+        self.aggregate_type = aggregate_factory.aggregate_type
+        self._publisher = event_publisher
+
+    async def save(self, aggregate: AggregateT, *, conn: Any = None) -> Appended | None:
+        """Store what an aggregate has raised, and tell the publisher; with ``conn`` nobody is told.
+
+        Raises:
+            OptimisticLockError: Somebody else has appended; nothing was written.
+            InvalidInputError: Of another class or tenant.
+        """
+        events = aggregate.uncommitted_events
+        done = await super().save(aggregate, conn=conn)
+        if done is not None and conn is None and self._publisher is not None:
+            try:
+                await self._publisher.publish(events)
+            except Exception:  # noqa: BLE001 - what a publisher raises is its own, and the events are stored
+                _log.exception("%d events of %s are stored, and could not be published", len(events), aggregate.stream)
+        return done
+
+    async def get_or_raise(self, aggregate_id: UUID | str) -> AggregateT:
+        """As `load`."""
+        return await self.load(aggregate_id)
+
+    @property
+    def pending_snapshot_count(self) -> int:
+        """Snapshots that are still to be kept: none, as `save` has kept them."""
+        return 0
+
+    async def await_pending_snapshots(self) -> int:
+        """Wait for snapshots that are still to be kept; gives how many: none."""
+        return self.pending_snapshot_count
+
+
+class SubscriptionConfig(config.SubscriptionConfig):
+    """Settings of one subscription.
+
+    Args:
+        start_from: Where a new subscription begins: ``"beginning"``, ``"end"``, after a position, or
+            ``"checkpoint"``, which is the beginning, for one that has none. One that is known goes on where it was.
+        batch_size: Events that are handled in one transaction.
+        others: As those of `mainstay.SubscriptionConfig`.
+
+    Raises:
+        ConfigurationError: A value out of range.
+    """
+
+    def __init__(
+        self,
+        start_from: Literal["beginning", "end", "checkpoint"] | int = "checkpoint",
+        batch_size: int = 100,
+        **others: Any,
+    ) -> None:
+        begin = _STARTS.get(start_from) if isinstance(start_from, str) else start_from
+        if begin is None:
+            known = "'beginning', 'end', 'checkpoint' or a position"
+            raise ConfigurationError(f"start_from must be {known}, not {shown(start_from)}")
+        super().__init__(batch_size=batch_size, start=begin, **others)
+
+
+class SubscriptionManager(app.SubscriptionManager):
+    """All subscriptions of a process.
+
+    Args:
+        event_store: Where events are read from.
+        event_bus: Not needed, and left alone: a subscription reads the store, which wakes it.
+        checkpoint_repo: Where checkpoints and dead letters are kept; the store's own database unless given.
+        dlq_repo: Left alone: dead letters are where the checkpoints are, in one transaction with them.
+        owner: Who we are, for leases; drawn if None.
+
+    Raises:
+        ConfigurationError: There is no place for checkpoints that goes with the event store.
+    """
+
+    def __init__(
+        self,
+        event_store: EventStore,
+        event_bus: object = None,
+        checkpoint_repo: ProjectionStore | None = None,
+        *,
+        dlq_repo: object = None,
+        owner: str | None = None,
+    ) -> None:
+        if event_bus is not None and not isinstance(event_bus, EventPublisher):
+            raise ConfigurationError(
+                f"event_bus must have publish(events), not {shown(event_bus)}; checkpoints are kept in checkpoint_repo="
+            )
+        del dlq_repo
+        super().__init__(event_store, checkpoint_repo, owner=owner)
