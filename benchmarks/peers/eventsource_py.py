@@ -10,6 +10,10 @@ from uuid import UUID
 
 import asyncpg
 from event_protocol import PAGE, UPSERT, EventPeer, item, main
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import async_sessionmaker
+
 from eventsource import (
     AggregateRepository,
     DeclarativeAggregate,
@@ -26,9 +30,6 @@ from eventsource.adapters.sql import DatabaseProjection, SQLCheckpointRepository
 from eventsource.application.subscriptions import SubscriptionConfig, SubscriptionManager
 from eventsource.migrations import get_all_schemas
 from eventsource.ports import ExpectedVersion, FeedReadOptions
-from pydantic import BaseModel
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import async_sessionmaker
 
 CREATE_EXTENSION = 'CREATE EXTENSION IF NOT EXISTS "uuid-ossp";'  # nothing of it is used, and not every server has it
 UPSERTING = text(UPSERT.format(":stream", ":quantity"))
