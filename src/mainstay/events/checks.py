@@ -164,6 +164,19 @@ def check_limit(limit: int) -> None:
     check_number(limit, "a limit", 1, LARGEST_VERSION)
 
 
+def check_listing(category: str | None, prefix: str, limit: int) -> None:
+    """See that streams can be asked for so.
+
+    Raises:
+        InvalidInputError: They cannot.
+    """
+    check_limit(limit)
+    if category is not None:
+        _check_text(category, "a category")
+    if prefix != "":
+        _check_text(prefix, "the beginning of an id")
+
+
 def check_number(value: int, what: str, least: int, most: int) -> None:
     """See that something is a whole number within bounds.
 

@@ -369,6 +369,7 @@ class EventLog(Protocol):
         *,
         category: str | None = None,
         tenant_id: UUID | str | None = None,
+        prefix: str = "",
         after: StreamId | None = None,
         limit: int = PAGE,
     ) -> list[StreamState]:
@@ -377,6 +378,7 @@ class EventLog(Protocol):
         Args:
             category: Only these.
             tenant_id: Only this tenant's.
+            prefix: Only those whose ids, as texts, begin so.
             after: The last one of the page before.
             limit: Streams in the page.
         """

@@ -335,11 +335,12 @@ class MemoryEventLog:
         *,
         category: str | None = None,
         tenant_id: UUID | str | None = None,
+        prefix: str = "",
         after: StreamId | None = None,
         limit: int = PAGE,
     ) -> list[StreamState]:
         """Streams in the order of category, tenant and id, a page at a time."""
-        checks.check_limit(limit)
+        checks.check_listing(category, prefix, limit)
         if after is not None:
             checks.check_stream(after)
         tenant = checked_tenant(tenant_id)
@@ -348,6 +349,7 @@ class MemoryEventLog:
                 name
                 for name in self._streams
                 if category in (None, name.category) and tenant in (None, name.tenant_id)
+                if str(name.id).startswith(prefix)
                 if after is None or _order(name) > _order(after)
             ),
             key=_order,

@@ -311,11 +311,19 @@ class EventReader:
         return await self.log.stream_state(stream, conn=conn)
 
     async def streams(
-        self, *, category: str | None = None, tenant_id: UUID | str | None = None, page: int = PAGE
+        self, *, category: str | None = None, tenant_id: UUID | str | None = None, prefix: str = "", page: int = PAGE
     ) -> AsyncIterator[StreamState]:
-        """All streams, in the order of category, tenant and id, a page at a time."""
+        """Streams, in the order of category, tenant and id, a page at a time.
+
+        Args:
+            category: Only these.
+            tenant_id: Only this tenant's.
+            prefix: Only those whose ids, as texts, begin so.
+            page: Streams that are fetched at once.
+        """
         after: StreamId | None = None
-        while found := await self.log.streams(category=category, tenant_id=tenant_id, after=after, limit=page):
+        asked: dict[str, Any] = {"category": category, "tenant_id": tenant_id, "prefix": prefix, "limit": page}
+        while found := await self.log.streams(**asked, after=after):
             for state in found:
                 yield state
             after = found[-1].stream

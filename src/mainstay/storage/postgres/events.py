@@ -208,17 +208,19 @@ class PostgresEventLog:
         *,
         category: str | None = None,
         tenant_id: UUID | str | None = None,
+        prefix: str = "",
         after: StreamId | None = None,
         limit: int = PAGE,
     ) -> list[StreamState]:
         """Streams in the order of category, tenant and id, a page at a time."""
-        checks.check_limit(limit)
+        checks.check_listing(category, prefix, limit)
         if after is not None:
             checks.check_stream(after)
         tenant = checked_tenant(tenant_id)
         asked = {
             "category": category,
             "tenant": None if tenant is None else str(tenant),
+            "prefix": prefix,
             "after_category": "" if after is None else after.category,
             "after_tenant": "" if after is None else tenant_text(after.tenant_id),
             "after_id": "" if after is None else str(after.id),

@@ -387,11 +387,12 @@ class SQLiteEventLog:
         *,
         category: str | None = None,
         tenant_id: UUID | str | None = None,
+        prefix: str = "",
         after: StreamId | None = None,
         limit: int = PAGE,
     ) -> list[StreamState]:
         """Streams in the order of category, tenant and id, a page at a time."""
-        checks.check_limit(limit)
+        checks.check_listing(category, prefix, limit)
         if after is not None:
             checks.check_stream(after)
         tenant = checked_tenant(tenant_id)
@@ -399,6 +400,7 @@ class SQLiteEventLog:
         parameters = {
             "category": category,
             "tenant_id": None if tenant is None else str(tenant),
+            "prefix": prefix,
             **dict(zip(("after_category", "after_tenant_id", "after_id"), parts, strict=True)),
             "limit": limit,
         }

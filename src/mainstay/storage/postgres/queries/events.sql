@@ -92,13 +92,9 @@ where s.category = %(category)s and s.tenant_id = %(tenant)s and s.stream_id = %
 -- name: streams
 -- Streams in the order of category, tenant and id.
 select s.category, s.stream_id, s.tenant_id, s.version, s.created_at, s.archived_at, s.tombstoned_at, s.tombstone::text
-from eventsource.stream as s
-where s.version > 0
-  and (%(category)s::text is null or s.category = %(category)s)
-  and (%(tenant)s::text is null or s.tenant_id = %(tenant)s)
-  and (s.category, s.tenant_id, s.stream_id) > (%(after_category)s::text, %(after_tenant)s::text, %(after_id)s::text)
-order by s.category, s.tenant_id, s.stream_id
-limit %(limit)s;
+from eventsource.list_streams(
+    %(category)s::text, %(tenant)s::text, %(prefix)s::text, %(after_category)s::text, %(after_tenant)s::text, %(after_id)s::text,
+    %(limit)s::integer) as s;
 
 -- name: tombstone
 -- Empty a stream for good; what is known of it then.

@@ -155,6 +155,7 @@ select category, tenant_id, id, version, created_at, is_archived, is_tombstoned,
 from mainstay_stream
 where (:category is null or category = :category)
     and (:tenant_id is null or tenant_id = :tenant_id)
+    and id >= :prefix and id < :prefix || char(1114111)
     and (:after_category is null or (category, tenant_id, id) > (:after_category, :after_tenant_id, :after_id))
 order by category, tenant_id, id
 limit :limit;

@@ -69,6 +69,19 @@ class ListingContract(EventLogSuite):
         assert await found(tenant_id="a tenant") == [IN_ORDER[13], IN_ORDER[15]]
         assert await found(category="order", tenant_id="a tenant") == [IN_ORDER[15]]
 
+    async def test_only_the_streams_whose_ids_begin_so_are_listed(self, log: EventLog) -> None:
+        await self.filled(log)
+
+        async def found(prefix: str, **asked: object) -> list[StreamId]:
+            return [state.stream for state in await self.known(log, limit=2, prefix=prefix, **asked)]
+
+        assert await found("2") == [IN_ORDER[3], IN_ORDER[4], IN_ORDER[12]]
+        assert await found("1", category="Order") == [*IN_ORDER[1:3], IN_ORDER[11]]
+        assert await found("1", tenant_id=TENANT) == [IN_ORDER[11]]
+        assert await found("2f0e6a52-") == [IN_ORDER[4]]
+        assert await found("\U0001f40d") == [IN_ORDER[10]]
+        assert await found("%") == await found("_") == await found("21") == []
+
     async def test_the_place_of_a_stream_that_is_none_is_a_place_too(self, log: EventLog) -> None:
         await self.filled(log)
 
