@@ -9,7 +9,8 @@ PAGE = 50
 FEW_PAGES = 60
 FILL = """
 insert into eventsource.stream (category, tenant_id, stream_id, version, created_at)
-select (array['Cart', 'Order', 'Zebra'])[1 + n %% 3], case when n %% 1000 = 0 then 'tenant ' || n / 3000 else '' end, 'no ' || n, 1, now()
+select (array['Cart', 'Order', 'Zebra'])[1 + n %% 3], case when n %% 1000 = 0 then 'tenant ' || n / 3000 else '' end,
+    'no ' || n, 1, now()
 from generate_series(1, %s) as n
 """
 ASKED = {"category": None, "tenant": None, "prefix": "", "after": ("", "", "")}
@@ -54,9 +55,7 @@ def pages(conn, statement, parameters):
 def test_a_page_of_streams_costs_what_is_on_it(many, asked):
     asked = ASKED | asked
 
-    found, looked_at = pages(
-        many, LIST, [asked["category"], asked["tenant"], asked["prefix"], *asked["after"], PAGE]
-    )
+    found, looked_at = pages(many, LIST, [asked["category"], asked["tenant"], asked["prefix"], *asked["after"], PAGE])
 
     assert found <= PAGE
     assert looked_at <= FEW_PAGES
