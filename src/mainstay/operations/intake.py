@@ -78,17 +78,31 @@ def read_lines(file: BinaryIO, source: str) -> Iterator[Line]:
     Raises:
         InvalidLineError: A line cannot be accepted.
     """
+    for number, text in raw_lines(file, source, LONGEST_LINE):
+        try:
+            yield Line(number, parse_line(text, source, number))
+        except InvalidInputError as error:
+            raise InvalidLineError(source, number, str(error)) from error
+
+
+def raw_lines(file: BinaryIO, source: str, longest: int) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not empty, without white space around them, each with its number.
+
+    Args:
+        file: Open for reading bytes.
+        source: Its name, for errors.
+        longest: Bytes that a line may have.
+
+    Raises:
+        InvalidLineError: A line is longer.
+    """
     number = 0
-    while raw := file.readline(LONGEST_LINE + 1):
+    while raw := file.readline(longest + 1):
         number += 1
-        if len(raw) > LONGEST_LINE:
-            raise InvalidLineError(source, number, f"longer than {LONGEST_LINE:,} bytes")
-        text = raw.removeprefix(_BOM).strip()
-        if text:
-            try:
-                yield Line(number, parse_line(text, source, number))
-            except InvalidInputError as error:
-                raise InvalidLineError(source, number, str(error)) from error
+        if len(raw) > longest:
+            raise InvalidLineError(source, number, f"longer than {longest:,} bytes")
+        if text := raw.removeprefix(_BOM).strip():
+            yield number, text
 
 
 def read_chunks(file: BinaryIO, source: str, size: int) -> Iterator[list[Line]]:

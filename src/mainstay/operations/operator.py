@@ -6,7 +6,6 @@ adds is what a person at a keyboard needs: a command is found by its id alone, o
 commands in any number of domains, and of many commands each is reported on its own.
 """
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from mainstay.commands.lifecycle import BatchStatus, CommandStatus
 from mainstay.commands.limits import Holding
 from mainstay.commands.store import Action, DomainStats, FsckReport
 from mainstay.errors import CommandError, DuplicateCommandError, InvalidInputError, InvalidOperationError
+from mainstay.operations.events import Events
 from mainstay.operations.missing import NoSuchBatchError, NoSuchCommandError
 from mainstay.storage.postgres.commands import command_store
 from mainstay.storage.postgres.doctor import Check, Limits, examine
@@ -82,6 +82,7 @@ class Operator(Holding, Turns):
     Attributes:
         bus: Sends and cancels.
         decisions: The troubleshooting queue: previews, actions, approvals, rules.
+        events: Streams, the feed, and files of events.
     """
 
     def __init__(self, pool: Any, *, registry: HandlerRegistry | None = None) -> None:
@@ -94,6 +95,7 @@ class Operator(Holding, Turns):
         self._keys = self._commands.keys
         super().__init__(self._commands)
         self._questions = OperationsStore(pool)
+        self.events = Events(pool)
 
     def use_registry(self, registry: HandlerRegistry | None) -> None:
         """From now on, edited payloads must fit the models of these handlers."""
@@ -474,11 +476,6 @@ class Operator(Holding, Turns):
         if home is None:
             raise NoSuchCommandError(command_id, domain)
         return home
-
-
-def problems(done: Iterable[Acted]) -> Counter[str]:
-    """How often each reason for leaving a command alone occurred."""
-    return Counter(each.problem for each in done if each.problem)
 
 
 def _noting(

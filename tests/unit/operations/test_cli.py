@@ -52,6 +52,11 @@ COMMANDS = [
     ["batches", "cancel", SOME_ID],
     ["batches", "retry", SOME_ID],
     ["send", "-"],
+    ["events", "streams"],
+    ["events", "show", "Order/1"],
+    ["events", "tail"],
+    ["events", "export", "/dev/null", "--overwrite"],
+    ["events", "import", "-"],
     ["worker", "mainstay.operations.demo.handlers:registry"],
 ]
 
@@ -60,7 +65,7 @@ def test_version_is_printed():
     assert run("--version").out == f"mainstay {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["commands"], ["tsq"], ["batches"], ["limits"], ["schema"]])
+@pytest.mark.parametrize("arguments", [[], ["commands"], ["tsq"], ["batches"], ["limits"], ["events"], ["schema"]])
 def test_a_group_without_a_command_shows_its_help(arguments):
     result = run(*arguments)
 
@@ -74,7 +79,9 @@ def test_a_group_without_a_command_shows_its_help(arguments):
 def test_every_command_explains_itself(command):
     names = [each for each in command if each.isalpha()]
 
-    result = run(*names[:2] if names[0] in {"commands", "tsq", "batches", "limits", "schema"} else names[:1], "--help")
+    result = run(
+        *names[:2] if names[0] in {"commands", "tsq", "batches", "limits", "events", "schema"} else names[:1], "--help"
+    )
 
     assert result.code == Exit.OK
     assert "--json" in result.out

@@ -14,6 +14,7 @@ from mainstay.operations.cli import (
     commands,
     demo,
     doctor,
+    events,
     keys,
     limits,
     numbers,
@@ -74,6 +75,7 @@ def build() -> typer.Typer:
         ("limits", limits),
         ("breakers", breakers),
         ("keys", keys),
+        ("events", events),
         ("schema", schema),
     ):
         group = typer.Typer(name=name, help=module.HELP, no_args_is_help=True, rich_markup_mode=None)

@@ -113,6 +113,13 @@ from eventsource.prepare_import(
     %(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(counts)s::integer[], %(kind_categories)s::text[],
     %(types)s::text[], %(tags)s::text[]);
 
+-- name: compare_import
+-- Hold events that are to be imported against those that are there; a row for each.
+select stream_version, event_id
+from eventsource.compare_import(
+    %(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(places)s::integer[], %(versions)s::integer[],
+    %(event_ids)s::uuid[]);
+
 -- name: copy_events
 -- The events of a part of an import.
 copy eventsource.event (

@@ -5647,6 +5647,57 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.compare_import(p_categories text[], p_tenants text[], p_ids text[], p_places integer[], p_versions integer[], p_event_ids uuid[]) RETURNS TABLE(stream_version integer, event_id uuid)
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+declare
+    v_nos bigint[];
+    v_versions integer[];
+    v_unplaced bigint[];
+begin
+    insert into eventsource.stream (category, tenant_id, stream_id)
+    select a.category, a.tenant_id, a.stream_id
+    from unnest(p_categories, p_tenants, p_ids) as a(category, tenant_id, stream_id)
+    where not exists (
+        select from eventsource.stream as s
+        where s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id)
+    order by a.category collate "C", a.tenant_id collate "C", a.stream_id collate "C"
+    on conflict do nothing;
+
+    with locked as (
+        select s.stream_no, s.version, a.place
+        from unnest(p_categories, p_tenants, p_ids) with ordinality as a(category, tenant_id, stream_id, place)
+        join eventsource.stream as s on s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id
+        order by a.category collate "C", a.tenant_id collate "C", a.stream_id collate "C"
+        for update of s
+    )
+    select array_agg(l.stream_no order by l.place), array_agg(l.version order by l.place) into v_nos, v_versions from locked as l;
+
+    v_unplaced := array(
+        select distinct v_nos[e.place] from unnest(p_places, p_versions) as e(place, version) where e.version is null);
+    return query
+        select v_versions[e.place],
+               case when e.version is null then
+                   case when e.event_id in (
+                       select x.event_id from unnest(v_unplaced) as u(stream_no)
+                       join eventsource.event as x on x.stream_no = u.stream_no)
+                   then e.event_id end
+               else (
+                   select x.event_id from eventsource.event as x
+                   where x.stream_no = v_nos[e.place] and x.version = e.version)
+               end
+        from unnest(p_places, p_versions, p_event_ids) with ordinality as e(place, version, event_id, no)
+        order by e.no;
+end;
+$$;
+
 CREATE FUNCTION eventsource.end_publishing(p_holder text) RETURNS void
     LANGUAGE sql
     AS $$
@@ -5953,6 +6004,79 @@ begin
     where s.subscription = p_subscription and s.status = 'ACTIVE';
     get diagnostics v_count = row_count;
     return v_count;
+end;
+$$;
+
+CREATE FUNCTION eventsource.place_before_last(p_types text[], p_categories text[], p_tenant text, p_horizon bigint, p_count integer) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_kinds integer[];
+    v_after bigint := case when p_tenant is null then 0 else p_horizon - 100000 end;
+    v_found bigint[];
+begin
+    if p_types is null and p_categories is null then
+        v_found := array(
+            select e.position from eventsource.event as e
+            where e.position > v_after and e.position <= p_horizon
+              and (p_tenant is null or exists (
+                  select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
+            order by e.position desc limit p_count);
+    else
+        v_kinds := array(
+            select k.kind_no from eventsource.kind as k
+            where (p_types is null or k.event_type = any (p_types)) and (p_categories is null or k.category = any (p_categories)));
+        v_found := array(
+            select f.position
+            from unnest(v_kinds) as k(kind_no)
+            cross join lateral (
+                select e.position from eventsource.event as e
+                where e.kind_no = k.kind_no and e.position > v_after and e.position <= p_horizon
+                  and (p_tenant is null or exists (
+                      select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
+                order by e.position desc limit p_count
+            ) as f
+            order by f.position desc limit p_count);
+    end if;
+    return case when p_count = 0 then p_horizon else coalesce(v_found[cardinality(v_found)] - 1, p_horizon) end;
+end;
+$$;
+
+CREATE FUNCTION eventsource.place_in_time(p_since timestamp with time zone, p_horizon bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_low bigint := 0;
+    v_high bigint := p_horizon;
+    v_middle bigint;
+    v_some bigint;
+begin
+    while v_low < v_high loop
+        v_middle := v_low + (v_high - v_low) / 2;
+        select min(e.position) into v_some
+        from (
+            select e.position, e.recorded_at from eventsource.event as e
+            where e.position > v_middle and e.position <= p_horizon order by e.position limit 100
+        ) as e
+        where e.recorded_at >= p_since;
+        if v_some is null then
+            v_low := v_middle + 1;
+        else
+            v_high := v_middle;
+        end if;
+    end loop;
+    return least(v_low, p_horizon);
 end;
 $$;
 

@@ -1,0 +1,110 @@
+"""What operators ask of PostgreSQL about events and projections, beyond what the rooms ask themselves."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from mainstay.events.log import FeedFilter
+from mainstay.events.stream import StreamId
+from mainstay.storage.postgres import queries
+from mainstay.storage.postgres.database import Pool, autocommit, fetch_all, fetch_one, fetch_value, sealed
+from mainstay.storage.postgres.event_rows import feed_parameters, name_of
+
+MOST_COUNTED = 100_000
+"""Events behind a checkpoint that are counted; from there on it is the difference of positions."""
+_SMALL = 64 * 1024 * 1024
+"""Bytes up to which a table is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventNumbers:
+    """How many events there are.
+
+    Attributes:
+        events: Of all streams.
+        streams: That have events.
+        exact: They were counted; otherwise it is what PostgreSQL knew when it last analyzed the tables.
+        horizon: How far the feed can be read.
+        last_seconds: How long ago the last event was recorded; None if there is none.
+    """
+
+    events: int
+    streams: int
+    exact: bool
+    horizon: int
+    last_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLag:
+    """How far a shard is behind.
+
+    Attributes:
+        subscription: Whose.
+        shard: Its number.
+        horizon: How far the feed can be read.
+        events: Events after its checkpoint, whether the projection wants them or not.
+        exact: They were counted; otherwise there are so many positions.
+        seconds: How long ago the first of them was recorded; 0 without any.
+    """
+
+    subscription: str
+    shard: int
+    horizon: int
+    events: int
+    exact: bool
+    seconds: float
+
+
+class FeedQuestions:
+    """Questions about events and projections.
+
+    Args:
+        pool: Open.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._sql = queries.load("feed")
+
+    async def place_in_time(self, since: datetime) -> int:
+        """A position before which everything was recorded before a moment."""
+        return int(await self._value("place_in_time", {"since": since}))
+
+    async def place_before_last(self, count: int, wanted: FeedFilter) -> int:
+        """The position after which the last so many wanted events stand."""
+        asked = feed_parameters(0, 1, wanted, archived=True)
+        return int(await self._value("place_before_last", asked | {"count": count}))
+
+    async def find_event(self, event_id: UUID, stream: StreamId | None = None) -> list[int]:
+        """Two positions at most where an event of this id stands; without a stream all events are looked at."""
+        asked: dict[str, Any] = {"event_id": event_id}
+        if stream is not None:
+            asked |= name_of(stream)
+        query = "find_event" if stream is None else "find_event_in_stream"
+        async with sealed(autocommit(self._pool)) as conn:
+            return [row["position"] for row in await fetch_all(conn, self._sql[query], asked)]
+
+    async def numbers(self) -> EventNumbers:
+        """How many events there are."""
+        async with sealed(autocommit(self._pool)) as conn:
+            row = await fetch_one(conn, self._sql["numbers"], {"small": _SMALL})
+        return EventNumbers(**row or {})
+
+    async def lags(self, subscription: str | None = None) -> list[ShardLag]:
+        """How far all shards are behind, or one subscription's."""
+        asked = {"subscription": subscription, "most": MOST_COUNTED}
+        async with sealed(autocommit(self._pool)) as conn:
+            rows = await fetch_all(conn, self._sql["lags"], asked)
+        found = []
+        for row in rows:
+            exact, horizon = row["events"] < MOST_COUNTED, row["horizon"]
+            events = row["events"] if exact else max(row["events"], horizon - row["position"])
+            seconds = max(0.0, row["seconds"] or 0.0)
+            found.append(ShardLag(row["subscription"], row["shard"], horizon, events, exact=exact, seconds=seconds))
+        return found
+
+    async def _value(self, query: str, asked: dict[str, Any]) -> Any:
+        async with sealed(autocommit(self._pool)) as conn:
+            return await fetch_value(conn, self._sql[query], asked)

@@ -1,0 +1,54 @@
+-- What operators ask about events and projections.
+
+-- name: place_in_time
+-- A position before which everything was recorded before a moment.
+select eventsource.place_in_time(%(since)s::timestamptz, eventsource.horizon());
+
+-- name: place_before_last
+-- The position after which the last so many wanted events stand.
+select eventsource.place_before_last(
+    %(types)s::text[], %(categories)s::text[], %(tenant)s::text, eventsource.horizon(), %(count)s::integer);
+
+-- name: find_event
+-- The positions of the events with an id, which no index has: all events are looked at.
+select e.position from eventsource.event as e where e.event_id = %(event_id)s order by e.position limit 2;
+
+-- name: find_event_in_stream
+-- The position of the event of a stream with an id.
+select e.position
+from eventsource.stream as s
+join eventsource.event as e on e.stream_no = s.stream_no
+where s.category = %(category)s and s.tenant_id = %(tenant)s and s.stream_id = %(id)s and e.event_id = %(event_id)s
+order by e.position
+limit 2;
+
+-- name: numbers
+-- How many events and streams there are, by count while the tables are small and else by the last analysis; and when the last event was recorded.
+select case when pg_relation_size('eventsource.event') < %(small)s
+            then (select count(*) from eventsource.event)
+            else greatest((select c.reltuples::bigint from pg_catalog.pg_class as c where c.oid = 'eventsource.event'::regclass), 0) end as events,
+       case when pg_relation_size('eventsource.stream') < %(small)s
+            then (select count(*) from eventsource.stream as s where s.version > 0)
+            else greatest((select c.reltuples::bigint from pg_catalog.pg_class as c where c.oid = 'eventsource.stream'::regclass), 0) end as streams,
+       pg_relation_size('eventsource.event') < %(small)s and pg_relation_size('eventsource.stream') < %(small)s as exact,
+       h.horizon,
+       extract(epoch from clock_timestamp() - (
+           select e.recorded_at from eventsource.event as e order by e.position desc limit 1))::double precision as last_seconds
+from (select eventsource.horizon() as horizon) as h;
+
+-- name: lags
+-- How far each shard is behind: the events after its checkpoint, up to a number, and how long ago the first of them was recorded.
+select s.subscription, s.shard, s.position, h.horizon, n.events,
+       extract(epoch from clock_timestamp() - f.recorded_at)::double precision as seconds
+from (select eventsource.horizon() as horizon) as h
+cross join eventsource.shard as s
+left join lateral (
+    select e.recorded_at from eventsource.event as e
+    where e.position > s.position and e.position <= h.horizon order by e.position limit 1
+) as f on true
+left join lateral (
+    select count(*) as events
+    from (select from eventsource.event as e where e.position > s.position and e.position <= h.horizon order by e.position limit %(most)s) as e
+) as n on true
+where %(subscription)s::text is null or s.subscription = %(subscription)s
+order by s.subscription, s.shard;
