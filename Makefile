@@ -79,7 +79,7 @@ coverage-html: coverage ## Coverage, line by line, in htmlcov/index.html
 	@$(PY) -m coverage html --quiet --fail-under=0 && echo 'See htmlcov/index.html'
 
 .PHONY: chaos
-chaos: venv ## Break things for a long while and print the figures
+chaos: venv ## Break things for a long while (ten minutes, then a million events) and print the figures
 	@$(PY) -m tests.chaos $(ARGS)
 
 .PHONY: chaos-smoke

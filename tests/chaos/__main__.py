@@ -1,7 +1,8 @@
-"""The long form: ``python -m tests.chaos [--seconds N] [--seed S]``.
+"""The long form: ``python -m tests.chaos [--seconds N] [--seed S] [--events N]``.
 
-Rounds of all scenarios, each round with a seed of its own, until the time is over; then all figures, and exit code 1 if
-anything did not hold. MAINSTAY_CHAOS_COMMANDS says how many commands the largest scenario works on.
+Rounds of all scenarios, each round with a seed of its own, until the time is over; then the storm over the feed of
+events; then all figures, and exit code 1 if anything did not hold. MAINSTAY_CHAOS_COMMANDS says how many commands the
+largest scenario works on.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from mainstay.storage.postgres.embedded import EmbeddedServer
-from tests.chaos import scenarios, storm
+from tests.chaos import feed, scenarios, storm
 from tests.chaos.report import Report, recoveries_table, table
 from tests.support.servers import Server, reachable_directory
 
@@ -68,12 +69,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Break things and print the figures.")
     parser.add_argument("--seconds", type=float, default=600, help="how long; a scenario that has begun is finished")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; the next has the next")
+    parser.add_argument("--events", type=int, default=1_000_000, help="of the storm over the feed; 0 leaves it out")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 180)
     commands = int(os.environ.get("MAINSTAY_CHAOS_COMMANDS", "20000"))
     reports = run(console, seconds=arguments.seconds, seed=arguments.seed, commands=commands)
+    raged = feed.long_storm(console, events=arguments.events, seed=arguments.seed) if arguments.events else None
     console.print(table(reports))
-    return 0 if all(report.holds for report in reports) else 1
+    if raged:
+        feed.show(raged)
+    return 0 if all(report.holds for report in (*reports, *filter(None, [raged]))) else 1
 
 
 if __name__ == "__main__":

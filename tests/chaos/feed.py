@@ -1,8 +1,8 @@
 """The feed under a storm: many writers in several processes, kills, and readers that must not miss an event.
 
-``python -m tests.chaos.feed [--events N] [--writers N]`` is the long form. Writers append 1 to 5 events at a time, in
-transactions with random delays, savepoints, and 15 % that roll back; their backends are terminated and their processes
-killed. Every event tells which one its writer had seen before.
+``python -m tests.chaos.feed [--events N] [--writers N] [--minutes N]`` is the long form, which ``make chaos`` ends with.
+Writers append 1 to 5 events at a time, in transactions with random delays, savepoints, and 15 % that roll back; their
+backends are terminated and their processes killed. Every event tells which one its writer had seen before.
 """
 
 import argparse
@@ -12,12 +12,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mainstay.storage.postgres.embedded import EmbeddedServer
 from tests.chaos.feed_process import APPLICATION, Part, Seen
@@ -27,6 +30,8 @@ from tests.support.waiting import eventually_sync
 ROOT = Path(__file__).parents[2]
 KILL_EVERY = 1.0
 """Seconds between two kills."""
+LONGEST = 45.0
+"""Minutes after which the long form ends, however many events there are."""
 TERMINATE = """
     select pg_terminate_backend(pid) from (
         select pid from pg_stat_activity
@@ -81,7 +86,7 @@ class Crew:
         """Let all end what they do; what they said."""
         for _, process in self._processes:
             process.send_signal(signal.SIGTERM)
-        said = [process.communicate(timeout=600)[0] for _, process in self._processes]
+        said = [process.communicate(timeout=1800)[0] for _, process in self._processes]
         assert all(process.returncode == 0 for _, process in self._processes)
         return said
 
@@ -92,8 +97,18 @@ class Crew:
                 process.communicate()
 
 
-def storm(dsn: str, *, events: int, writers: int, seed: int, processes: int = 4, readers: int = 2) -> Storm:
-    """Let it rage until so many events are there."""
+def storm(
+    dsn: str,
+    *,
+    events: int,
+    writers: int,
+    seed: int,
+    processes: int = 4,
+    readers: int = 2,
+    longest: float = 60 * LONGEST,
+    counted: Callable[[int], None] = lambda _: None,
+) -> Storm:
+    """Let it rage until so many events are there, or the time (seconds) is over."""
     draw = random.Random(seed)
     terminated = killed = 0
     began = time.monotonic()
@@ -111,7 +126,7 @@ def storm(dsn: str, *, events: int, writers: int, seed: int, processes: int = 4,
             return int(found)
 
         next_count, found = 0.0, 0
-        while found < events:
+        while found < events and time.monotonic() < began + longest:
             now = time.monotonic()
             eventually_sync(lambda until=now + KILL_EVERY: time.monotonic() >= until, what="the next kill")
             if draw.random() < 0.8:
@@ -121,6 +136,7 @@ def storm(dsn: str, *, events: int, writers: int, seed: int, processes: int = 4,
                 writing.kill_one(draw)
             if now >= next_count:
                 found, next_count = count(), now + min(10.0, events / 10_000)
+                counted(found)
         writing.finish()
         seconds = time.monotonic() - began
         seen = [Seen(**json.loads(said)) for said in reading.finish()]
@@ -145,19 +161,45 @@ def show(result: Storm) -> None:
             )
 
 
+def long_storm(console: Console, *, events: int, writers: int = 32, seed: int, minutes: float = LONGEST) -> Storm:
+    """The long form, on a server of its own, with a bar that shows how far it is."""
+    bar = Progress(
+        TextColumn("the feed under a storm"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with ExitStack() as stack:
+        directory = stack.enter_context(reachable_directory())
+        embedded = stack.enter_context(EmbeddedServer(directory / "data", port=0, durable=False))
+        server = Server("18", embedded.dsn("postgres"))
+        name = stack.enter_context(server.database())
+        stack.enter_context(bar)
+        task = bar.add_task("", total=events)
+        tenths = 0
+
+        def counted(found: int) -> None:
+            nonlocal tenths
+            bar.update(task, completed=min(found, events))
+            if not console.is_terminal and 10 * found // events > tenths:
+                tenths = 10 * found // events
+                console.print(f"{found:,} events")
+
+        return storm(
+            server.dsn(name), events=events, writers=writers, seed=seed, longest=60 * minutes, counted=counted
+        )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.feed", description="The feed under a storm.")
-    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--events", type=int, default=1_000_000, help="when that many are there, it is over")
     parser.add_argument("--writers", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    with (
-        reachable_directory() as directory,
-        EmbeddedServer(directory / "data", port=0, durable=False) as embedded,
-    ):
-        server = Server("18", embedded.dsn("postgres"))
-        with server.database() as name:
-            result = storm(server.dsn(name), events=arguments.events, writers=arguments.writers, seed=arguments.seed)
+    parser.add_argument("--minutes", type=float, default=LONGEST, help="after which it ends in any case")
+    result = long_storm(Console(), **vars(parser.parse_args()))
     show(result)
     return 0 if result.holds else 1
 

@@ -60,6 +60,8 @@ WRITERS = {
     "three, two of one stream": [plain("a"), plain("a"), plain("b")],
     "three, one aborts": [plain("a"), aborted("b"), plain("c")],
     "three, one goes back to a savepoint": [plain("a"), with_savepoint("b"), plain("b")],
+    "three, one goes back to a savepoint, one aborts": [plain("a"), with_savepoint("b"), aborted("c")],
+    "three, of one stream, one goes back, one aborts": [plain("a"), with_savepoint("a"), aborted("a")],
 }
 TWO_PAGES = READ * 2
 
