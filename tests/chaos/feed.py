@@ -1,6 +1,6 @@
 """The feed under a storm: many writers in several processes, kills, and readers that must not miss an event.
 
-``python -m tests.chaos.feed [--events N] [--writers N] [--minutes N]`` is the long form, which ``make chaos`` ends with.
+``python -m tests.chaos.feed [--events N] [--writers N] [--minutes N]`` is the long form; ``make chaos`` ends with it.
 Writers append 1 to 5 events at a time, in transactions with random delays, savepoints, and 15 % that roll back; their
 backends are terminated and their processes killed. Every event tells which one its writer had seen before.
 """
@@ -188,9 +188,7 @@ def long_storm(console: Console, *, events: int, writers: int = 32, seed: int, m
                 tenths = 10 * found // events
                 console.print(f"{found:,} events")
 
-        return storm(
-            server.dsn(name), events=events, writers=writers, seed=seed, longest=60 * minutes, counted=counted
-        )
+        return storm(server.dsn(name), events=events, writers=writers, seed=seed, longest=60 * minutes, counted=counted)
 
 
 def main() -> int:

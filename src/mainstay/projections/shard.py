@@ -19,7 +19,9 @@ States
 
 * VERIFYING: the checkpoint is held against the log. A log that ends before it, or has another event where it stands,
   is not the one it was taken from (a restored dump, a standby that missed the tail): STOPPED, nothing is handled.
-  The same events under another epoch are a switchover, and the new epoch is adopted.
+  The same events under another epoch are a switchover: the new epoch is adopted, and what was passed by after the last
+  event that was handled is looked at again, for other events may stand there. Every outage, and a feed that ends before
+  what was read, leads back here: it may be another server that answers.
 * CATCHING_UP: page after page, each in one transaction. LIVE: the feed is read to its horizon; wait to be woken, and
   look now and then. They are the same loop: what wakes it is not what is handled, the feed is read.
 * RETRYING: a batch failed. It was undone as a whole; what precedes the failing event is handled again and committed,
@@ -133,6 +135,7 @@ class ShardRunner:
         self._read_to = claim.checkpoint.position
         self._saved_at = time.monotonic()
         self._apart = claim.dead_letters > 0
+        self._verified = False
         self._closing = asyncio.Event()
         self._at = 0
 
@@ -147,7 +150,6 @@ class ShardRunner:
             Exception: An error of ours; the shard is released by whoever runs this.
         """
         try:
-            await self._through_outages(self._verify)
             while not self._closing.is_set():
                 try:
                     await self._through_outages(self._step)
@@ -168,10 +170,10 @@ class ShardRunner:
         horizon = await self._source.log.horizon()
         self._epoch = horizon.epoch
         mine = self.checkpoint
-        if mine.epoch is None:
-            return
         reason = None
-        if mine.position > horizon.position and await self._source.log.event_at(mine.position) is None:
+        if mine.epoch is None:
+            pass
+        elif mine.position > horizon.position and await self._source.log.event_at(mine.position) is None:
             reason = f"the events end at {horizon.position}; these are older ones, or some are missing"
         elif mine.event_id is not None:
             found = await self._source.log.event_at(mine.event_position)
@@ -182,11 +184,21 @@ class ShardRunner:
             advice = "rebuild the projection, or reset the subscription to a position that you know to be right"
             error = CheckpointMismatchError(self.claim.subscription, mine.position, f"{reason}; {advice}")
             await self._stop(str(error))
+        if mine.epoch not in (None, horizon.epoch):
+            at = mine.position if mine.event_id is None else mine.event_position
+            await self._advance(Checkpoint(at, horizon.epoch, mine.event_id, mine.event_position))
+        self._read_to = self.checkpoint.position
+        self._verified = True
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _step(self) -> None:
+        if not self._verified:
+            await self._verify()
         page = await self._source.log.read_feed(after=self._read_to, limit=self._config.batch_size, wanted=self._wanted)
+        if page.horizon < self._read_to:
+            self._verified = False
+            return
         mine = [recorded for recorded in page.events if self._is_mine(recorded)]
         at_end = page.position >= page.horizon
         if mine:
@@ -221,10 +233,14 @@ class ShardRunner:
 
     async def _save_passed(self) -> None:
         """Move past events that nobody wanted, so that a restart need not read them again, and who waits can go on."""
-        passed = Checkpoint(self._read_to, self._epoch, self.checkpoint.event_id, self.checkpoint.event_position)
+        await self._advance(
+            Checkpoint(self._read_to, self._epoch, self.checkpoint.event_id, self.checkpoint.event_position)
+        )
+
+    async def _advance(self, checkpoint: Checkpoint) -> None:
         async with self._batch() as batch:
-            await batch.advance(passed)
-        self._moved_to(passed)
+            await batch.advance(checkpoint)
+        self._moved_to(checkpoint)
 
     @asynccontextmanager
     async def _batch(self) -> AsyncIterator[Batch]:
@@ -383,6 +399,7 @@ class ShardRunner:
                 await step()
             except StorageUnavailableError as error:
                 outage += 1
+                self._verified = False
                 log.warning("%s waits for its storage: %s", self.claim.subscription, error)
                 await self._pause(min(0.1 * 2**outage, _LONGEST_OUTAGE_PAUSE))
             else:

@@ -16,6 +16,7 @@ from mainstay.projections.declarative import DatabaseProjection
 from mainstay.projections.shard import RunState
 from mainstay.projections.store import ShardStatus
 from mainstay.projections.subscription import SubscriptionManager
+from mainstay.retry import RetryPolicy
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.support.proxy import Proxy
@@ -131,25 +132,25 @@ async def reading(dsn):
 
 async def test_processes_killed_one_after_another_handle_each_event_once_and_in_order(store, pool, dsn) -> None:
     accounts = [f"account {number}" for number in range(6)]
-    for amount in range(20):
-        for account in accounts:
-            last = await deposit(store, amount, account=account)
-    handled = 0
-    for _ in range(3):
+    last = 0
+    for turn in range(3):
+        for amount in range(turn * 20, turn * 20 + 20):
+            for account in accounts:
+                last = await deposit(store, amount, account=account)
+        handled = len(await seen(pool))
         async with reading(dsn):
 
             async def more(before=handled):
                 return len(await seen(pool)) > before
 
             await eventually(more, timeout=PATIENCE)
-        handled = len(await seen(pool))
     manager = manager_of(store, pool)
     await manager.subscribe(Balances(), SHORT_LEASE)
     async with manager:
         await manager.wait_until(last, timeout=PATIENCE)
 
     for account in accounts:
-        assert [amount for mine, amount in await seen(pool) if mine == account] == list(range(20))
+        assert [amount for mine, amount in await seen(pool) if mine == account] == list(range(60))
 
 
 async def test_an_open_transaction_that_appended_is_waited_for_and_nothing_is_skipped(store, pool) -> None:
@@ -167,6 +168,32 @@ async def test_an_open_transaction_that_appended_is_waited_for_and_nothing_is_sk
     assert await seen(pool) == [("slow", 1), ("a", 2)]
 
 
+async def test_a_connection_that_breaks_in_a_handler_is_no_attempt_at_the_event(store, pool, dsn) -> None:
+    class Impatient(Balances):
+        name = "impatient"
+        on_error = "dead_letter"
+        calls = 0
+
+        @handles(Deposited)
+        async def deposited(self, event, conn):
+            self.calls += 1
+            if self.calls in (2, 4):
+                async with pool.connection() as other:
+                    await other.execute("select pg_terminate_backend(%s)", [conn.info.backend_pid])
+            await super().deposited(event, conn)
+
+    last = await deposit(store, 1, 2, 3)
+    manager = manager_of(store, pool)
+    projection = Impatient()
+    once = RetryPolicy(max_attempts=1)
+    await manager.subscribe(projection, SubscriptionConfig(poll=0.05, retry_policy=once))
+    async with manager:
+        await manager.wait_until(last, timeout=PATIENCE)
+
+    assert await seen(pool) == [("a", 1), ("a", 2), ("a", 3)]
+    assert await PostgresProjectionStore(pool).dead_letters("impatient") == []
+
+
 async def test_a_handlers_error_undoes_its_batch_and_stops_with_a_reason(store, pool) -> None:
     class Picky(Balances):
         name = "picky"
@@ -178,7 +205,8 @@ async def test_a_handlers_error_undoes_its_batch_and_stops_with_a_reason(store, 
     checkpoints = PostgresProjectionStore(pool)
     manager = SubscriptionManager(store, checkpoints)
     await deposit(store, 4, 3, 5, 4)
-    await manager.subscribe(Picky(), SubscriptionConfig(poll=0.05))
+    patience = RetryPolicy(max_attempts=5, backoff_schedule=[0.01])
+    await manager.subscribe(Picky(), SubscriptionConfig(poll=0.05, retry_policy=patience))
     async with manager:
 
         async def stopped():

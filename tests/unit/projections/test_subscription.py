@@ -12,7 +12,7 @@ from mainstay.errors import (
 )
 from mainstay.events.log import EVERYTHING
 from mainstay.events.registry import EventRegistry
-from mainstay.events.store import EventStore
+from mainstay.events.store import EventStore, InMemoryEventStore
 from mainstay.events.stream import StreamId
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.shard import RunState
@@ -303,6 +303,42 @@ async def test_the_same_events_under_another_epoch_are_adopted(store, checkpoint
 
     assert seen.numbers == [3]
     assert (await state_of(checkpoints)).checkpoint.epoch == (await store.log.horizon()).epoch
+
+
+async def test_what_was_passed_by_under_another_epoch_is_looked_at_again(store, checkpoints) -> None:
+    first = await count(store, 1)
+    last = await count(store, 2, 3)
+    event = (await store.log.event_at(first)).event
+    await checkpoints.register(NAME, start=Checkpoint(last, uuid4(), event.event_id, first))
+    seen = Seen()
+    manager = SubscriptionManager(store, checkpoints)
+    await manager.subscribe(seen, QUICK)
+    async with manager:
+        await manager.wait_until(await count(store, 4))
+
+    assert seen.numbers == [2, 3, 4]
+
+
+async def test_a_subscription_whose_log_is_another_after_an_outage_stops(store, checkpoints) -> None:
+    """It runs on: nobody has restarted it when the log behind the same address has lost its last events."""
+    await count(store, *range(5))
+    reader = EventStore(store.log)
+    seen = Seen()
+    manager = SubscriptionManager(reader, checkpoints)
+    await manager.subscribe(seen, QUICK)
+    async with manager:
+        await manager.wait_until(5)
+        shorter = InMemoryEventStore()
+        await count(shorter, *range(3))
+        reader.log = shorter.log
+
+        async def stopped():
+            return (await state_of(checkpoints)).status is ShardStatus.STOPPED
+
+        await eventually(stopped)
+
+    assert "the events end at 3" in (await state_of(checkpoints)).reason
+    assert seen.numbers == list(range(5))
 
 
 async def test_waiting_says_how_far_it_is(store, manager) -> None:

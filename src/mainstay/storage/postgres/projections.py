@@ -5,14 +5,14 @@ What each call locks, in which order, and what a crash leaves is written in the 
 through `PostgresBatch.conn` and the checkpoint are one COMMIT.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
-from mainstay.errors import InvalidOperationError, SubscriptionNotFoundError
+from mainstay.errors import InvalidOperationError, StorageUnavailableError, SubscriptionNotFoundError
 from mainstay.projections.checks import checked_shards, checked_subscription
 from mainstay.projections.store import (
     Checkpoint,
@@ -169,7 +169,8 @@ class PostgresProjectionStore:
         async with transaction(self.pool, translate_body=False) as conn:
             async with sealed(borrowed(self.pool, conn)):
                 (row,) = await fetch_all(conn, self._sql["begin_batch"], asked)
-            yield PostgresBatch(conn, self._sql, claim.subscription, row)
+            with _outages(conn):
+                yield PostgresBatch(conn, self._sql, claim.subscription, row)
 
     @asynccontextmanager
     async def borrowed(self, subscription: str, shard: int) -> AsyncIterator[PostgresBatch]:
@@ -180,7 +181,8 @@ class PostgresProjectionStore:
                 row = await fetch_one(conn, self._sql["borrow"], asked)
             if row is None:
                 raise SubscriptionNotFoundError(subscription)
-            yield PostgresBatch(conn, self._sql, subscription, row)
+            with _outages(conn):
+                yield PostgresBatch(conn, self._sql, subscription, row)
 
     async def stop(self, claim: Claim, *, reason: str) -> None:
         """Stop a shard because of an error; one round trip."""
@@ -266,6 +268,17 @@ def projection_store(kept: Any) -> ProjectionStore:
         return PostgresProjectionStore(kept)
     store: ProjectionStore = kept
     return store
+
+
+@contextmanager
+def _outages(conn: Connection) -> Iterator[None]:
+    """Whatever a block raises after its connection broke, it is the connection's fault, not that of the event."""
+    try:
+        yield
+    except Exception as error:
+        if conn.closed:
+            raise StorageUnavailableError(f"the connection broke in the midst of a batch: {error}") from error
+        raise
 
 
 def _checkpoint_fields(checkpoint: Checkpoint) -> dict[str, Any]:
