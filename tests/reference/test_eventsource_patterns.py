@@ -37,6 +37,15 @@ from eventsource.protocols import EventHandler, EventSubscriber
 from eventsource.repositories import CheckpointRepository
 from eventsource.serialization import EventSourceJSONEncoder, json_dumps, json_loads
 from eventsource.subscriptions import SubscriptionConfig, SubscriptionManager
+from eventsource.testing import (
+    EventAssertions,
+    EventBuilder,
+    InMemoryTestHarness,
+    given_events,
+    then_event_count,
+    then_event_published,
+    when_command,
+)
 
 SOON = 30.0
 
@@ -320,3 +329,25 @@ def test_values_of_events_are_written_as_json():
 
     assert json_loads(json_dumps({"id": ticket_id})) == {"id": str(ticket_id)}
     assert json.loads(json.dumps({"id": ticket_id}, cls=EventSourceJSONEncoder)) == {"id": str(ticket_id)}
+
+
+# -- Test helpers: assertions, BDD, builder, harness -------------------------------------------------------------------
+
+
+async def test_the_helpers_for_tests_tell_a_story():
+    harness = InMemoryTestHarness()
+    ticket_id = uuid4()
+    bought = (
+        EventBuilder(TicketBought).with_aggregate_id(ticket_id).with_fields(buyer=uuid4(), price=Decimal(3)).build()
+    )
+    await given_events(harness, [bought])
+    repo = AggregateRepository(event_store=harness.event_store, aggregate_factory=Ticket)
+
+    ticket = await repo.load(ticket_id)
+    raised = when_command(ticket, lambda ticket: ticket.use())
+    await repo.save(ticket)
+
+    used = then_event_published(harness, TicketUsed)
+    then_event_count(harness, 1)
+    assert raised == [used]
+    assert EventAssertions(harness.published_events).assert_event_for_aggregate(TicketUsed, ticket_id) == used

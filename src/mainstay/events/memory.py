@@ -304,6 +304,10 @@ class MemoryEventLog:
         """How far the feed can be read now."""
         return Horizon(self._epoch, self._horizon())
 
+    def recorded(self) -> list[RecordedEvent]:
+        """All that is committed, in the order of the feed, at once: for assertions."""
+        return [self._at(entry) for entry in self._feed]
+
     async def event_at(self, position: int) -> RecordedEvent | None:
         """The event at a position, if one is there and the horizon is not below."""
         checks.check_position(position)

@@ -9,7 +9,7 @@ from mainstay.clock import Clock
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.by_aggregate import ByAggregate
 from mainstay.events.codec import UnknownPolicy
-from mainstay.events.event import DomainEvent
+from mainstay.events.event import DomainEvent, EventEnvelope
 from mainstay.events.inline import Inline, InlineProjection
 from mainstay.events.log import (
     Appended,
@@ -244,14 +244,19 @@ class InMemoryEventStore(EventStore):
         payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
         inline: Sequence[InlineProjection] = (),
     ) -> None:
+        self._memory = MemoryEventLog(clock)
         super().__init__(
-            MemoryEventLog(clock),
+            self._memory,
             registry=registry,
             unknown=unknown,
             payload_limit=payload_limit,
             snapshots=MemorySnapshotStore(),
             inline=inline,
         )
+
+    def recorded(self) -> list[EventEnvelope]:
+        """All that is committed, in the order of the feed, at once: for assertions."""
+        return [envelope for recorded in self._memory.recorded() for envelope in self.enveloped(recorded)]
 
 
 def _own_stream(event: DomainEvent) -> StreamId:

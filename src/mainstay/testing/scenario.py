@@ -10,7 +10,7 @@ at, so nobody has to write it down.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
@@ -43,9 +43,8 @@ class Outcome(Generic[AggregateT]):
             AssertionError: Others were, or the command failed.
         """
         self._not_failed()
-        fits = len(expected) == len(self.events) and all(map(_fits, self.events, expected))
-        if not fits:
-            raise AssertionError(f"expected\n{_shown(expected)}\nbut these events were raised:\n{_shown(self.events)}")
+        if not fit(self.events, expected):
+            raise AssertionError(f"expected\n{listed(expected)}\nbut these events were raised:\n{listed(self.events)}")
         return self
 
     def then_nothing(self) -> "Outcome[AggregateT]":
@@ -77,11 +76,11 @@ class Outcome(Generic[AggregateT]):
             AssertionError: It did not, or with another error.
         """
         if self.error is None:
-            raise AssertionError(f"expected {error.__name__}, but these events were raised:\n{_shown(self.events)}")
+            raise AssertionError(f"expected {error.__name__}, but these events were raised:\n{listed(self.events)}")
         if not isinstance(self.error, error) or not re.search(match, str(self.error)):
             raise AssertionError(f"expected {error.__name__} {match!r}, but got {self.error!r}") from self.error
         if self.events:
-            raise AssertionError(f"refused, but these events were raised before:\n{_shown(self.events)}")
+            raise AssertionError(f"refused, but these events were raised before:\n{listed(self.events)}")
         return self
 
     def _not_failed(self) -> None:
@@ -136,6 +135,11 @@ def given(
     return Given(aggregate)
 
 
+def fit(events: Sequence[DomainEvent], expected: Sequence[DomainEvent | type[DomainEvent]]) -> bool:
+    """Whether events are these, in this order, their envelopes aside; a class stands for any event of it."""
+    return len(expected) == len(events) and all(map(_fits, events, expected))
+
+
 def _fits(event: DomainEvent, expected: DomainEvent | type[DomainEvent]) -> bool:
     if isinstance(expected, type):
         return isinstance(event, expected)
@@ -146,7 +150,8 @@ def _own(event: DomainEvent) -> dict[str, Any]:
     return {name: value for name, value in event if name not in ENVELOPE}
 
 
-def _shown(events: Iterable[DomainEvent | type[DomainEvent]]) -> str:
+def listed(events: Iterable[DomainEvent | type[DomainEvent]]) -> str:
+    """Events, a line each, as failures show them."""
     lines = [
         f"  {event.__name__}"
         if isinstance(event, type)

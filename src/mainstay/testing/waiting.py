@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 T = TypeVar("T")
 
@@ -55,7 +55,11 @@ class Patience:
             raise self._last or AssertionError(message)
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], *, timeout: float = 60.0, what: str = "") -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], *, timeout: float = 60.0, what: str = "") -> T: ...
+@overload
+async def eventually(condition: Callable[[], T], *, timeout: float = 60.0, what: str = "") -> T: ...
+async def eventually(condition: Callable[[], Any], *, timeout: float = 60.0, what: str = "") -> Any:
     """Wait until a condition, sync or async, gives something true, and return that.
 
     Raises:
@@ -67,7 +71,7 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], *, timeout: floa
         patience.check()
         with suppress(TimeoutError):
             await asyncio.wait_for(never.wait(), INTERVAL)
-    return cast("T", found)
+    return found
 
 
 def eventually_sync(condition: Callable[[], T], *, timeout: float = 60.0, what: str = "") -> T:

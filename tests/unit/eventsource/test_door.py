@@ -98,6 +98,16 @@ PROMISED = {
     "eventsource.subscriptions": "Lag Subscription SubscriptionConfig SubscriptionManager",
     "eventsource.subscriptions.config": "SubscriptionConfig",
     "eventsource.subscriptions.manager": "Lag Subscription SubscriptionManager",
+    "eventsource.testing": (
+        "EventAssertions EventBuilder InMemoryTestHarness given_events then_event_count then_event_published "
+        "then_event_sequence then_no_events_published when_command"
+    ),
+    "eventsource.testing.assertions": "EventAssertions",
+    "eventsource.testing.bdd": (
+        "given_events then_event_count then_event_published then_event_sequence then_no_events_published when_command"
+    ),
+    "eventsource.testing.builder": "EventBuilder",
+    "eventsource.testing.harness": "InMemoryTestHarness",
     "eventsource.types": "AggregateId CausationId CorrelationId EventId TState TenantId",
 }
 

@@ -1,0 +1,7 @@
+"""What is to be true of events."""
+
+from mainstay.testing.assertions import EventAssertions
+
+__all__ = [
+    "EventAssertions",
+]

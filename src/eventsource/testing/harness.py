@@ -1,0 +1,7 @@
+"""Everything in memory."""
+
+from mainstay.testing.harness import InMemoryTestHarness
+
+__all__ = [
+    "InMemoryTestHarness",
+]
