@@ -189,6 +189,9 @@ class PostgreSQLEventStore(EventStore):
         unknown: What reading does with an event whose type has no class: ``"error"``, or ``"skip"`` it.
         payload_limit: Bytes of JSON that one event may have.
         inline: Projections that write in the transaction that appends; see `mainstay.events.inline`.
+        use_notify: While subscriptions run, wake them by notifications, through a connection of its own; False behind a
+            pooler that cannot: then they look.
+        listen_dsn: Where to listen, if the pool goes through a pooler: the server itself.
     """
 
     def __init__(
@@ -199,9 +202,11 @@ class PostgreSQLEventStore(EventStore):
         unknown: UnknownPolicy = "error",
         payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
         inline: Sequence[InlineProjection] = (),
+        use_notify: bool = True,
+        listen_dsn: str | None = None,
     ) -> None:
         super().__init__(
-            PostgresEventLog(pool),
+            PostgresEventLog(pool, use_notify=use_notify, listen_dsn=listen_dsn),
             registry=registry,
             unknown=unknown,
             payload_limit=payload_limit,

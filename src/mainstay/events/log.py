@@ -423,3 +423,11 @@ class EventLog(Protocol):
         What wakes it is a hint; looking now and then is what it relies on.
         """
         ...
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """For the length of the block, whoever waits in this process is woken as soon as can be.
+
+        It costs what the engine needs for that (on PostgreSQL a connection that listens), whoever waits and however
+        many; without it they look more seldom. Blocks may overlap.
+        """
+        ...

@@ -13,7 +13,7 @@ How it fails. Two transactions that wait for each other would wait for ever; the
 import asyncio
 from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -326,6 +326,10 @@ class MemoryEventLog:
         except TimeoutError:
             pass
         return self._horizon()
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """Whoever waits is woken in any case."""
+        return nullcontext()
 
     # -- streams ------------------------------------------------------------------------------------------------------
     async def stream_state(self, stream: StreamId, *, conn: Any = None) -> StreamState | None:

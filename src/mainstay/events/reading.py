@@ -1,6 +1,7 @@
 """Reading events: typed, in pages, each event named that cannot be read."""
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -335,3 +336,7 @@ class EventReader:
     async def wait(self, position: int, *, timeout: float) -> int:
         """Wait until the feed can be read beyond a position, or the time (seconds) is over; gives the horizon."""
         return await self.log.wait_beyond(position, timeout=timeout)
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """For the length of the block, whoever waits in this process is woken as soon as can be; see `EventLog`."""
+        return self.log.watching()

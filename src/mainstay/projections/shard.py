@@ -59,12 +59,13 @@ from mainstay.events.event import EventEnvelope
 from mainstay.events.log import FeedPage, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.feed import SharedFeed
 from mainstay.projections.projection import Projection
 from mainstay.projections.store import Batch, Checkpoint, Claim, DeadLetter, ProjectionStore
 
 log = logging.getLogger(__name__)
 
-_SAVED_EVERY = 1.0
+_SAVED_EVERY = 0.5
 """Seconds between savings of a checkpoint that passed by unwanted events only."""
 _LONGEST_OUTAGE_PAUSE = 5.0
 _REASON_LIMIT = 2_000
@@ -111,6 +112,7 @@ class ShardRunner:
         projection: Takes the events.
         config: How to go about it.
         claim: Which shard.
+        feed: What the subscription's shards read together; its own unless given.
     """
 
     def __init__(
@@ -120,12 +122,14 @@ class ShardRunner:
         projection: Projection,
         config: SubscriptionConfig,
         claim: Claim,
+        *,
+        feed: SharedFeed | None = None,
     ) -> None:
         """Nothing is read yet."""
         self._source = source
         self._store = store
         self._projection = projection
-        self._wanted = projection.wanted(source)
+        self._feed = feed or SharedFeed(source.log, projection.wanted(source))
         self._config = config
         self.claim = claim
         self.state = RunState.VERIFYING
@@ -134,6 +138,7 @@ class ShardRunner:
         self._epoch: UUID | None = claim.checkpoint.epoch
         self._read_to = claim.checkpoint.position
         self._saved_at = time.monotonic()
+        self._horizon: int | None = None
         self._apart = claim.dead_letters > 0
         self._verified = False
         self._closing = asyncio.Event()
@@ -156,6 +161,7 @@ class ShardRunner:
                 except _MovedError as moved:
                     self._apart = True  # what was laid apart in that transaction is not known any more
                     self._moved_to(moved.checkpoint)
+                    self._horizon = None
             self.state = RunState.CLOSED
         except _ClosingError:
             self.state = RunState.CLOSED
@@ -195,31 +201,45 @@ class ShardRunner:
     async def _step(self) -> None:
         if not self._verified:
             await self._verify()
-        page = await self._source.log.read_feed(after=self._read_to, limit=self._config.batch_size, wanted=self._wanted)
-        if page.horizon < self._read_to:
-            self._verified = False
-            return
-        mine = [recorded for recorded in page.events if self._is_mine(recorded)]
-        at_end = page.position >= page.horizon
-        if mine:
-            await self._take(mine, page)
-        elif page.position > self._read_to:
-            self._read_to = page.position
-        if self._read_to > self.checkpoint.position and time.monotonic() >= self._saved_at + _SAVED_EVERY:
+        at_end = True
+        if self._horizon is None or self._horizon > self._read_to:
+            at_end = await self._read()
+        due = self._saved_at + _SAVED_EVERY - time.monotonic()
+        if (unsaved := self._read_to > self.checkpoint.position) and due <= 0:
             await self._save_passed()
+            unsaved = False
         if not at_end:
             self.state = RunState.CATCHING_UP
             return
         self.state = RunState.LIVE
         self.moved()
-        await self._until_woken()
+        poll = self._config.poll_seconds
+        self._horizon = await self._until_woken(min(poll, due) if unsaved else poll)
+        if self._horizon is not None and self._horizon < self._read_to:
+            self._verified = False
+
+    async def _read(self) -> bool:
+        """Read a page and take its events; whether the feed ends there."""
+        page = await self._feed.page(self._read_to, self._config.batch_size)
+        self._horizon = None
+        if page.horizon < self._read_to:
+            await self._verify()
+            return True
+        mine = [recorded for recorded in page.events if self._is_mine(recorded)]
+        if mine:
+            await self._take(mine, page)
+        elif page.position > self._read_to:
+            self._read_to = page.position
+        return page.position >= page.horizon
 
     def _is_mine(self, recorded: RecordedEvent) -> bool:
         shards = self.claim.shards
         return shards == 1 or zlib.crc32(str(recorded.stream).encode()) % shards == self.claim.shard
 
-    async def _until_woken(self) -> None:
-        waiting = asyncio.create_task(self._source.log.wait_beyond(self._read_to, timeout=self._config.poll_seconds))
+    async def _until_woken(self, seconds: float) -> int | None:
+        """Wait until the feed goes on, or to be closed; the horizon, unless closed."""
+        horizon = None
+        waiting = asyncio.create_task(self._source.log.wait_beyond(self._read_to, timeout=seconds))
         closing = asyncio.create_task(self._closing.wait())
         try:
             await asyncio.wait({waiting, closing}, return_when=asyncio.FIRST_COMPLETED)
@@ -229,7 +249,8 @@ class ShardRunner:
             with suppress(asyncio.CancelledError):
                 await closing
             with suppress(asyncio.CancelledError):
-                await waiting
+                horizon = await waiting
+        return horizon
 
     async def _save_passed(self) -> None:
         """Move past events that nobody wanted, so that a restart need not read them again, and who waits can go on."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -20,6 +21,7 @@ from mainstay.events.reading import EventReader
 from mainstay.message import worker_name
 from mainstay.projections.checks import checked_subscription
 from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.feed import SharedFeed
 from mainstay.projections.projection import Projection
 from mainstay.projections.replay import Replay, Replayed
 from mainstay.projections.shard import RunState, ShardRunner
@@ -80,6 +82,7 @@ class Subscription(Service):
         self._runners: dict[int, ShardRunner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._moved = asyncio.Event()
+        self._feed: SharedFeed | None = None
 
     @property
     def states(self) -> Mapping[int, RunState]:
@@ -126,8 +129,10 @@ class Subscription(Service):
         claims = await self._store.claim(
             self.name, owner=self._owner, seconds=self.config.lease_seconds, most=self.config.shards
         )
+        if claims and self._feed is None:
+            self._feed = SharedFeed(self._source.log, self.projection.wanted(self._source))
         for claim in claims:
-            runner = ShardRunner(self._source, self._store, self.projection, self.config, claim)
+            runner = ShardRunner(self._source, self._store, self.projection, self.config, claim, feed=self._feed)
             runner.moved = self._moved.set
             self._runners[claim.shard] = runner
             self._tasks[claim.shard] = asyncio.create_task(runner.run(), name=f"{self.name}[{claim.shard}]")
@@ -203,6 +208,7 @@ class SubscriptionManager:
         self._owner = owner or worker_name()
         self._subscriptions: dict[str, Subscription] = {}
         self._running = False
+        self._watch = AsyncExitStack()
 
     @property
     def subscriptions(self) -> Mapping[str, Subscription]:
@@ -236,7 +242,9 @@ class SubscriptionManager:
 
     async def start(self) -> None:
         """Begin reading; does nothing if it has begun."""
-        self._running = True
+        if not self._running:
+            self._running = True
+            await self._watch.enter_async_context(self._source.watching())
         for subscription in self._subscriptions.values():
             await subscription.start()
 
@@ -250,6 +258,7 @@ class SubscriptionManager:
         for subscription in self._subscriptions.values():
             subscription.stopping.set()
         ended = await asyncio.gather(*(each.stop() for each in self._subscriptions.values()), return_exceptions=True)
+        await self._watch.aclose()
         for outcome in ended:
             if isinstance(outcome, BaseException):
                 raise outcome

@@ -231,6 +231,7 @@ async def test_a_floor_that_came_late_does_not_make_a_checkpoint_look_wrong(stor
     await again.subscribe(Balances(), QUICK)
     async with pool.connection() as conn:
         await conn.execute("update eventsource.feed_horizon set position = 0, holder = null")
+        await conn.commit()  # as if nobody had published yet
         await conn.execute("select pg_advisory_xact_lock_shared(28019::bigint << 48 | %s)", [last - 3])
         assert (await store.log.horizon()).position < last
         async with again:

@@ -9,8 +9,6 @@ so. A transaction that has appended and stays open holds the horizon back, and w
 last, and see `mainstay doctor`, which names it. Nothing else does: no other transaction, and no other database.
 """
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
@@ -48,9 +46,7 @@ from mainstay.storage.postgres.event_rows import (
     state_from,
     tenant_text,
 )
-
-_LOOK_EVERY = 0.02
-"""Seconds between two looks at the horizon while somebody waits for it."""
+from mainstay.storage.postgres.waking import HorizonWatch
 
 
 class PostgresEventLog:
@@ -58,15 +54,22 @@ class PostgresEventLog:
 
     Args:
         pool: Open; its connections are used for one call each and go back as they came.
+        use_notify: While it is watched, be woken by notifications, on a connection of its own; False behind a pooler
+            that cannot.
+        listen_dsn: Where to listen, if the pool goes through a pooler: the server itself.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, use_notify: bool = True, listen_dsn: str | None = None) -> None:
         self.pool = pool
         self._sql = queries.load("events")
+        self._watch = HorizonWatch(pool, self._position, use_notify=use_notify, listen_dsn=listen_dsn)
 
-    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction of our own, to be passed as ``conn``."""
-        return transaction(self.pool, translate_body=False)
+        async with transaction(self.pool, translate_body=False) as conn:
+            yield conn
+        self._watch.nudge()
 
     @asynccontextmanager
     async def part(self, conn: Any = None) -> AsyncIterator[Part]:
@@ -105,6 +108,7 @@ class PostgresEventLog:
             rows = await self._ask("append", append_parameters(appends, condition), conn)
         except EventError as error:
             raise _naming(error, appends) from error.__cause__
+        self._watch.nudge()
         return [
             Appended(append.stream, version, position, repeated=repeated)
             for append, (version, position, repeated) in zip(appends, rows, strict=True)
@@ -171,8 +175,11 @@ class PostgresEventLog:
         checks.check_position(after)
         checks.check_limit(limit)
         checks.check_filter(wanted)
+        mark = self._watch.mark
         rows = await self._ask("read_feed", feed_parameters(after, limit, wanted, archived=archived))
-        return EventRows().page(after, limit, rows)
+        page = EventRows().page(after, limit, rows)
+        self._watch.found(mark, page.horizon)
+        return page
 
     async def horizon(self) -> Horizon:
         """How far the feed can be read now."""
@@ -188,13 +195,14 @@ class PostgresEventLog:
     async def wait_beyond(self, position: int, *, timeout: float) -> int:
         """Wait until the horizon lies beyond a position, or the time (seconds) is over; gives the horizon."""
         checks.check_position(position)
-        end = time.monotonic() + timeout
-        while True:
-            found = (await self.horizon()).position
-            left = end - time.monotonic()
-            if found > position or left <= 0:
-                return found
-            await asyncio.sleep(min(_LOOK_EVERY, left))
+        return await self._watch.beyond(position, timeout)
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """Listen, and offer to publish the horizon, for the length of the block."""
+        return self._watch.watching()
+
+    async def _position(self) -> int:
+        return (await self.horizon()).position
 
     # -- streams ------------------------------------------------------------------------------------------------------
     async def stream_state(self, stream: StreamId, *, conn: Any = None) -> StreamState | None:

@@ -69,6 +69,7 @@ class Listener(Service):
         self._heard = asyncio.Event()
         self._payloads: set[str] = set()
         self._tried = asyncio.Event()
+        self._is_listening = False
         self._listen = sql.SQL(queries.load("notifications")["listen"]).format(channel=sql.Identifier(channel))
 
     async def start(self) -> None:
@@ -100,11 +101,19 @@ class Listener(Service):
         self._heard.clear()
         return True
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the server has accepted, and the connection is not known to be lost."""
+        return self._is_listening and self.is_running
+
+    def payloads(self) -> set[str]:
+        """What the notifications since the last call carried; nothing, of a connection that followed a failure."""
+        found, self._payloads = self._payloads, set()
+        return found
+
     def heard(self, payload: str) -> bool:
         """Whether one of the notifications since the last call carried this payload."""
-        found = payload in self._payloads
-        self._payloads.clear()
-        return found
+        return payload in self.payloads()
 
     async def _run(self) -> None:
         try:
@@ -123,6 +132,7 @@ class Listener(Service):
                 async with await self._connect() as conn:
                     await conn.execute(self._listen)
                     failures = 0
+                    self._is_listening = True
                     if missed:
                         self._heard.set()
                     self._tried.set()
@@ -130,6 +140,7 @@ class Listener(Service):
                         self._payloads.add(notification.payload)
                         self._heard.set()
             except (psycopg.Error, OSError) as error:
+                self._is_listening = False
                 self._tried.set()
                 missed = True
                 pause = min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE)

@@ -8,7 +8,7 @@ IMMEDIATE and COMMIT, while nobody else can write. See `mainstay.storage.sqlite.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Self
@@ -368,6 +368,10 @@ class SQLiteEventLog:
                     await grown.wait()
             except TimeoutError:
                 continue
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """Whoever waits is woken by what this process appends, and looks for what others do."""
+        return nullcontext()
 
     def _tell(self) -> None:
         """Wake who waits. On the caller's connection this is too early, and they look again by themselves."""

@@ -71,7 +71,7 @@ from eventsource.read_feed(
 
 -- name: horizon
 -- Which history the positions belong to, and how far the feed can be read now.
-select h.epoch, eventsource.horizon() from eventsource.feed_horizon as h where h.only_one;
+select h.epoch, eventsource.horizon() as horizon from eventsource.feed_horizon as h where h.only_one;
 
 -- name: event_at
 -- The event at a position. The horizon is not asked: it may lie below a position that was given out before, while a transaction is open whose floor came late.

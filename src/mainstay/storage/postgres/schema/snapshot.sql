@@ -5852,6 +5852,9 @@ begin
         return v_published;
     end if;
     v_drawn := coalesce(pg_sequence_last_value('eventsource.event_position'), 0);
+    if v_drawn <= v_published then
+        return v_published;
+    end if;
     select min(k.classid::bigint << 32 | k.objid::bigint) & ((1::bigint << 48) - 1) into v_floor
     from pg_catalog.pg_locks as k
     where k.locktype = 'advisory' and k.objsubid = 1 and k.classid::bigint >> 16 = 28019
@@ -6141,23 +6144,33 @@ declare
     v_now timestamptz := clock_timestamp();
     v_horizon bigint;
 begin
-    select h.* into v_row from eventsource.feed_horizon as h where h.only_one for update skip locked;
-    if not found or v_row.holder <> p_holder and v_row.until > v_now then
-        return query
-            select h.position, greatest(0.05, extract(epoch from h.until - v_now))::double precision
-            from eventsource.feed_horizon as h;
+    select h.* into v_row from eventsource.feed_horizon as h where h.only_one;
+    if pg_is_in_recovery() then
+        return query select v_row.position, p_lease;
         return;
     end if;
-    v_horizon := eventsource.horizon();
-    if v_horizon > v_row.position or v_row.holder is distinct from p_holder or v_row.until < v_now + make_interval(secs => p_lease / 2) then
-        update eventsource.feed_horizon as h
-        set position = v_horizon, holder = p_holder, until = v_now + make_interval(secs => p_lease)
-        where h.only_one;
+    if v_row.holder = p_holder or v_row.until is null or v_row.until <= v_now then
+        v_horizon := eventsource.horizon();
+        if v_row.holder = p_holder and v_horizon <= v_row.position and v_row.until > v_now + make_interval(secs => p_lease / 2) then
+            return query select v_row.position, null::double precision;
+            return;
+        end if;
+        select h.* into v_row from eventsource.feed_horizon as h where h.only_one for update skip locked;
+        if found and (v_row.holder = p_holder or v_row.until is null or v_row.until <= v_now) then
+            perform set_config('synchronous_commit', 'off', true);
+            update eventsource.feed_horizon as h
+            set position = greatest(h.position, v_horizon), holder = p_holder, until = v_now + make_interval(secs => p_lease)
+            where h.only_one;
+            if v_horizon > v_row.position then
+                perform pg_notify('mainstay.events', v_horizon::text);
+            end if;
+            return query select greatest(v_row.position, v_horizon), null::double precision;
+            return;
+        end if;
     end if;
-    if v_horizon > v_row.position then
-        perform pg_notify('mainstay.events', v_horizon::text);
-    end if;
-    return query select v_horizon, null::double precision;
+    return query
+        select h.position, greatest(0.05, extract(epoch from h.until - v_now))::double precision
+        from eventsource.feed_horizon as h;
 end;
 $$;
 

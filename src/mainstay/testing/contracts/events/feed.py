@@ -190,6 +190,25 @@ class FeedContract(EventLogSuite):
                 assert not waiting.done()
             assert await waiting == answer.position
 
+    async def test_who_watches_is_woken_too_and_so_is_everybody_else(self, log: EventLog) -> None:
+        async with log.watching(), asyncio.timeout(PATIENCE):
+            async with log.watching():
+                pass
+            for _ in range(3):
+                before = (await log.horizon()).position
+                waiting = [asyncio.create_task(log.wait_beyond(before, timeout=PATIENCE)) for _ in range(3)]
+                await self.let_others(log)
+                answer = await self.appended(log, stream())
+                assert await asyncio.gather(*waiting) == [answer.position] * 3
+                assert await log.wait_beyond(before, timeout=0) == answer.position
+
+    async def test_whose_time_is_over_has_looked(self, log: EventLog) -> None:
+        async with log.watching():
+            answer = await self.appended(log, stream())
+            assert answer.position is not None
+            assert await log.wait_beyond(answer.position, timeout=0) == answer.position
+            assert await log.wait_beyond(answer.position, timeout=0.01) == answer.position
+
     async def test_what_was_committed_before_is_read_after(self, log: EventLog) -> None:
         names = [stream() for _ in range(5)]
         seen = 0

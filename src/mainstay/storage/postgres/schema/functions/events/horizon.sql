@@ -6,6 +6,8 @@
 -- It is the position of an event, not a number that was drawn and not used: numbers that only transactions without a commit have drawn may be drawn
 -- again after a crash, and whoever had been told one would skip what comes there.
 --
+-- While nothing was drawn beyond what is published, that is it: nothing else is asked then.
+--
 -- On a replica it is what was published: the locks are on the primary. What was committed before the row is there before the row is.
 --
 -- Called by read_feed, publish_horizon and whoever asks. Locks nothing, waits for nothing. Reads pg_locks.
@@ -25,6 +27,9 @@ begin
         return v_published;
     end if;
     v_drawn := coalesce(pg_sequence_last_value('eventsource.event_position'), 0);
+    if v_drawn <= v_published then
+        return v_published;
+    end if;
     select min(k.classid::bigint << 32 | k.objid::bigint) & ((1::bigint << 48) - 1) into v_floor
     from pg_catalog.pg_locks as k
     where k.locktype = 'advisory' and k.objsubid = 1 and k.classid::bigint >> 16 = 28019
