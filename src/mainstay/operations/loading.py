@@ -1,4 +1,4 @@
-"""Finding the registry that a user names as ``module:name``."""
+"""Finding what a user names as ``module:name``: a registry, or whatever a function there makes."""
 
 import importlib
 import inspect
@@ -23,7 +23,7 @@ def find(path: str) -> Any:
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
-        raise ConfigurationError(f"{path!r} names no registry: write it as module:name, such as shop.handlers:registry")
+        raise ConfigurationError(f"{path!r} names nothing: write it as module:name, such as shop.handlers:registry")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -68,13 +68,7 @@ async def registry_of(found: Any, path: str, pool: Any) -> HandlerRegistry:
     if not isinstance(found, HandlerRegistry) and _is_handler(found):
         raise ConfigurationError(f"{path} is a handler, not a registry{_registries_beside(path)}")
     if not isinstance(found, HandlerRegistry) and callable(found):
-        arguments = (pool,) if _wants_argument(found) else ()
-        try:
-            found = found(*arguments)
-            if inspect.isawaitable(found):
-                found = await found
-        except Exception as error:
-            raise ConfigurationError(f"{path} cannot be called: {_where(error)}") from error
+        found = await called(found, path, pool)
     if not isinstance(found, HandlerRegistry):
         raise ConfigurationError(
             f"{path} is a {type(found).__name__}: it must be a HandlerRegistry, or a function that returns one"
@@ -82,6 +76,25 @@ async def registry_of(found: Any, path: str, pool: Any) -> HandlerRegistry:
     if not found.registered_handlers():
         raise ConfigurationError(f"{path} has no handlers: there is nothing to work on")
     return found
+
+
+async def called(function: Any, path: str, pool: Any) -> Any:
+    """What a function returns.
+
+    Args:
+        function: Of nothing or of the pool, async or not.
+        path: How the user calls it.
+        pool: Given to a function that wants it.
+
+    Raises:
+        ConfigurationError: It fails; says where.
+    """
+    arguments = (pool,) if _wants_argument(function) else ()
+    try:
+        found = function(*arguments)
+        return await found if inspect.isawaitable(found) else found
+    except Exception as error:
+        raise ConfigurationError(f"{path} cannot be called: {_where(error)}") from error
 
 
 def _wants_argument(function: Any) -> bool:

@@ -26,6 +26,7 @@ from mainstay.commands.store import Action, DomainStats, FsckReport
 from mainstay.errors import CommandError, DuplicateCommandError, InvalidInputError, InvalidOperationError
 from mainstay.operations.events import Events
 from mainstay.operations.missing import NoSuchBatchError, NoSuchCommandError
+from mainstay.operations.projections import Projections
 from mainstay.storage.postgres.commands import command_store
 from mainstay.storage.postgres.doctor import Check, Limits, examine
 from mainstay.storage.postgres.migrate import SchemaStatus, require_current, schema_status, setup_database
@@ -83,6 +84,7 @@ class Operator(Holding, Turns):
         bus: Sends and cancels.
         decisions: The troubleshooting queue: previews, actions, approvals, rules.
         events: Streams, the feed, and files of events.
+        projections: How far they are, and what they could not handle.
     """
 
     def __init__(self, pool: Any, *, registry: HandlerRegistry | None = None) -> None:
@@ -96,6 +98,7 @@ class Operator(Holding, Turns):
         super().__init__(self._commands)
         self._questions = OperationsStore(pool)
         self.events = Events(pool)
+        self.projections = Projections(pool)
 
     def use_registry(self, registry: HandlerRegistry | None) -> None:
         """From now on, edited payloads must fit the models of these handlers."""

@@ -20,6 +20,7 @@ from mainstay.operations.cli import (
     numbers,
     pauses,
     processes,
+    projections,
     prune,
     schedules,
     schema,
@@ -76,6 +77,7 @@ def build() -> typer.Typer:
         ("breakers", breakers),
         ("keys", keys),
         ("events", events),
+        ("projections", projections),
         ("schema", schema),
     ):
         group = typer.Typer(name=name, help=module.HELP, no_args_is_help=True, rich_markup_mode=None)

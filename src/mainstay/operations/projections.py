@@ -1,0 +1,256 @@
+"""What operators ask about subscriptions and their dead letters, and do about them; the user's code is not needed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+from mainstay.errors import InvalidInputError, SubscriptionNotFoundError
+from mainstay.events.log import RecordedEvent
+from mainstay.projections.store import DeadLetter, DeadLetterStatus, ShardState, ShardStatus
+from mainstay.storage.postgres.events import PostgresEventLog
+from mainstay.storage.postgres.feed_questions import FeedQuestions, ShardLag
+from mainstay.storage.postgres.projections import PostgresProjectionStore
+
+_WORST_FIRST = (ShardStatus.STOPPED, ShardStatus.PAUSED, ShardStatus.ACTIVE)
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOverview:
+    """A shard, and how far it is behind.
+
+    Attributes:
+        state: What is known of it.
+        lag: How far it is behind.
+        owned: Somebody holds it whose lease has not ended.
+    """
+
+    state: ShardState
+    lag: ShardLag
+    owned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionOverview:
+    """A subscription, and how far it is behind.
+
+    Attributes:
+        subscription: Its name.
+        status: That of the shard that fares worst.
+        position: Where the shard stands that is furthest behind.
+        horizon: How far the feed can be read.
+        events: Events after that, whether the projection wants them or not.
+        exact: They were counted; otherwise there are so many positions.
+        seconds: How long ago the first of them was recorded; 0 without any.
+        dead_letters: Events that lie apart.
+        owned: Shards that somebody holds.
+        owners: Who.
+        reason: Why it is stopped or paused.
+        actor: Who paused it, or changed it last.
+        shards: All of them.
+    """
+
+    subscription: str
+    status: ShardStatus
+    position: int
+    horizon: int
+    events: int
+    exact: bool
+    seconds: float
+    dead_letters: int
+    owned: int
+    owners: tuple[str, ...]
+    reason: str | None
+    actor: str | None
+    shards: tuple[ShardOverview, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterGroup:
+    """Dead letters of a key that wait.
+
+    Attributes:
+        subscription: Whose.
+        key: Their key.
+        first: The event that failed; the others wait behind it.
+        count: How many there are.
+    """
+
+    subscription: str
+    key: str
+    first: DeadLetter
+    count: int
+
+
+_Letters = list[DeadLetter]
+_Groups = list[LetterGroup]
+"""Within `Projections`, ``list`` is a method."""
+
+
+class Projections:
+    """The part of the operator that is about subscriptions.
+
+    Args:
+        pool: Open.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self.store = PostgresProjectionStore(pool)
+        self._log = PostgresEventLog(pool)
+        self._questions = FeedQuestions(pool)
+
+    async def list(self, subscription: str | None = None) -> list[SubscriptionOverview]:
+        """All subscriptions, or the one that is named, by name.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+        """
+        lags = {(each.subscription, each.shard): each for each in await self._questions.lags(subscription)}
+        states = [each for each in await self.store.states(subscription) if (each.subscription, each.shard) in lags]
+        if subscription is not None and not states:
+            raise SubscriptionNotFoundError(subscription)
+        now = datetime.now(UTC)
+        shards = [
+            ShardOverview(
+                each, lags[each.subscription, each.shard], each.leased_until is not None and each.leased_until > now
+            )
+            for each in states
+        ]
+        by_name = groupby(shards, lambda each: each.state.subscription)
+        return [_overview(name, tuple(mine)) for name, mine in by_name]
+
+    async def pause(self, subscription: str, *, operator: str | None, reason: str | None = None) -> int:
+        """Pause a subscription in all processes; gives how many shards were active.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+        """
+        return await self.store.pause(subscription, actor=operator or "", reason=reason)
+
+    async def resume(self, subscription: str, *, operator: str | None) -> int:
+        """Let a paused or stopped subscription go on where it stands; gives how many shards were not active.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+        """
+        return await self.store.resume(subscription, actor=operator or "")
+
+    # -- dead letters -------------------------------------------------------------------------------------------------
+    async def dead_letters(
+        self,
+        subscription: str,
+        *,
+        key: str | None = None,
+        status: DeadLetterStatus | None = DeadLetterStatus.WAITING,
+        after: int = 0,
+        limit: int = 50,
+    ) -> Sequence[DeadLetter]:
+        """A page of dead letters by position.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+        """
+        found = await self.store.dead_letters(subscription, key=key, status=status, after=after, limit=limit)
+        if not found and not await self.store.states(subscription):
+            raise SubscriptionNotFoundError(subscription)
+        return found
+
+    async def letter_groups(self, subscription: str | None = None) -> Sequence[LetterGroup]:
+        """What lies apart, by key, in the order of the events that failed.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+        """
+        states = await self.store.states(subscription)
+        if subscription is not None and not states:
+            raise SubscriptionNotFoundError(subscription)
+        found: _Groups = []
+        for name in dict.fromkeys(each.subscription for each in states if each.dead_letters):
+            counts: dict[str, int] = {}
+            firsts: dict[str, DeadLetter] = {}
+            for each in await self._waiting(name):
+                counts[each.key] = counts.get(each.key, 0) + 1
+                firsts.setdefault(each.key, each)
+            found += [LetterGroup(name, key, first, counts[key]) for key, first in firsts.items()]
+        return found
+
+    async def dead_letter(self, subscription: str, position: int) -> tuple[DeadLetter, RecordedEvent | None]:
+        """One dead letter, whatever became of it, with its event if the log has it.
+
+        Raises:
+            InvalidInputError: There is none at this position.
+            SubscriptionNotFoundError: The subscription is not known.
+        """
+        found = await self.dead_letters(subscription, status=None, after=position - 1, limit=1)
+        if not found or found[0].position != position:
+            raise InvalidInputError(f"{subscription} has no dead letter at position {position:,}")
+        recorded = await self._log.event_at(position)
+        is_there = recorded is not None and recorded.event.event_id == found[0].event_id
+        return found[0], recorded if is_there else None
+
+    async def chosen(
+        self, subscription: str, positions: Iterable[int] | None = None, key: str | None = None
+    ) -> Sequence[DeadLetter]:
+        """Dead letters that wait: those at positions, those of a key, or all.
+
+        Raises:
+            InvalidInputError: At one of the positions none waits.
+            SubscriptionNotFoundError: The subscription is not known.
+        """
+        if not await self.store.states(subscription):
+            raise SubscriptionNotFoundError(subscription)
+        found = await self._waiting(subscription, key)
+        if positions is None:
+            return found
+        wanted = set(positions)
+        found = [each for each in found if each.position in wanted]
+        if missing := wanted.difference(each.position for each in found):
+            raise InvalidInputError(f"no dead letter of {subscription} waits at position {min(missing):,}")
+        return found
+
+    async def discard(self, letters: Sequence[DeadLetter], *, operator: str | None, reason: str | None = None) -> int:
+        """Give events up that lie apart: nobody handles them. Gives how many still waited.
+
+        Args:
+            letters: Of one subscription; those of a shard are discarded together.
+            operator: Who decides.
+            reason: Why.
+        """
+        done = 0
+        for shard in sorted({each.shard for each in letters}):
+            mine = [each for each in letters if each.shard == shard]
+            async with self.store.borrowed(mine[0].subscription, shard) as batch:
+                positions = [each.position for each in mine]
+                discarded = DeadLetterStatus.DISCARDED
+                done += await batch.settle(positions, discarded, actor=operator or "", reason=reason)
+        return done
+
+    async def _waiting(self, subscription: str, key: str | None = None) -> Sequence[DeadLetter]:
+        found: _Letters = []
+        while page := await self.store.dead_letters(
+            subscription, key=key, after=found[-1].position if found else 0, limit=_PAGE
+        ):
+            found += page
+        return found
+
+
+def _overview(name: str, shards: tuple[ShardOverview, ...]) -> SubscriptionOverview:
+    worst = min(shards, key=lambda each: _WORST_FIRST.index(each.state.status)).state
+    slowest = max(shards, key=lambda each: each.lag.events)
+    return SubscriptionOverview(
+        name,
+        worst.status,
+        min(each.state.checkpoint.position for each in shards),
+        slowest.lag.horizon,
+        slowest.lag.events,
+        slowest.lag.exact,
+        max(each.lag.seconds for each in shards),
+        sum(each.state.dead_letters for each in shards),
+        sum(each.owned for each in shards),
+        tuple(dict.fromkeys(each.state.owner for each in shards if each.owned and each.state.owner)),
+        worst.reason,
+        worst.actor,
+        shards,
+    )
