@@ -14,19 +14,22 @@ from typing import Any, Self
 from mainstay.commands import bus, process_manager, process_records, processes, troubleshooting, worker
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.process_records import ProcessRepository, TState, TStep
+from mainstay.commands.store import CommandStore
+from mainstay.deciding import EventAggregates
 from mainstay.errors import ConfigurationError
 from mainstay.events.codec import UnknownPolicy
 from mainstay.events.inline import InlineProjection
 from mainstay.events.memory import MemoryEventLog
 from mainstay.events.reading import EventReader
 from mainstay.events.registry import EventRegistry
+from mainstay.events.snapshot import SnapshotPolicy
 from mainstay.events.store import EventStore
 from mainstay.projections import subscription
 from mainstay.projections.memory import MemoryProjectionStore
 from mainstay.projections.store import ProjectionStore
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy, as_seconds
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
-from mainstay.storage.postgres.commands import command_store
+from mainstay.storage.postgres.commands import PostgresCommandStore, command_store
 from mainstay.storage.postgres.database import Pool, open_pool
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.migrate import require_current
@@ -76,9 +79,12 @@ class Worker(worker.Worker):
         listen_dsn: Where to listen, if the pool goes through a pooler: the server itself. Only with a pool.
         retention: Prune beside handling what ended long ago; of all workers that have this, one does. Only with a pool.
         prune_every: Time (or seconds) between the end of a run and the next, of all workers together.
+        event_store: For handlers on aggregates: in the database of the commands, or `InMemoryEventStore` with a store
+            in memory. With a pool the one of that database, unless given.
+        snapshots: When handlers leave a snapshot of their aggregate; never, unless given.
 
     Raises:
-        ConfigurationError: An argument is out of range.
+        ConfigurationError: An argument is out of range, or events and commands cannot be one COMMIT.
     """
 
     def __init__(
@@ -94,15 +100,42 @@ class Worker(worker.Worker):
         listen_dsn: str | None = None,
         retention: Retention | None = None,
         prune_every: timedelta | float = EVERY,
+        event_store: EventStore | None = None,
+        snapshots: SnapshotPolicy | None = None,
     ) -> None:
         store = command_store(pool, listen_dsn=listen_dsn)
+        aggregates = _aggregates(store, event_store, snapshots)
         services = []
         if retention is not None:
             if store is pool:
                 raise ConfigurationError("retention needs a pool: a store in memory keeps everything")
             services.append(Pruner(pool, retention, every=timedelta(seconds=as_seconds(prune_every))))
         options: dict[str, Any] = {"use_notify": use_notify, "name": name, "services": services}
+        options["aggregates"] = aggregates
         super().__init__(store, domain, registry, visibility_timeout, retry_policy, **options)
+
+
+def _aggregates(
+    store: CommandStore, event_store: EventStore | None, snapshots: SnapshotPolicy | None
+) -> EventAggregates | None:
+    """What handlers on aggregates get theirs from; None if there is nothing.
+
+    Raises:
+        ConfigurationError: Commands and events are not in one place.
+    """
+    is_postgres = isinstance(store, PostgresCommandStore)
+    if event_store is None:
+        if not isinstance(store, PostgresCommandStore):
+            return None
+        event_store = PostgreSQLEventStore(store.pool)
+    found = EventAggregates(event_store, joins=is_postgres, snapshots=snapshots)
+    if isinstance(event_store.log, PostgresEventLog) is not is_postgres:
+        message = (
+            "the events of handlers on aggregates must be in the database of the commands: PostgreSQLEventStore with a "
+            "pool, InMemoryEventStore with a MemoryCommandStore"
+        )
+        raise ConfigurationError(message)
+    return found
 
 
 class TroubleshootingQueue(troubleshooting.TroubleshootingQueue):

@@ -18,6 +18,8 @@ COMMANDS_SUFFIX = "__commands"
 
 correlation_id_var: ContextVar[str | None] = ContextVar("mainstay_correlation_id", default=None)
 """Correlation of what is being handled in this context, as text; None outside a handler."""
+causation_id_var: ContextVar[UUID | None] = ContextVar("mainstay_causation_id", default=None)
+"""The command that is being handled in this context; None outside a handler."""
 
 
 def checked_domain(domain: object) -> str:
@@ -82,18 +84,21 @@ def command_queue(domain: str) -> str:
 
 
 class correlated:  # noqa: N801 - a context manager, written without a generator: every command passes here
-    """Everything logged or sent inside belongs to this correlation."""
+    """Everything logged, sent or appended inside belongs to this correlation, and events to this cause."""
 
-    __slots__ = ("_correlation_id", "_token")
+    __slots__ = ("_causation_id", "_cause", "_correlation_id", "_token")
 
-    def __init__(self, correlation_id: UUID | str | None) -> None:
+    def __init__(self, correlation_id: UUID | str | None, causation_id: UUID | None = None) -> None:
         self._correlation_id = None if correlation_id is None else str(correlation_id)
+        self._causation_id = causation_id
 
     def __enter__(self) -> None:
         self._token = correlation_id_var.set(self._correlation_id)
+        self._cause = causation_id_var.set(self._causation_id)
 
     def __exit__(self, *_: object) -> None:
         correlation_id_var.reset(self._token)
+        causation_id_var.reset(self._cause)
 
 
 def worker_name() -> str:

@@ -10,10 +10,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from mainstay import CommandBus, HandlerRegistry, Worker
+from mainstay import CommandBus, HandlerRegistry, PostgreSQLEventStore, Worker
 from mainstay.commands import waiting
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.doctor import CHECKS, Level, Limits, Patient
+from tests.scenarios.aggregates import AggregateScenarios
 from tests.scenarios.breakers import BreakerScenarios
 from tests.scenarios.limits import LimitScenarios
 from tests.scenarios.order import OrderScenarios
@@ -80,6 +81,12 @@ class TestPlain(BehindPgBouncer, PlainScenarios):
 
 class TestTypes(BehindPgBouncer, TypedScenarios):
     pass
+
+
+class TestAggregates(BehindPgBouncer, AggregateScenarios):
+    @pytest.fixture
+    def event_store(self, pool):
+        return PostgreSQLEventStore(pool)
 
 
 class TestTracing(BehindPgBouncer, TracingScenarios):

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from mainstay import MemoryCommandStore
+from mainstay import InMemoryEventStore, MemoryCommandStore
+from tests.scenarios.aggregates import AggregateScenarios
 from tests.scenarios.breakers import BreakerScenarios
 from tests.scenarios.limits import LimitScenarios
 from tests.scenarios.order import OrderScenarios
@@ -49,6 +50,12 @@ class TestPlainInMemory(OnMemory, PlainScenarios):
 
 class TestTypedInMemory(OnMemory, TypedScenarios):
     pass
+
+
+class TestAggregatesInMemory(OnMemory, AggregateScenarios):
+    @pytest.fixture
+    def event_store(self, store):
+        return InMemoryEventStore()
 
 
 class TestTracingInMemory(OnMemory, TracingScenarios):

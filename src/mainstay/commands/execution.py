@@ -9,15 +9,18 @@ REPEATED if the COMMIT had happened.
 """
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, Aggregates, Opened, check_all
 from mainstay.commands.command import Failure, Success
 from mainstay.commands.context import HandlerContext
-from mainstay.commands.handler import Handler, HandlerRegistry
+from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
 from mainstay.commands.sends import Sends
 from mainstay.commands.store import CommandStore, Lease, NewCommand, Outcome, Received, Verb
 from mainstay.commands.threads import LeftBehindError, call_in_thread
@@ -28,6 +31,7 @@ from mainstay.errors import (
     HandlerNotFoundError,
     InvalidPayloadError,
     MainstayError,
+    OptimisticLockError,
     PermanentCommandError,
     StaleLeaseError,
     TransientCommandError,
@@ -48,6 +52,16 @@ _CODE_LIMIT = 200
 logger = get_logger(__name__)
 
 
+class Why:
+    """Why a command is given back, as its audit trail says it."""
+
+    STOPPED = b'{"reason": "the worker stopped"}'
+    LATE = b'{"reason": "it would have started too late for its rate limit"}'
+    CANCELED = b'{"reason": "it is to be cancelled"}'
+    STALLED = b'{"reason": "the handlers before it take long"}'
+    OVERTAKEN = b'{"reason": "others were quicker to append to its stream, each time"}'
+
+
 class Execution:
     """Runs handlers for a worker.
 
@@ -60,6 +74,7 @@ class Execution:
         is_called_off: Whether the worker itself cancelled this command's handler.
         on_stuck: Called with a command whose thread outlived its timeout: its lease must no longer be renewed.
         report: Takes what a handler tells of its progress.
+        aggregates: For handlers on aggregates.
     """
 
     def __init__(  # noqa: PLR0917 - wired once, by the worker
@@ -72,6 +87,7 @@ class Execution:
         is_called_off: Callable[[Received], bool],
         on_stuck: Callable[[Received], None],
         report: Callable[[Lease, bytes], None],
+        aggregates: Aggregates | None = None,
     ) -> None:
         self._store = store
         self._domain = domain
@@ -84,6 +100,15 @@ class Execution:
         self._is_called_off = is_called_off
         self._on_stuck = on_stuck
         self._report = report
+        self._aggregates = aggregates
+
+    def check(self) -> None:
+        """Refuse handlers on aggregates that nobody can load.
+
+        Raises:
+            ConfigurationError: There is one.
+        """
+        check_all(self._registry.targets(self._domain), self._aggregates)
 
     async def run(self, received: Received) -> Outcome | None:
         """Handle a command.
@@ -109,14 +134,16 @@ class Execution:
             handler = self._registry.find(self._domain, command.command_type)
         except HandlerNotFoundError as error:
             return self._troubleshoot(received, PERMANENT, "NO_HANDLER", str(error))
-        with correlated(command.correlation_id):
+        with correlated(command.correlation_id, command.command_id):
             try:
                 if handler.reader is not None:
                     received = replace(received, command=handler.opened(received.command))
+                if handler.options.target is not None:
+                    return await self._run_on_aggregate(received, handler)
                 if handler.options.transactional:
                     return await self._run_transactional(received, handler)
                 context = self._context(received, None)
-                result = await self._call(received, handler, context)
+                result = await self._call(received, handler, handler.function, context)
                 return _outcome_of(received, result, context.sends.end())
             except LeftBehindError as left:
                 await asyncio.wait({left.thread})
@@ -132,14 +159,28 @@ class Execution:
                 return self._failed(received, handler, error)
 
     # -- calling ------------------------------------------------------------------------------------------------------
+    async def _run_on_aggregate(self, received: Received, handler: Handler) -> Outcome | Verb:
+        """As `_run_transactional`, again whenever somebody else was quicker to append."""
+        for pauses in range(TRIES):
+            try:
+                return await self._run_transactional(received, handler)
+            except OptimisticLockError as error:
+                logger.debug("handled again: %s", error, extra=_fields(received))
+            await asyncio.sleep(random.uniform(0, FIRST_PAUSE * 2**pauses))  # noqa: S311 - spreads, guards nothing
+        return Outcome(received.lease, Verb.GIVE_BACK, details=Why.OVERTAKEN)
+
     async def _run_transactional(self, received: Received, handler: Handler) -> Verb:
         """Effects and completion in one COMMIT."""
         async with self._store.transaction() as conn:
             context = self._context(received, conn)
-            result = await self._call(received, handler, context)
+            async with self._opened(received, handler, conn) as opened:
+                function = handler.function if opened is None else partial(handler.function, opened.aggregate)
+                result = await self._call(received, handler, function, context)
+                if isinstance(result, Failure):
+                    raise _Refused(_outcome_of(received, result, context.sends.end()))
+            if opened is not None and result.value is None:
+                result = Success(opened.answer)
             outcome = _outcome_of(received, result, context.sends.end())
-            if outcome.verb is not Verb.COMPLETE:
-                raise _Refused(outcome)
             await self._store.commit(conn, self._domain, outcome)
         wakes = [*context.sends.domains, *([self._domain] if received.lease.is_limited else [])]
         if outcome.answers is not None:
@@ -147,18 +188,34 @@ class Execution:
         if wakes:
             with suppress(MainstayError):  # whoever sleeps on finds it when he polls
                 await self._store.wake(wakes)
+        if opened is not None:
+            await opened.committed()
         return Verb.COMPLETE
 
-    async def _call(self, received: Received, handler: Handler, context: HandlerContext) -> Success[Any] | Failure:
+    @asynccontextmanager
+    async def _opened(self, received: Received, handler: Handler, conn: Any) -> AsyncIterator[Opened | None]:
+        """The aggregate that a handler is called with; None for one that is called with none."""
+        target = handler.options.target
+        if target is None:
+            yield None
+            return
+        if self._aggregates is None:
+            raise ConfigurationError("a handler on aggregates needs a store of events: Worker(..., event_store=...)")
+        async with self._aggregates.opened(target.kind, target.id_of(received.command), conn) as opened:
+            yield opened
+
+    async def _call(
+        self, received: Received, handler: Handler, function: HandlerFn, context: HandlerContext
+    ) -> Success[Any] | Failure:
         """The handler's result."""
         timeout = handler.options.timeout
         if handler.is_async and timeout is None:
-            result = await handler.function(received.command, context)
+            result = await function(received.command, context)
         elif handler.is_async:
             limit = asyncio.timeout(timeout)
             try:
                 async with limit:
-                    result = await handler.function(received.command, context)
+                    result = await function(received.command, context)
             except TimeoutError as error:
                 if limit.expired():
                     message = f"the handler took longer than {timeout:g} s"
@@ -166,7 +223,7 @@ class Execution:
                 raise
         else:
             result, raised = await call_in_thread(
-                handler.function,
+                function,
                 received.command,
                 context,
                 threads=self._threads(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
+from mainstay.commands.aggregates import StreamChoice, Target, commands_of, decide
 from mainstay.commands.command import Command
 from mainstay.commands.context import HandlerContext
 from mainstay.commands.model import CommandModel, name_of
@@ -36,6 +37,8 @@ class HandlerChoices(TypedDict, total=False):
     retry_policy: RetryPolicy | None
     timeout: timedelta | float | None
     transactional: bool
+    aggregate: type | None
+    stream: StreamChoice | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class HandlerOptions:
         timeout: Seconds one attempt may take; None: as long as it likes.
         model: What the payload must fit; None: what the handler's annotation says.
         transactional: Effects through ``ctx.conn`` and the completion commit together.
+        target: Which aggregate it is called with; None: with none.
     """
 
     domain: str
@@ -57,6 +61,7 @@ class HandlerOptions:
     timeout: float | None = None
     transactional: bool = False
     model: type[CommandModel] | None = None
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,13 @@ class Handler:
         return command if self.reader is None else self.reader.opened(command)
 
 
-def _options(
+def _options(  # noqa: PLR0917 - one place builds the options
     domain: str | type[CommandModel] | None,
     command_type: str | None,
     retry_policy: RetryPolicy | None,
     timeout: timedelta | float | None,
-    transactional: bool,  # noqa: FBT001 - one place builds the options
+    transactional: bool,  # noqa: FBT001 - as above
+    target: Target | None = None,
 ) -> HandlerOptions:
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds == 0:
@@ -105,7 +111,8 @@ def _options(
         model=model,
         retry_policy=checked_policy(retry_policy),
         timeout=seconds,
-        transactional=transactional,
+        transactional=transactional or target is not None,
+        target=target,
     )
 
 
@@ -116,6 +123,8 @@ def handler(
     retry_policy: RetryPolicy | None = None,
     timeout: timedelta | float | None = None,
     transactional: bool = False,
+    aggregate: type | None = None,
+    stream: StreamChoice | None = None,
 ) -> Callable[[F], F]:
     """Mark a function or method as the handler of a command type; `HandlerRegistry.register_instance` finds the mark.
 
@@ -130,17 +139,25 @@ def handler(
             its lease is no longer renewed and its result is refused.
         transactional: The handler gets ``ctx.conn``; what it does there and the command's completion are one COMMIT, so
             the effect happens exactly once.
+        aggregate: The handler is called with ``(aggregate, command, context)``: the aggregate of this class that the
+            command is for, loaded. What it raises is appended in the COMMIT that completes the command; if somebody
+            else appends meanwhile, the handler is called again with a fresh one, in the same attempt. It is
+            transactional. A handler that returns None replies with the stream's ``version`` and ``position``.
+        stream: What tells which aggregate: a function of the command, or the name of a field of its payload; unless
+            given, the field that is called after the aggregate's type: ``order_line_id`` for ``OrderLine``.
 
     Raises:
         InvalidDomainError: No queue can have this name.
         InvalidInputError: Not a command type.
-        ConfigurationError: Not a retry policy, not a timeout, or no annotation that names a typed command.
+        ConfigurationError: Not a retry policy, not a timeout, not an aggregate, or no annotation that names a typed
+            command.
     """
+    target = Target.of(aggregate, stream)
     is_silent = domain is None and command_type is None
-    options = None if is_silent else _options(domain, command_type, retry_policy, timeout, transactional)
+    options = None if is_silent else _options(domain, command_type, retry_policy, timeout, transactional, target)
 
     def mark(function: F) -> F:
-        said = options or _options(annotated_model(function), None, retry_policy, timeout, transactional)
+        said = options or _options(annotated_model(function), None, retry_policy, timeout, transactional, target)
         setattr(function, _MARK, said)
         return function
 
@@ -174,6 +191,8 @@ class HandlerRegistry:
         retry_policy: RetryPolicy | None = None,
         timeout: timedelta | float | None = None,
         transactional: bool = False,
+        aggregate: type | None = None,
+        stream: StreamChoice | None = None,
     ) -> None:
         """Register a function; the arguments are those of `handler`.
 
@@ -183,7 +202,47 @@ class HandlerRegistry:
         """
         if isinstance(domain, type) and handler is None:
             command_type, handler = None, command_type
-        self._add(handler, _options(domain, command_type, retry_policy, timeout, transactional))
+        target = Target.of(aggregate, stream)
+        self._add(handler, _options(domain, command_type, retry_policy, timeout, transactional, target))
+
+    def register_decider(
+        self,
+        *,
+        domain: str,
+        decider: type,
+        stream: StreamChoice | None = None,
+        retry_policy: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+    ) -> None:
+        """Let a decider handle the commands that stand between the brackets of its base.
+
+        Each command is decided on in the transaction that completes it: the events that follow are appended, and the
+        reply holds the stream's ``version`` and ``position``. A `BusinessRuleException` of ``decide`` fails the
+        command, as a handler's does.
+
+        Args:
+            domain: Whose commands.
+            decider: A ``DeciderAggregate[State, Open | Close]`` whose commands are `CommandModel` classes.
+            stream: As `handler` says.
+            retry_policy: As `handler` says.
+            timeout: As `handler` says.
+
+        Raises:
+            ConfigurationError: Not a decider, or it decides on what is no typed command of this domain.
+            HandlerAlreadyRegisteredError: One of the commands has a handler.
+        """
+        found = commands_of(decider, domain)
+        target = Target.of(decider, stream)
+        for model in found:
+            if self.has_handler(*name_of(model)[:2]):
+                raise HandlerAlreadyRegisteredError(*name_of(model)[:2])
+        for model in found:
+            self._add(decide, _options(model, None, retry_policy, timeout, transactional=True, target=target))
+
+    def targets(self, domain: str) -> list[Target]:
+        """The aggregates that handlers of a domain are called with."""
+        found = (each.options.target for key, each in self._handlers.items() if key[0] == domain)
+        return [target for target in found if target is not None]
 
     def decorator(
         self,
@@ -320,8 +379,12 @@ class HandlerRegistry:
         Raises:
             HandlerNotFoundError: There is none.
             PermanentCommandError: The payload does not fit a typed handler.
+            ConfigurationError: It is called with an aggregate, which only a worker loads.
         """
         found = self.find(command.domain, command.command_type)
+        if found.options.target is not None:
+            message = f"{command.command_type} is handled on an aggregate: call its handler with one, or run a worker"
+            raise ConfigurationError(message)
         given = context if found.is_async else SyncHandlerContext(context, at_once)
         result = found.function(found.opened(command), given)
         return await result if inspect.isawaitable(result) else result
@@ -341,4 +404,6 @@ class HandlerRegistry:
         if key in self._handlers:
             raise HandlerAlreadyRegisteredError(*key)
         reader = reader_for(function, key, options.model, self._upcasters)
+        if options.target is not None:
+            options.target.fits(None if reader is None else reader.model)
         self._handlers[key] = Handler(function, options, is_async, reader)

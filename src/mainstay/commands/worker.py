@@ -33,8 +33,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 
+from mainstay.commands.aggregates import Aggregates
 from mainstay.commands.checks import checked_concurrency, checked_interval
-from mainstay.commands.execution import Execution, unwritable
+from mainstay.commands.execution import Execution, Why, unwritable
 from mainstay.commands.gauges import Gauges
 from mainstay.commands.hand import Hand, on_this_loop
 from mainstay.commands.handler import HandlerRegistry
@@ -63,10 +64,6 @@ MAX_RECEIVE = 500
 MAX_UNWRITTEN = 2000
 """Outcomes that may wait for a flush before slots wait too."""
 MIN_LEASE = 1.0
-_STOPPED = b'{"reason": "the worker stopped"}'
-_LATE = b'{"reason": "it would have started too late for its rate limit"}'
-_CANCELED = b'{"reason": "it is to be cancelled"}'
-_STALLED = b'{"reason": "the handlers before it take long"}'
 
 logger = get_logger(__name__)
 
@@ -81,10 +78,10 @@ class Worker(Observed):
         retry_policy: Delays between attempts, for handlers that bring no policy of their own.
         visibility_timeout: Seconds (or timedelta) until a command whose worker died is received again. Leases of a
             living worker renew themselves, so this says nothing about how long a handler may take.
-        use_notify: Listen for wake-ups on a connection of its own; False behind a pooler that cannot: polling finds
-            everything.
+        use_notify: Listen for wake-ups on a connection of its own; False behind a pooler that cannot.
         name: For the audit trail; drawn if None.
         services: Run as long as it does.
+        aggregates: For handlers on aggregates.
 
     Raises:
         ConfigurationError: A value out of range.
@@ -102,6 +99,7 @@ class Worker(Observed):
         use_notify: bool = True,
         name: str | None = None,
         services: Sequence[Service] = (),
+        aggregates: Aggregates | None = None,
     ) -> None:
         self.domain = checked_domain(domain)
         self.registry = registry if registry is not None else HandlerRegistry()
@@ -125,6 +123,7 @@ class Worker(Observed):
             lambda received: self._is_ending or self._hand.is_stopped(received.lease),
             self._on_stuck,
             self._progress.report,
+            aggregates,
         )
         self._folder = BatchFolder(store, self.domain)
         self._scheduler = Scheduler(self.domain, store.schedules.fire, store.wake)
@@ -184,7 +183,7 @@ class Worker(Observed):
             use_notify: Instead of the worker's setting.
 
         Raises:
-            ConfigurationError: A value out of range, or it is running already.
+            ConfigurationError: A value out of range, it is running already, or nobody can load a handler's aggregate.
             SchemaError: The database is not prepared.
             PermissionDeniedError: The role may not do this.
         """
@@ -192,6 +191,7 @@ class Worker(Observed):
         poll = checked_interval(poll_interval, "poll_interval")
         if self._is_running:
             raise ConfigurationError("this worker is running already")
+        self._execution.check()
         self._is_running = True
         self._concurrency = concurrency
         self._finished.clear()
@@ -228,7 +228,7 @@ class Worker(Observed):
                 await self._receive_until_stopped(poll)
                 await self._wind_up()
         finally:
-            self._give_back_backlog(_STOPPED)
+            self._give_back_backlog(Why.STOPPED)
             await self._end_slots()
             with suppress(asyncio.CancelledError):
                 await self._writer.finish(LONGEST_PAUSE)
@@ -269,7 +269,7 @@ class Worker(Observed):
         while not self._stopping.is_set():
             try:
                 if self._backlog and self._is_stalled():
-                    self._give_back_backlog(_STALLED)
+                    self._give_back_backlog(Why.STALLED)
                 room = self._free()
                 if room <= 0:
                     await self._wait_for_room()
@@ -377,7 +377,7 @@ class Worker(Observed):
                     await self._work.wait()
                 received = self._backlog.popleft()
                 if self._deadlines.missed(received.lease, asyncio.get_running_loop().time()):
-                    self._writer.submit(Outcome(received.lease, Verb.GIVE_BACK, details=_LATE))
+                    self._writer.submit(Outcome(received.lease, Verb.GIVE_BACK, details=Why.LATE))
                     continue
                 self._running[received.lease] = task
                 try:
@@ -413,7 +413,7 @@ class Worker(Observed):
         if is_canceled is False:
             logger.warning("cancelled a handler: another worker has its command", extra=self._about(lease))
         elif was_cancelled and lease not in self._stuck:
-            outcome = Outcome(lease, Verb.GIVE_BACK, details=_CANCELED if is_canceled else _STOPPED)
+            outcome = Outcome(lease, Verb.GIVE_BACK, details=Why.CANCELED if is_canceled else Why.STOPPED)
         if outcome is None or lease in self._stuck:
             if received.command.key is not None:
                 self._nudge.set()
@@ -453,19 +453,19 @@ class Worker(Observed):
         gone = {loss.command_id: loss.is_canceled for loss in losses}
         for one in self._backlog:
             if gone.get(one.lease.command_id):
-                self._writer.submit(Outcome(one.lease, Verb.GIVE_BACK, details=_CANCELED))
+                self._writer.submit(Outcome(one.lease, Verb.GIVE_BACK, details=Why.CANCELED))
         self._backlog = deque(one for one in self._backlog if one.lease.command_id not in gone)
 
     # -- ending -------------------------------------------------------------------------------------------------------
     async def _wind_up(self) -> None:
         """Give back what has not started (draining: finish it), wait, cancel what takes too long, write it all."""
         if not self._is_draining:
-            self._give_back_backlog(_STOPPED)
+            self._give_back_backlog(Why.STOPPED)
         loop = asyncio.get_running_loop()
         deadline = None if self._stop_timeout is None else loop.time() + self._stop_timeout
         while (self._backlog or self._running.keys() - self._stuck) and (deadline is None or loop.time() < deadline):
             if self._backlog and self._is_stalled():  # behind threads that may never return
-                self._give_back_backlog(_STALLED)
+                self._give_back_backlog(Why.STALLED)
             self._room.clear()
             with suppress(TimeoutError):
                 look = loop.time() + STALL if self._backlog else None

@@ -24,7 +24,7 @@ from mainstay.events.log import NewEvent, RecordedEvent
 from mainstay.events.registry import EventRegistry
 from mainstay.events.stream import StreamId, checked_name
 from mainstay.events.upcasting import RawEvent
-from mainstay.message import correlation_id_var
+from mainstay.message import causation_id_var, correlation_id_var
 from mainstay.serialization import checked_object, model_to_json
 from mainstay.serialization import to_json as checked_json
 
@@ -86,7 +86,7 @@ class EventCodec:
             occurred_at=event.occurred_at,
             event_version=kind.__event_version__,
             correlation_id=event.correlation_id or correlation_id,
-            causation_id=event.causation_id,
+            causation_id=event.causation_id or causation_id_var.get(),
             actor_id=event.actor_id,
             metadata=checked_json(checked_object(metadata, what="metadata"), what="metadata", limit=self._limit)
             if metadata

@@ -7,8 +7,10 @@ stored. The pattern is Chassaing's: https://thinkbeforecoding.com/post/2021/12/1
 """
 
 import inspect
+import typing
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from types import UnionType
+from typing import Any, ClassVar, Generic, TypeVar
 
 from mainstay.errors import ConfigurationError
 from mainstay.events.aggregate import AggregateRoot, TState
@@ -39,9 +41,13 @@ class DeciderAggregate(AggregateRoot[TState], Generic[TState, TCommand]):
             the class is defined; ``abstract=True`` leaves it to the subclasses.
     """
 
+    __command_types__: ClassVar[tuple[type, ...]] = ()
+    """What stands second between the brackets of its base."""
+
     def __init_subclass__(cls, *, abstract: bool = False, **options: Any) -> None:
         """Check the three methods."""
         super().__init_subclass__(**options)
+        cls.__command_types__ = _command_types(cls)
         if not abstract:
             for name, takes in _FUNCTIONS.items():
                 _check(cls, name, takes)
@@ -91,6 +97,19 @@ class DeciderAggregate(AggregateRoot[TState], Generic[TState, TCommand]):
     def _get_initial_state(self) -> TState:
         """The state before the first event."""
         return self.initial_state()
+
+
+def _command_types(cls: type) -> tuple[type, ...]:
+    """The classes of its commands, one by one; empty if the brackets name none."""
+    for each in cls.__mro__:
+        for base in vars(each).get("__orig_bases__", ()):
+            if typing.get_origin(base) is DeciderAggregate:
+                _, said = typing.get_args(base)
+                alternatives = (
+                    typing.get_args(said) if typing.get_origin(said) in {typing.Union, UnionType} else (said,)
+                )
+                return tuple(each for each in alternatives if isinstance(each, type))
+    return ()
 
 
 def _check(cls: type, name: str, takes: int) -> None:

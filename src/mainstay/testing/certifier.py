@@ -21,11 +21,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid5
 
+from mainstay.app import PostgreSQLEventStore
 from mainstay.commands.bus import CommandBus
 from mainstay.commands.execution import Execution
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.store import Received
+from mainstay.deciding import EventAggregates
 from mainstay.errors import ConfigurationError, MainstayError, shown
 from mainstay.retry import RetryPolicy
 from mainstay.storage.postgres.boundaries import Attempt, Fault, Laboratory, Place, current_attempt
@@ -224,6 +226,7 @@ class _Hand:
             lambda _: False,
             lambda _: None,
             lambda *_: None,
+            EventAggregates(PostgreSQLEventStore(store.pool), joins=True),
         )
 
     async def status(self) -> CommandStatus:

@@ -1,0 +1,99 @@
+"""Where commands meet events: aggregates for handlers that are called with one.
+
+`EventAggregates` answers what `mainstay.commands.aggregates` asks. The events are appended on the connection that
+completes the command, so both are one COMMIT. In memory there is no such connection: events are appended when the
+handler has returned, in one step of the event loop, and the command is completed in the next that nothing can prevent.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from mainstay.errors import ConfigurationError, InvalidInputError, PermanentCommandError, shown
+from mainstay.events.aggregate import AggregateRoot
+from mainstay.events.log import Appended
+from mainstay.events.repository import AggregateRepository
+from mainstay.events.snapshot import SnapshotPolicy
+from mainstay.events.store import EventStore
+
+
+class EventAggregates:
+    """Loads aggregates from a store of events and appends what they raise; see `mainstay.commands.aggregates`.
+
+    Args:
+        store: Where the events are.
+        joins: Whether the transaction of commands is one of its own.
+        snapshots: When to leave a snapshot; it is taken after the COMMIT. Never, unless given.
+
+    Raises:
+        ConfigurationError: Not a store of events.
+    """
+
+    def __init__(self, store: EventStore, *, joins: bool, snapshots: SnapshotPolicy | None = None) -> None:
+        if not isinstance(store, EventStore):
+            raise ConfigurationError(f"event_store must be a store of events, not {shown(store)}")
+        self._store = store
+        self._joins = joins
+        self._policy = snapshots
+        self._repositories: dict[type, AggregateRepository[Any]] = {}
+
+    def check(self, kind: type) -> None:
+        """Refuse what is no aggregate, or one whose snapshots cannot be kept.
+
+        Raises:
+            ConfigurationError: It is.
+        """
+        self._repository(kind)
+
+    @asynccontextmanager
+    async def opened(self, kind: type, aggregate_id: Any, conn: Any) -> AsyncIterator["_Opened"]:
+        """An aggregate; what it has raised is appended at the end of the block."""
+        repository = self._repository(kind)
+        async with self._transaction(conn) as mine:
+            try:
+                repository.create_new(aggregate_id)
+            except InvalidInputError as error:
+                raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
+            opened = _Opened(repository, await repository.load_or_create(aggregate_id, conn=mine), self._policy)
+            yield opened
+            opened.appended = await repository.save(opened.aggregate, conn=mine)
+
+    @asynccontextmanager
+    async def _transaction(self, conn: Any) -> AsyncIterator[Any]:
+        if self._joins:
+            yield conn
+        else:
+            own: AbstractAsyncContextManager[Any] = self._store.transaction()
+            async with own as mine:
+                yield mine
+
+    def _repository(self, kind: type) -> AggregateRepository[Any]:
+        found = self._repositories.get(kind)
+        if found is None:
+            found = AggregateRepository[Any](self._store, kind, snapshots=self._policy)
+            self._repositories[kind] = found
+        return found
+
+
+class _Opened:
+    """An aggregate in a transaction; see `mainstay.commands.aggregates.Opened`."""
+
+    def __init__(
+        self, repository: AggregateRepository[Any], aggregate: AggregateRoot[Any], policy: SnapshotPolicy | None
+    ) -> None:
+        self.aggregate = aggregate
+        self.appended: Appended | None = None
+        self._repository = repository
+        self._policy = policy
+        self._before = aggregate.version
+
+    @property
+    def answer(self) -> dict[str, int]:
+        """Version of the stream, and position of its last event here, if there is one."""
+        position = None if self.appended is None else self.appended.position
+        return {"version": self.aggregate.version} | ({} if position is None else {"position": position})
+
+    async def committed(self) -> None:
+        """Leave a snapshot, if it is time to."""
+        if self._policy is not None and self._policy.is_due(self._before, self.aggregate.version):
+            await self._repository.create_snapshot(self.aggregate)

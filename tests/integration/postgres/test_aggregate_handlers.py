@@ -1,0 +1,131 @@
+"""Handlers on aggregates on PostgreSQL: command, events, next command, reply and audit are one COMMIT."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from mainstay import (
+    AggregateRepository,
+    Command,
+    ConfigurationError,
+    HandlerContext,
+    HandlerRegistry,
+    InMemoryEventStore,
+    MemoryCommandStore,
+    PostgreSQLEventStore,
+    Worker,
+)
+from mainstay.testing.certifier import IdempotencyCertifier
+from tests.scenarios.aggregates import Account, AggregateScenarios, Basket, Deposit
+from tests.scenarios.postgres import OnPostgres, ask
+from tests.scenarios.world import DOMAIN, World
+
+ACCOUNT = UUID("00000000-0000-4000-8000-000000000001")
+
+
+class TestOnPostgres(OnPostgres, AggregateScenarios):
+    @pytest.fixture
+    def event_store(self, pool):
+        return PostgreSQLEventStore(pool)
+
+    async def test_a_worker_with_a_pool_needs_to_be_told_nothing(self, world: World, event_store):
+        world.registry.register_decider(domain=DOMAIN, decider=Account)
+        deposit = await world.bus.send(Deposit(account_id=ACCOUNT, amount=10))
+
+        async with world.working():
+            found = await world.settled(deposit.command_id)
+
+        assert found.result["version"] == 1
+
+    async def test_what_else_a_handler_appends_is_in_the_same_commit(self, world, event_store, baskets, pool):
+        other = uuid4()
+
+        @world.handles(DOMAIN, "Fill", aggregate=Basket, stream="basket_id")
+        async def fill(basket: Basket, command: Command, context: HandlerContext) -> None:
+            basket.fill("tea")
+            mine = await baskets.load_or_create(other, conn=context.conn)
+            mine.fill("milk")
+            await baskets.save(mine, conn=context.conn)
+
+        basket_id = uuid4()
+        await self.done(world, event_store, await world.send("Fill", {"basket_id": basket_id}))
+
+        made = await ask(pool, "select count(distinct xmin::text), count(*) from eventsource.event")
+        assert made == [(1, 2)]
+
+    async def test_events_completion_reply_and_audit_are_of_one_transaction(self, world, event_store, pool):
+        world.registry.register_decider(domain=DOMAIN, decider=Account)
+        deposit = await world.bus.send(Deposit(account_id=ACCOUNT, amount=10))
+        await self.done(world, event_store, deposit.command_id)
+
+        (transactions,) = await ask(
+            pool,
+            """
+            select e.xmin = c.xmin, e.xmin = a.xmin
+            from eventsource.event as e
+            join commandbus.command as c on c.command_id = e.causation_id
+            join commandbus.audit as a on a.subject_no = c.subject_no and a.event_type = 'COMPLETED'
+            """,
+        )
+        assert transactions == (True, True)
+
+
+# -- crashes ---------------------------------------------------------------------------------------------------------
+def registry_of(pool: Any) -> HandlerRegistry:
+    registry = HandlerRegistry()
+
+    @registry.handler(Deposit, aggregate=Account)
+    async def deposit(account: Account, command: Command[Deposit], context: HandlerContext) -> None:
+        account.execute(command.data)
+        await context.send(DOMAIN, "Next", {"amount": command.data.amount})
+
+    return registry
+
+
+def naive_registry_of(pool: Any) -> HandlerRegistry:
+    """The way without: events in a transaction of their own."""
+    registry = HandlerRegistry()
+    repository = AggregateRepository(PostgreSQLEventStore(pool), Account)
+
+    @registry.handler(Deposit)
+    async def deposit(command: Command[Deposit], context: HandlerContext) -> None:
+        await repository.execute(command.data.account_id, command.data)
+
+    return registry
+
+
+async def what_is_there(conn: Any) -> Any:
+    events = await (await conn.execute("select version, payload from eventsource.event order by 1")).fetchall()
+    sent = await (
+        await conn.execute("select command_id, data from commandbus.command where command_type = 'Next'")
+    ).fetchall()
+    return {"events": events, "sent": sent}
+
+
+async def certified(dsn: str, make: Callable[[Any], HandlerRegistry]) -> Any:
+    certifier = IdempotencyCertifier(dsn, state=what_is_there)
+    found = await certifier.certify(make, DOMAIN, "Deposit", {"account_id": str(ACCOUNT), "amount": 10})
+    print(found)
+    return found
+
+
+async def test_a_crash_at_any_statement_leaves_all_of_it_or_nothing(dsn: str) -> None:
+    found = await certified(dsn, registry_of)
+
+    assert found.passed
+    assert len(found.boundaries) >= 4
+
+
+async def test_events_in_a_transaction_of_their_own_are_appended_twice(dsn: str) -> None:
+    """The control: this is what the test before this one would see."""
+    assert not (await certified(dsn, naive_registry_of)).passed
+
+
+# -- what cannot be one COMMIT -----------------------------------------------------------------------------------------
+async def test_events_elsewhere_than_the_commands_are_refused(pool: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be in the database of the commands"):
+        Worker(pool, DOMAIN, event_store=InMemoryEventStore())
+    with pytest.raises(ConfigurationError, match="must be in the database of the commands"):
+        Worker(MemoryCommandStore(), DOMAIN, event_store=PostgreSQLEventStore(pool))
