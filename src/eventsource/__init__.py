@@ -74,6 +74,7 @@ from eventsource.stores import (
     StreamId,
 )
 from eventsource.subscriptions import SubscriptionConfig, SubscriptionManager
+from eventsource.sync import SyncEventStoreAdapter
 from eventsource.types import AggregateId, CausationId, CorrelationId, EventId, TenantId
 from mainstay import setup_database
 from mainstay.extras import (
@@ -150,6 +151,7 @@ __all__ = [
     "SubscriptionConfig",
     "SubscriptionManager",
     "SyncEventHandler",
+    "SyncEventStoreAdapter",
     "SyncProjection",
     "TState",
     "TenantId",

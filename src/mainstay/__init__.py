@@ -152,7 +152,16 @@ from mainstay.storage.postgres.pruner import Pruner
 from mainstay.storage.postgres.retention import Retention
 
 # -- for code that blocks ----------------------------------------------------------------------------------------------
-from mainstay.sync import SyncCommandBus, SyncMainstay, SyncSchedules, SyncTroubleshootingQueue, SyncWorker
+from mainstay.sync import (
+    SyncAggregateRepository,
+    SyncCommandBus,
+    SyncEventStoreAdapter,
+    SyncMainstay,
+    SyncSchedules,
+    SyncSubscriptionManager,
+    SyncTroubleshootingQueue,
+    SyncWorker,
+)
 from mainstay.telemetry import ContextFilter
 
 __version__ = "0.1.0.dev0"
@@ -297,10 +306,13 @@ __all__ = [
     "StreamState",
     "StreamTombstonedError",
     "Success",
+    "SyncAggregateRepository",
     "SyncCommandBus",
+    "SyncEventStoreAdapter",
     "SyncHandlerContext",
     "SyncMainstay",
     "SyncSchedules",
+    "SyncSubscriptionManager",
     "SyncTroubleshootingQueue",
     "SyncWorker",
     "TransientCommandError",

@@ -6,7 +6,7 @@ and any object that keeps the `CommandStore` protocol as it is (`MemoryCommandSt
 
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
@@ -30,7 +30,7 @@ from mainstay.projections.store import ProjectionStore
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy, as_seconds
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 from mainstay.storage.postgres.commands import PostgresCommandStore, command_store
-from mainstay.storage.postgres.database import Pool, open_pool
+from mainstay.storage.postgres.database import Pool, open_pool, translate_errors
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.migrate import require_current
 from mainstay.storage.postgres.operations import reach
@@ -327,6 +327,38 @@ class SubscriptionManager(subscription.SubscriptionManager):
 
     def __init__(self, store: EventReader, checkpoints: Any = None, *, owner: str | None = None) -> None:
         super().__init__(store, _projection_store(store, checkpoints), owner=owner)
+
+
+@asynccontextmanager
+async def opened_here(store: EventStore) -> AsyncIterator[None]:
+    """Open what a store stands on for the length of a block, in the event loop that will use it.
+
+    Args:
+        store: One that nobody has opened yet.
+
+    Raises:
+        ConfigurationError: It is open: in another event loop, which it belongs to, or in the process that this one was
+            forked from.
+        StorageError: It cannot be opened.
+    """
+    log: Any = store.log
+    resource: AbstractAsyncContextManager[Any]
+    if isinstance(log, PostgresEventLog):
+        is_open, resource = not log.pool.closed, log.pool
+    elif isinstance(log, AbstractAsyncContextManager):
+        is_open, resource = getattr(log, "is_open", False), log
+    else:
+        is_open, resource = False, nullcontext()
+    if is_open:
+        message = (
+            f"this {type(store).__name__} is open already, and belongs to the event loop that opened it: give one that "
+            "nobody has opened (a pool made with open=False), a function that makes one, or a connection string"
+        )
+        raise ConfigurationError(message)
+    async with AsyncExitStack() as stack:
+        with translate_errors():
+            await stack.enter_async_context(resource)
+        yield
 
 
 def _projection_store(store: EventReader, checkpoints: Any) -> ProjectionStore:

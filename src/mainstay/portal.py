@@ -5,8 +5,9 @@ waiting for its own. While a thread waits it can be lent: `on_callers_thread` ru
 on the caller's own connection runs where that connection is at home, and a lock that it waits for holds up nobody else.
 
 How it fails. A caller that is interrupted (Ctrl-C) cancels its call: whether that was carried out is unknown. A call
-from inside a running event loop would block that loop, and is refused. When the portal stops, calls under way are
-cancelled, and their callers are told.
+from inside a running event loop would block that loop, and is refused; unless the caller says that it may, because
+nothing that the call needs runs there. In a portal's own loop it is always refused: it would wait for itself. When the
+portal stops, calls under way are cancelled, and their callers are told.
 
 Forks. A forked child has neither the thread nor any right to the sockets, so it makes a portal of its own and touches
 nothing of its parent's: whatever it closed there would be closed for both.
@@ -102,8 +103,15 @@ async def on_callers_thread(function: Callable[[], T]) -> T:
     return await asyncio.wrap_future(done, loop=loop)
 
 
-def refuse_in_event_loop() -> None:
+_here = threading.local()
+"""What is so in one thread: whether it is a portal's."""
+
+
+def refuse_in_event_loop(*, blocks_loop: bool = False) -> None:
     """Refuse a blocking call that would block a running event loop.
+
+    Args:
+        blocks_loop: It may, unless it is a portal's.
 
     Raises:
         ConfigurationError: This thread runs an event loop.
@@ -111,6 +119,8 @@ def refuse_in_event_loop() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        return
+    if blocks_loop and not getattr(_here, "is_portal", False):
         return
     raise ConfigurationError(
         "a blocking call inside a running event loop would block it: await the asynchronous class (CommandBus, Worker, "
@@ -143,19 +153,22 @@ class Portal:
         self._thread.start()
         self._is_ready.wait()
 
-    def call(self, function: Callable[[], Coroutine[Any, Any, T]], *, lends: bool = True) -> T:
+    def call(
+        self, function: Callable[[], Coroutine[Any, Any, T]], *, lends: bool = True, blocks_loop: bool = False
+    ) -> T:
         """Call a coroutine function there, in this context, and wait for what it returns.
 
         Args:
             function: Called on the portal.
             lends: Whether it may borrow this thread.
+            blocks_loop: Whether it may block an event loop of this thread.
 
         Raises:
             ConfigurationError: This thread runs an event loop.
             PoolClosedError: The portal is stopped, or was stopped meanwhile.
             Exception: What the function raised.
         """
-        refuse_in_event_loop()
+        refuse_in_event_loop(blocks_loop=blocks_loop)
         caller = _Caller()
         context = contextvars.copy_context()
         context.run(_caller.set, caller if lends else None)
@@ -195,6 +208,7 @@ class Portal:
             self._thread.join()
 
     def _run(self) -> None:
+        _here.is_portal = True
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
@@ -230,21 +244,24 @@ class PerProcess(Generic[OpenedT]):
         _watch_forks()
         _everywhere.add(self)
 
-    def call(self, function: Callable[[OpenedT], Coroutine[Any, Any, T]], *, lends: bool = True) -> T:
+    def call(
+        self, function: Callable[[OpenedT], Coroutine[Any, Any, T]], *, lends: bool = True, blocks_loop: bool = False
+    ) -> T:
         """Call a coroutine function with what is open, and wait for what it returns.
 
         Args:
             function: Called on the portal.
             lends: Whether it may borrow this thread.
+            blocks_loop: Whether it may block an event loop of this thread.
 
         Raises:
             ConfigurationError: This thread runs an event loop.
             PoolClosedError: It was closed.
             Exception: What opening it, or the function, raised.
         """
-        refuse_in_event_loop()
-        portal, opened = self._made or self._make()
-        return portal.call(lambda: function(opened), lends=lends)
+        refuse_in_event_loop(blocks_loop=blocks_loop)
+        portal, opened = self._made or self._make(blocks_loop=blocks_loop)
+        return portal.call(lambda: function(opened), lends=lends, blocks_loop=blocks_loop)
 
     def open(self) -> None:
         """Open it now instead of at the first call."""
@@ -252,15 +269,19 @@ class PerProcess(Generic[OpenedT]):
         if self._made is None:
             self._make()
 
-    def close(self) -> None:
-        """Close it for good; does nothing if it is closed."""
-        refuse_in_event_loop()
+    def close(self, *, blocks_loop: bool = False) -> None:
+        """Close it for good; does nothing if it is closed.
+
+        Args:
+            blocks_loop: Whether it may block an event loop of this thread.
+        """
+        refuse_in_event_loop(blocks_loop=blocks_loop)
         with self._lock:
             self._is_closed = True
             made, self._made = self._made, None
         if made is not None and self._forgotten is not None:
             self._forgotten.detach()
-            _close(*made)
+            _close(*made, blocks_loop=blocks_loop)
 
     def forget(self) -> None:
         """Begin anew in a forked child; what the parent opened stays as it is, and is never touched here."""
@@ -271,14 +292,14 @@ class PerProcess(Generic[OpenedT]):
             _left_to_parents.append(self._made)
         self._made = None
 
-    def _make(self) -> tuple[Portal, OpenedT]:
+    def _make(self, *, blocks_loop: bool = False) -> tuple[Portal, OpenedT]:
         with self._lock:
             if self._is_closed:
                 raise PoolClosedError("this was closed; make another")
             if self._made is None:
                 portal = Portal()
                 try:
-                    opened = portal.call(self._open)
+                    opened = portal.call(self._open, blocks_loop=blocks_loop)
                 except BaseException:
                     portal.stop()
                     raise
@@ -288,14 +309,14 @@ class PerProcess(Generic[OpenedT]):
             return self._made
 
 
-def _close(portal: Portal, opened: Closable) -> None:
+def _close(portal: Portal, opened: Closable, *, blocks_loop: bool = False) -> None:
     try:
-        refuse_in_event_loop()
+        refuse_in_event_loop(blocks_loop=blocks_loop)
     except ConfigurationError:  # nobody closed it, and the garbage is collected in a loop, which must not wait
         threading.Thread(target=_close, args=(portal, opened), daemon=True).start()
         return
     try:
-        portal.call(opened.close)
+        portal.call(opened.close, blocks_loop=blocks_loop)
     finally:
         portal.stop()
 

@@ -19,6 +19,9 @@ from mainstay import (
     InMemoryEventStore,
     SnapshotPolicy,
     StreamId,
+    SyncAggregateRepository,
+    SyncEventStoreAdapter,
+    SyncSubscriptionManager,
     handles,
 )
 from mainstay.testing.scenario import given
@@ -109,3 +112,15 @@ async def kept(store: InMemoryEventStore) -> None:
 
 def tested() -> None:
     assert_type(given(Order).when(lambda order: order.place(3)).then(OrderPlaced).aggregate, Order)
+
+
+_blocking = SyncEventStoreAdapter("postgresql://localhost/shop", timeout=5.0)
+assert_type(_blocking.append(StreamId("Order", "1"), [OrderPlaced(total=1)], expected=0), Appended)
+assert_type(_blocking.stream_version(StreamId("Order", "1")), int)
+_blocking.append("Order/1", [])  # type: ignore[arg-type]  # arguments are checked as those of the original
+for _envelope in _blocking.read_stream(StreamId("Order", "1"), limit=5):
+    assert_type(_envelope, EventEnvelope)
+_orders = SyncAggregateRepository(_blocking, Order)
+assert_type(_orders.load("1"), Order)
+assert_type(_orders.execute("1", lambda order: order.place(3)), Order)
+SyncSubscriptionManager(_blocking).start()

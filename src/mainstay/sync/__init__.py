@@ -4,19 +4,25 @@ A bridge, never a second implementation: every method is the asynchronous one, c
 waited for. Objects may be shared by any number of threads, and made before a server forks (gunicorn with
 ``preload_app``): each process opens a pool of its own when it first needs one.
 
-With ``conn=`` a command is sent on the caller's connection, in its transaction, and on its thread.
+With ``conn=`` a command is sent, or events are appended, on the caller's connection, in its transaction, and on its
+thread.
 """
 
 from mainstay.sync.application import SyncMainstay
+from mainstay.sync.events import SyncAggregateRepository, SyncEventStoreAdapter
 from mainstay.sync.rooms import SyncBreakers, SyncCommandBus, SyncLimits, SyncSchedules, SyncTroubleshootingQueue
+from mainstay.sync.subscriptions import SyncSubscriptionManager
 from mainstay.sync.worker import SyncWorker
 
 __all__ = [
+    "SyncAggregateRepository",
     "SyncBreakers",
     "SyncCommandBus",
+    "SyncEventStoreAdapter",
     "SyncLimits",
     "SyncMainstay",
     "SyncSchedules",
+    "SyncSubscriptionManager",
     "SyncTroubleshootingQueue",
     "SyncWorker",
 ]

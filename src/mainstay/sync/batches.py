@@ -61,12 +61,12 @@ class BlockingBatches:
             yield SyncBatchStream(self, stream)
         except BaseException as error:
             raised = error
-            self._call(lambda _: _leave(block, raised))
+            self._call(lambda _: leave(block, raised))
             raise
-        self._call(lambda _: _leave(block, None))
+        self._call(lambda _: leave(block, None))
 
 
-async def _leave(block: AbstractAsyncContextManager[Any], error: BaseException | None) -> None:
+async def leave(block: AbstractAsyncContextManager[Any], error: BaseException | None) -> None:
     """End a block; an error of its own body is for the caller to raise."""
     try:
         await block.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)

@@ -5,11 +5,12 @@ import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
 
-from mainstay.app import CommandBus, Mainstay
+from mainstay.app import CommandBus, Mainstay, SubscriptionManager, opened_here
 from mainstay.commands.store import CommandStore
 from mainstay.errors import ConfigurationError
+from mainstay.events.store import EventStore
 from mainstay.portal import PerProcess
 
 P = ParamSpec("P")
@@ -40,30 +41,42 @@ class Opened:
         room = self._rooms.pop(owner, None)
         if isinstance(room, CommandBus):
             await room.close()
+        elif isinstance(room, SubscriptionManager):
+            await room.stop()
 
     async def close(self) -> None:
         """Close the rooms, then the pool."""
-        for owner in list(self._rooms):
-            await self.close_room(owner)
-        await self._stack.aclose()
+        try:
+            for owner in list(self._rooms):
+                await self.close_room(owner)
+        finally:
+            await self._stack.aclose()
 
 
 class Bridge:
     """What blocking objects share: an event loop and a pool, for each process, opened at the first call.
 
     Args:
-        dsn: libpq connection string or URL; a function that returns one; or a command store, in unit tests.
+        dsn: libpq connection string or URL; a function that returns one; or a store.
         min_size: Connections kept open, in each process.
         max_size: Connections at most, in each process.
         check_schema: Refuse a database that is not prepared.
+        store: Which kind of store is taken instead: in unit tests, one for commands.
     """
 
     def __init__(
-        self, dsn: Dsn | CommandStore, *, min_size: int = 1, max_size: int = 10, check_schema: bool = True
+        self,
+        dsn: "Dsn | CommandStore | EventStore | Callable[[], EventStore]",
+        *,
+        min_size: int = 1,
+        max_size: int = 10,
+        check_schema: bool = True,
+        store: type[CommandStore | EventStore] = CommandStore,
     ) -> None:
-        if not isinstance(dsn, str | CommandStore) and not callable(dsn):
+        if not isinstance(dsn, (str, store)) and not callable(dsn):
+            kind = "a command store" if store is CommandStore else "an event store"
             raise ConfigurationError(
-                "expected a connection string, a function that returns one, or a command store, "
+                f"expected a connection string, a function that returns one, or {kind}, "
                 f"not {type(dsn).__name__}; a pool cannot be shared with blocking code"
             )
         self._source = dsn
@@ -91,9 +104,12 @@ class Bridge:
     async def _open(self) -> Opened:
         async with AsyncExitStack() as stack:
             source: Any = self._source
-            if not isinstance(source, CommandStore):
-                dsn = source if isinstance(source, str) else source()
-                app = await stack.enter_async_context(Mainstay.connect(dsn, **self._pool_options))
+            if not isinstance(source, str | CommandStore | EventStore):
+                source = source()
+            if isinstance(source, EventStore):
+                await stack.enter_async_context(opened_here(source))
+            elif not isinstance(source, CommandStore):
+                app = await stack.enter_async_context(Mainstay.connect(source, **self._pool_options))
                 source = app.pool
             return Opened(stack.pop_all(), source)
 
@@ -108,22 +124,28 @@ class Blocking(Generic[RoomT]):
     Args:
         source: As `Bridge` takes it, or a `SyncMainstay`, to share its pool.
         make: Makes the room from a pool or store.
+        is_owner: Whether to close what it stands on; unless given, if it is no `Bridge`.
     """
 
-    def __init__(self, source: Source, make: Callable[[Any], RoomT]) -> None:
-        self._is_owner = not isinstance(source, Bridge)
+    _blocks_loop: ClassVar[bool] = False
+    """Whether its calls may block an event loop of the thread that calls."""
+
+    def __init__(self, source: Source, make: Callable[[Any], RoomT], *, is_owner: bool | None = None) -> None:
+        self._is_owner = not isinstance(source, Bridge) if is_owner is None else is_owner
         self._home = source if isinstance(source, Bridge) else Bridge(source)
         self._make = make
 
     def _call(self, function: Callable[[RoomT], Coroutine[Any, Any, T]]) -> T:
-        return self._home.per_process.call(lambda opened: function(opened.room(self, self._make)))
+        return self._home.per_process.call(
+            lambda opened: function(opened.room(self, self._make)), blocks_loop=self._blocks_loop
+        )
 
     def close(self) -> None:
         """Close what this object opened; a pool shared with others stays open."""
         if self._is_owner:
-            self._home.close()
+            self._home.per_process.close(blocks_loop=self._blocks_loop)
         else:
-            self._home.per_process.call(lambda opened: opened.close_room(self))
+            self._home.per_process.call(lambda opened: opened.close_room(self), blocks_loop=self._blocks_loop)
 
     def __enter__(self) -> Self:
         """Open nothing yet."""

@@ -26,7 +26,7 @@ PROMISED = {
         "PostgreSQLSnapshotStore Projection ProjectionError RABBITMQ_AVAILABLE REDIS_AVAILABLE ReadDirection "
         "ReadOptions SQLITE_AVAILABLE SQLiteEventStore SerializationError Snapshot SnapshotPolicy "
         "SnapshotStore StoredEvent StreamId SubscriptionConfig SubscriptionManager SyncEventHandler "
-        "SyncProjection TState TenantId UnhandledEventError default_registry get_event_class "
+        "SyncEventStoreAdapter SyncProjection TState TenantId UnhandledEventError default_registry get_event_class "
         "get_event_class_or_none handles is_event_registered json_dumps json_loads list_registered_events "
         "register_event setup_database"
     ),
@@ -108,6 +108,7 @@ PROMISED = {
     ),
     "eventsource.testing.builder": "EventBuilder",
     "eventsource.testing.harness": "InMemoryTestHarness",
+    "eventsource.sync": "SyncEventStoreAdapter",
     "eventsource.types": "AggregateId CausationId CorrelationId EventId TState TenantId",
 }
 

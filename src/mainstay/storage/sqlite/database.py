@@ -166,6 +166,11 @@ class Database:
                 raise
             self._writer = writer
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._writer is not None
+
     async def close(self) -> None:
         """Close all connections, after the transaction that is open; does nothing if it is closed."""
         async with self._opening, self._writing:

@@ -110,6 +110,11 @@ class SQLiteEventLog:
         """Close the file, after the transaction that is open; does nothing if it is closed."""
         await self._database.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._database.is_open
+
     def snapshots(self) -> SQLiteSnapshotStore:
         """What keeps snapshots in the same file, and so in the same transactions."""
         return SQLiteSnapshotStore(self._database)

@@ -1,0 +1,5 @@
+"""Events for code that blocks."""
+
+from mainstay import SyncEventStoreAdapter
+
+__all__ = ["SyncEventStoreAdapter"]
