@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def with_code() -> list[Path]:
 
 @pytest.mark.parametrize("page", with_code(), ids=named)
 async def test_what_a_page_shows_runs(page: Path, tmp_path: Path, server_directory: Path, pool: Any, dsn: str) -> None:
-    await PageRun(page, tmp_path, pool, dsn, {"MAINSTAY_DATA_DIR": str(server_directory / "data")}).run()
+    with chdir(tmp_path):  # where the files of its programs go
+        await PageRun(page, tmp_path, pool, dsn, {"MAINSTAY_DATA_DIR": str(server_directory / "data")}).run()
 
 
 def test_every_file_that_a_page_shows_is_run_or_imported() -> None:
