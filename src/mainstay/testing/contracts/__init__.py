@@ -7,4 +7,6 @@ try:
 except ImportError as error:  # pragma: no cover - the suite that would cover this cannot run without pytest
     raise MissingDependencyError("the contract suites need: pip install pytest pytest-asyncio") from error
 
-pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("commands", "events", "pgmq", "projections")))
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{part}" for part in ("commands", "events", "pgmq", "projections", "snapshots"))
+)
