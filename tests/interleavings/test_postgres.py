@@ -7,9 +7,9 @@ steps. Wrong readers, and a writer that holds no floor, must skip in the same or
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import count, islice
+from itertools import count, cycle, islice
 from random import Random
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -26,6 +26,10 @@ APPEND = """
         array[gen_random_uuid()], array['Placed'], array['{}'], array[now()], array[1],
         array[null]::uuid[], array[null]::uuid[], array[null]::text[], array[null]::text[], null)
 """
+APPEND_ONE = """
+    select position from eventsource.append_one(
+        'Order', '', %s, -1, gen_random_uuid(), 'Placed', '{}', now(), 1, null, null, null, null)
+"""
 ROWS = """
     select e.position, s.stream_id, e.version from eventsource.event as e join eventsource.stream as s using (stream_no)
     where e.position > %s and e.position <= %s order by e.position
@@ -41,9 +45,10 @@ Met = list[tuple[int, str, int]]
 
 
 class Writer:
-    """A session that appends to one stream."""
+    """A session that appends to one stream, by one of the two functions."""
 
-    def __init__(self, dsn: str, steps: Sequence[str]) -> None:
+    def __init__(self, dsn: str, steps: Sequence[str], append: LiteralString = APPEND) -> None:
+        self._append = append
         self._conn = psycopg.connect(dsn, autocommit=True)
         self._conn.execute("set synchronous_commit = off")
         self.steps = steps
@@ -55,7 +60,7 @@ class Writer:
         self._conn.execute("select pg_current_xact_id()")
 
     def append(self) -> None:
-        self._conn.execute(APPEND, [self.stream])
+        self._conn.execute(self._append, [self.stream])
 
     def savepoint(self) -> None:
         self._conn.execute("savepoint here")
@@ -222,7 +227,7 @@ def faults(
 ) -> tuple[int, list[str]]:
     """Play all orders; how many, and what went wrong."""
     with ExitStack() as stack:
-        writers = [Writer(dsn, each) for each in steps]
+        writers = [Writer(dsn, each, append) for each, append in zip(steps, cycle((APPEND, APPEND_ONE)), strict=False)]
         reader = kind(dsn)
         for each in (*writers, reader):
             stack.callback(each.close)
@@ -312,7 +317,7 @@ def test_a_horizon_found_inside_the_scanning_statement_loses_events(postgres_ser
         from here
     """
     with ExitStack() as stack:
-        first, second = Writer(dsn, ()), Writer(dsn, ())
+        first, second = Writer(dsn, (), APPEND_ONE), Writer(dsn, ())
         first.stream, second.stream = str(uuid4()), str(uuid4())
         keeper = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         scanner = stack.enter_context(psycopg.connect(dsn, autocommit=True))

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from psycopg.pq.abc import PGresult
 
 from mainstay.events.log import (
     Condition,
@@ -83,6 +84,33 @@ def append_parameters(appends: Sequence[StreamAppend], condition: Condition | No
         "after": 0 if condition is None else condition.after,
         "tenant": None if condition is None or condition.tenant_id is None else str(condition.tenant_id),
     }
+
+
+def append_one_parameters(append: StreamAppend) -> dict[str, str | None]:
+    """What eventsource.append_one takes, of an append of one event."""
+    (event,), stream = append.events, append.stream
+    return {
+        "category": stream.category,
+        "tenant": "" if stream.tenant_id is None else str(stream.tenant_id),
+        "id": str(stream.id),
+        "expected": str(_expected(append.expected)),
+        "event_id": str(event.event_id),
+        "type": event.event_type,
+        "payload": event.payload.decode(),
+        "occurred_at": event.occurred_at.isoformat(),
+        "event_version": str(event.event_version),
+        "correlation_id": None if event.correlation_id is None else str(event.correlation_id),
+        "causation_id": None if event.causation_id is None else str(event.causation_id),
+        "actor_id": event.actor_id,
+        "metadata": None if event.metadata is None else event.metadata.decode(),
+        "tags": array_of(event.tags) if event.tags else None,
+    }
+
+
+def appended_from(result: PGresult) -> Row:
+    """Version, position and whether it was there already, as append_one answered."""
+    version, position, repeated = (result.get_value(0, column) or b"" for column in range(3))
+    return int(version), int(position), repeated == b"t"
 
 
 def feed_parameters(after: int, limit: int, wanted: FeedFilter, *, archived: bool) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from mainstay.errors import EventError, OptimisticLockError, StorageError, StreamTombstonedError
 from mainstay.events import checks
 from mainstay.events.log import (
@@ -34,11 +36,14 @@ from mainstay.events.log import (
 from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_tenant
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.callers import Rows, asynchronous, rows_of
-from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, sealed, transaction
+from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, judged, sealed, transaction
 from mainstay.storage.postgres.event_import import import_into
 from mainstay.storage.postgres.event_rows import (
     EventRows,
+    Row,
+    append_one_parameters,
     append_parameters,
+    appended_from,
     feed_parameters,
     name_of,
     names_of,
@@ -46,6 +51,8 @@ from mainstay.storage.postgres.event_rows import (
     state_from,
     tenant_text,
 )
+from mainstay.storage.postgres.passing import PassedConnection
+from mainstay.storage.postgres.prepared import PreparedScript
 from mainstay.storage.postgres.waking import HorizonWatch
 
 
@@ -63,6 +70,8 @@ class PostgresEventLog:
         self.pool = pool
         self._sql = queries.load("events")
         self._watch = HorizonWatch(pool, self._position, use_notify=use_notify, listen_dsn=listen_dsn)
+        self._appending = PassedConnection(pool)
+        self._appends_one = PreparedScript(self._sql["append_one"])
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -105,7 +114,10 @@ class PostgresEventLog:
         checks.check_appends(appends)
         checks.check_condition(condition)
         try:
-            rows = await self._ask("append", append_parameters(appends, condition), conn)
+            if condition is None and len(appends) == 1 and len(appends[0].events) == 1:
+                rows = await self._append_one(appends[0], conn)
+            else:
+                rows = await self._ask("append", append_parameters(appends, condition), conn)
         except EventError as error:
             raise _naming(error, appends) from error.__cause__
         self._watch.nudge()
@@ -113,6 +125,18 @@ class PostgresEventLog:
             Appended(append.stream, version, position, repeated=repeated)
             for append, (version, position, repeated) in zip(appends, rows, strict=True)
         ]
+
+    async def _append_one(self, append: StreamAppend, conn: Any) -> Sequence[Row]:
+        """Append one event; in a transaction of its own past the driver's cursors, at half of what they cost."""
+        asked = append_one_parameters(append)
+        if conn is not None:
+            return await self._ask("append_one", asked, conn)
+        values = {name: None if value is None else value.encode() for name, value in asked.items()}
+        try:
+            *_, result = await self._appending.run(lambda own: self._appends_one.run(own, values))
+        except psycopg.Error as error:
+            raise judged(error) from error
+        return [appended_from(result)]
 
     async def import_events(self, events: AsyncIterator[tuple[StreamId, NewEvent]], *, conn: Any = None) -> int:
         """Append very many events by COPY, in one transaction, which holds the horizon back until it ends."""

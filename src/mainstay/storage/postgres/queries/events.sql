@@ -7,6 +7,14 @@ from eventsource.append(
     %(correlation_ids)s::uuid[], %(causation_ids)s::uuid[], %(actor_ids)s::text[], %(metadata)s::text[], %(tags)s::text[],
     %(items)s::jsonb, %(after)s::bigint, %(tenant)s::text);
 
+-- name: append_one
+-- Append one event to one stream.
+select version, position, repeated
+from eventsource.append_one(
+    %(category)s::text, %(tenant)s::text, %(id)s::text, %(expected)s::integer, %(event_id)s::uuid, %(type)s::text,
+    %(payload)s::json, %(occurred_at)s::timestamptz, %(event_version)s::integer, %(correlation_id)s::uuid,
+    %(causation_id)s::uuid, %(actor_id)s::text, %(metadata)s::json, %(tags)s::text);
+
 -- name: read_stream
 -- One page of a stream's events, the earliest first; the first column says whether the stream is tombstoned.
 select s.tombstoned_at is not null, e.*

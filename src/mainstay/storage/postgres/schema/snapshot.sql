@@ -5241,7 +5241,7 @@ declare
     v_expected integer := p_expected[1];
     v_no bigint;
     v_before integer;
-    v_kind integer;
+    v_kinds integer[];
 begin
     if cardinality(p_counts) = 1 and v_count > 0 and p_items is null then
         if v_expected <> 0 then
@@ -5250,19 +5250,13 @@ begin
               and s.version > 0 and s.version <= 2147483647 - v_count
               and (v_expected < 0 or s.version = v_expected)
               and s.archived_at is null and s.tombstoned_at is null
-            returning
-                s.stream_no, s.version - v_count,
-                (select k.kind_no from eventsource.kind as k where k.category = p_categories[1] and k.event_type = p_types[1] limit 1)
-            into v_no, v_before, v_kind;
+            returning s.stream_no, s.version - v_count into v_no, v_before;
         end if;
         if v_no is null and v_expected in (0, -1) then
             insert into eventsource.stream as s (category, tenant_id, stream_id, version, created_at)
             values (p_categories[1], p_tenants[1], p_ids[1], v_count, now())
             on conflict do nothing
-            returning
-                s.stream_no, 0,
-                (select k.kind_no from eventsource.kind as k where k.category = p_categories[1] and k.event_type = p_types[1] limit 1)
-            into v_no, v_before, v_kind;
+            returning s.stream_no, 0 into v_no, v_before;
         end if;
         if v_expected < 0 and v_before > 0 and exists (
             select from eventsource.event as e
@@ -5281,35 +5275,19 @@ begin
         return;
     end if;
 
-    if v_count > 1 or p_tags is not null then
-        perform eventsource.lock_keys(p_types, p_tags, null);
-    elsif pg_advisory_xact_lock_shared(28019, hashtext('type ' || p_types[1]) & 1023) is null then
-        null;  -- an expression costs less than a statement
-    end if;
-    if v_count > 1 or v_kind is null then
-        perform eventsource.hold_floor();
-        insert into eventsource.event (
-            position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
-            correlation_id, causation_id, actor_id, payload, metadata, tags)
-        select
-            nextval('eventsource.event_position'), v_no, v_before + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
-            e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
-        from unnest(
-            p_event_ids, eventsource.kinds_of(array_fill(p_categories[1], array[v_count]), p_types), p_payloads, p_occurred_at,
-            p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)
-            with ordinality as e(
-                event_id, kind_no, payload, occurred_at, event_version, correlation_id, causation_id, actor_id, metadata, tags, n);
-    else
-        if coalesce(current_setting('mainstay.floor', true), '') = '' and eventsource.hold_floor() is null then
-            null;
-        end if;
-        insert into eventsource.event (
-            position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
-            correlation_id, causation_id, actor_id, payload, metadata, tags)
-        values (
-            nextval('eventsource.event_position'), v_no, v_before + 1, v_kind, p_event_versions[1], p_event_ids[1], now(), p_occurred_at[1],
-            p_correlation_ids[1], p_causation_ids[1], p_actor_ids[1], p_payloads[1]::json, p_metadata[1]::json, p_tags[1]::text[]);
-    end if;
+    perform eventsource.lock_keys(p_types, p_tags, null);
+    v_kinds := eventsource.kinds_of(array_fill(p_categories[1], array[v_count]), p_types);
+    perform eventsource.hold_floor();
+    insert into eventsource.event (
+        position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
+        correlation_id, causation_id, actor_id, payload, metadata, tags)
+    select
+        nextval('eventsource.event_position'), v_no, v_before + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
+        e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+    from unnest(
+        p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata,
+        p_tags) with ordinality as e(
+            event_id, kind_no, payload, occurred_at, event_version, correlation_id, causation_id, actor_id, metadata, tags, n);
     if p_tags is not null then
         insert into eventsource.event_tag (tag, position)
         select t.tag, e.position
@@ -5530,6 +5508,81 @@ begin
     end if;
     return query
         select t.before + t.count, t.last, false from unnest(v_befores, p_counts, v_lasts) as t(before, count, last);
+end;
+$$;
+
+CREATE FUNCTION eventsource.append_one(p_category text, p_tenant text, p_id text, p_expected integer, p_event_id uuid, p_type text, p_payload json, p_occurred_at timestamp with time zone, p_event_version integer, p_correlation_id uuid, p_causation_id uuid, p_actor_id text, p_metadata json, p_tags text DEFAULT NULL::text) RETURNS TABLE(version integer, "position" bigint, repeated boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+declare
+    v_no bigint;
+    v_before integer;
+    v_kind integer;
+    v_tags text[];
+begin
+    if p_expected <> 0 then
+        update eventsource.stream as s set version = s.version + 1
+        where s.category = p_category and s.tenant_id = p_tenant and s.stream_id = p_id
+          and s.version > 0 and s.version < 2147483647
+          and (p_expected < 0 or s.version = p_expected)
+          and s.archived_at is null and s.tombstoned_at is null
+        returning
+            s.stream_no, s.version - 1,
+            (select k.kind_no from eventsource.kind as k where k.category = p_category and k.event_type = p_type limit 1)
+        into v_no, v_before, v_kind;
+    end if;
+    if v_no is null and p_expected in (0, -1) then
+        insert into eventsource.stream as s (category, tenant_id, stream_id, version, created_at)
+        values (p_category, p_tenant, p_id, 1, now())
+        on conflict do nothing
+        returning
+            s.stream_no, 0,
+            (select k.kind_no from eventsource.kind as k where k.category = p_category and k.event_type = p_type limit 1)
+        into v_no, v_before, v_kind;
+    end if;
+    if p_expected < 0 and v_before > 0 and exists (
+        select from eventsource.event as e where e.stream_no = v_no and e.version = v_before and e.event_id = p_event_id)
+    then
+        update eventsource.stream as s set version = v_before where s.stream_no = v_no;
+        v_no := null;
+    end if;
+    if v_no is null then
+        return query
+            select a.version, a.position, a.repeated
+            from eventsource.append_many(
+                array[p_category], array[p_tenant], array[p_id], array[p_expected], array[1], array[p_event_id], array[p_type],
+                array[p_payload::text], array[p_occurred_at], array[p_event_version], array[p_correlation_id], array[p_causation_id],
+                array[p_actor_id], array[p_metadata::text], array[p_tags], null, 0, null) as a;
+        return;
+    end if;
+
+    if p_tags is not null then
+        v_tags := p_tags;
+        perform eventsource.lock_keys(array[p_type], array[p_tags], null);
+    elsif pg_advisory_xact_lock_shared(28019, hashtext('type ' || p_type) & 1023) is null then
+        null;  -- an expression costs less than a statement
+    end if;
+    if v_kind is null then
+        v_kind := (eventsource.kinds_of(array[p_category], array[p_type]))[1];
+    end if;
+    if coalesce(current_setting('mainstay.floor', true), '') = '' and eventsource.hold_floor() is null then
+        null;
+    end if;
+    insert into eventsource.event (
+        position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
+        correlation_id, causation_id, actor_id, payload, metadata, tags)
+    values (
+        nextval('eventsource.event_position'), v_no, v_before + 1, v_kind, p_event_version, p_event_id, now(), p_occurred_at,
+        p_correlation_id, p_causation_id, p_actor_id, p_payload, p_metadata, v_tags)
+    returning position into position;
+    if v_tags is not null then
+        insert into eventsource.event_tag (tag, position) select t.tag, position from unnest(v_tags) as t(tag);
+    end if;
+    version := v_before + 1;
+    repeated := false;
+    return next;
 end;
 $$;
 

@@ -15,8 +15,8 @@
 -- above it. A second append to a stream waits for the first to end and then sees what became of it. A crash before COMMIT leaves
 -- nothing but positions that nobody uses; after it, a repetition of the call finds the events there and says so.
 --
--- One stream, without a condition and as expected, is done here, in three statements and with one setting of the function's own, for each costs as much
--- as a statement; every one of them finds its row by a key, so no plan needs to be forbidden. All else goes to append_many.
+-- One stream, without a condition and as expected, is done here, with one setting of the function's own, for each costs as much as a statement; every statement
+-- finds its row by a key, so no plan needs to be forbidden. All else goes to append_many. One event alone is better taken to append_one.
 create or replace function eventsource.append(
     p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[],
     p_event_ids uuid[], p_types text[], p_payloads text[], p_occurred_at timestamptz[], p_event_versions integer[],
@@ -32,7 +32,7 @@ declare
     v_expected integer := p_expected[1];
     v_no bigint;
     v_before integer;
-    v_kind integer;
+    v_kinds integer[];
 begin
     if cardinality(p_counts) = 1 and v_count > 0 and p_items is null then
         if v_expected <> 0 then
@@ -41,19 +41,13 @@ begin
               and s.version > 0 and s.version <= 2147483647 - v_count
               and (v_expected < 0 or s.version = v_expected)
               and s.archived_at is null and s.tombstoned_at is null
-            returning
-                s.stream_no, s.version - v_count,
-                (select k.kind_no from eventsource.kind as k where k.category = p_categories[1] and k.event_type = p_types[1] limit 1)
-            into v_no, v_before, v_kind;
+            returning s.stream_no, s.version - v_count into v_no, v_before;
         end if;
         if v_no is null and v_expected in (0, -1) then
             insert into eventsource.stream as s (category, tenant_id, stream_id, version, created_at)
             values (p_categories[1], p_tenants[1], p_ids[1], v_count, now())
             on conflict do nothing
-            returning
-                s.stream_no, 0,
-                (select k.kind_no from eventsource.kind as k where k.category = p_categories[1] and k.event_type = p_types[1] limit 1)
-            into v_no, v_before, v_kind;
+            returning s.stream_no, 0 into v_no, v_before;
         end if;
         if v_expected < 0 and v_before > 0 and exists (
             select from eventsource.event as e
@@ -72,35 +66,19 @@ begin
         return;
     end if;
 
-    if v_count > 1 or p_tags is not null then
-        perform eventsource.lock_keys(p_types, p_tags, null);
-    elsif pg_advisory_xact_lock_shared(28019, hashtext('type ' || p_types[1]) & 1023) is null then
-        null;  -- an expression costs less than a statement
-    end if;
-    if v_count > 1 or v_kind is null then
-        perform eventsource.hold_floor();
-        insert into eventsource.event (
-            position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
-            correlation_id, causation_id, actor_id, payload, metadata, tags)
-        select
-            nextval('eventsource.event_position'), v_no, v_before + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
-            e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
-        from unnest(
-            p_event_ids, eventsource.kinds_of(array_fill(p_categories[1], array[v_count]), p_types), p_payloads, p_occurred_at,
-            p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)
-            with ordinality as e(
-                event_id, kind_no, payload, occurred_at, event_version, correlation_id, causation_id, actor_id, metadata, tags, n);
-    else
-        if coalesce(current_setting('mainstay.floor', true), '') = '' and eventsource.hold_floor() is null then
-            null;
-        end if;
-        insert into eventsource.event (
-            position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
-            correlation_id, causation_id, actor_id, payload, metadata, tags)
-        values (
-            nextval('eventsource.event_position'), v_no, v_before + 1, v_kind, p_event_versions[1], p_event_ids[1], now(), p_occurred_at[1],
-            p_correlation_ids[1], p_causation_ids[1], p_actor_ids[1], p_payloads[1]::json, p_metadata[1]::json, p_tags[1]::text[]);
-    end if;
+    perform eventsource.lock_keys(p_types, p_tags, null);
+    v_kinds := eventsource.kinds_of(array_fill(p_categories[1], array[v_count]), p_types);
+    perform eventsource.hold_floor();
+    insert into eventsource.event (
+        position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
+        correlation_id, causation_id, actor_id, payload, metadata, tags)
+    select
+        nextval('eventsource.event_position'), v_no, v_before + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
+        e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+    from unnest(
+        p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata,
+        p_tags) with ordinality as e(
+            event_id, kind_no, payload, occurred_at, event_version, correlation_id, causation_id, actor_id, metadata, tags, n);
     if p_tags is not null then
         insert into eventsource.event_tag (tag, position)
         select t.tag, e.position
