@@ -29,6 +29,7 @@ from eventsource import (
     PostgreSQLEventStore,
     PostgreSQLSnapshotStore,
     SQLiteEventStore,
+    SyncEventStoreAdapter,
     default_registry,
     handles,
     register_event,
@@ -197,6 +198,22 @@ async def test_a_store_is_appended_to_with_an_expected_version(store):
     positions = [stored.global_position async for stored in store.read_all()]
     assert positions == sorted(positions)
     assert [stored.stream_position async for stored in store.read_stream(f"{ticket_id}:Ticket")] == [1, 2, 3, 4]
+
+
+def test_code_that_blocks_uses_the_same_store(dsn):
+    ticket_id = uuid4()
+    with SyncEventStoreAdapter(dsn) as store:
+        result = store.append_events_sync(
+            aggregate_id=ticket_id,
+            aggregate_type="Ticket",
+            events=[TicketBought(aggregate_id=ticket_id, buyer=uuid4(), price=Decimal(3))],
+            expected_version=ExpectedVersion.NO_STREAM,
+        )
+        stream = store.get_events_sync(ticket_id, "Ticket")
+
+        assert (result.new_version, len(stream.events)) == (1, 1)
+        with pytest.raises(OptimisticLockError):
+            store.append_events_sync(ticket_id, "Ticket", [TicketUsed()], 0)
 
 
 # -- Pydantic: events are frozen, validated, and register themselves ---------------------------------------------------

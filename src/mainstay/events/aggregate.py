@@ -237,15 +237,20 @@ class AggregateRoot(Generic[TState]):
 
     # -- for repositories ----------------------------------------------------------------------------------------------
 
-    def restore_state(self, state: TState, version: int, last_event_id: UUID | None) -> None:
+    def restore_state(self, state: TState | None, version: int, last_event_id: UUID | None) -> None:
         """Be what a snapshot, or the end of a stream, says; only for an aggregate that has nothing to save.
+
+        Args:
+            state: None for the initial one.
+            version: The number of events.
+            last_event_id: Of the last of them.
 
         Raises:
             ConfigurationError: It has.
         """
         if self._uncommitted:
             raise ConfigurationError(f"{self._stream} has events that are not saved")
-        self._state, self._version, self._last_event_id = state, version, last_event_id
+        self._state, self._version, self._last_event_id = cast("TState", state), version, last_event_id
 
     @property
     def last_event_id(self) -> UUID | None:

@@ -122,7 +122,7 @@ class AggregateRepository(Generic[AggregateT]):
             made.load_from_history(found.events)
         if found.last is None:
             return None
-        made.restore_state(made.state, found.last.version, found.last.event.event_id)
+        made.restore_state(made.state_or_none, found.last.version, found.last.event.event_id)
         return made
 
     async def _from_snapshot(self, made: AggregateT, version: int | None, conn: Any) -> LoadedStream | None:

@@ -210,6 +210,20 @@ async def test_events_that_upcasters_drop_still_count(store: InMemoryEventStore)
     assert counter.committed_version == 3
 
 
+async def test_an_aggregate_whose_events_were_all_dropped_is_created_all_the_same(store: InMemoryEventStore) -> None:
+    class Opened(Counter):
+        aggregate_type = "Opened"
+        requires_creation_event = True
+
+    repository = AggregateRepository(store, Opened)
+    await repository.execute(ID, lambda counter: counter.count())
+    store.registry.upcast(Counted, from_version=1)(lambda _: None)
+
+    counter = await repository.load(ID)
+
+    assert (counter.version, counter.is_created, counter.state) == (1, True, Total())
+
+
 # --- executing --------------------------------------------------------------------------------------------------------
 
 
