@@ -9,6 +9,7 @@ from mainstay.app import (
     Mainstay,
     PostgreSQLEventStore,
     ProcessManager,
+    ReadModels,
     SQLiteEventStore,
     SubscriptionManager,
     TroubleshootingQueue,
@@ -84,6 +85,7 @@ from mainstay.errors import (
     EventVersionError,
     HandlerAlreadyRegisteredError,
     HandlerNotFoundError,
+    InvalidCursorError,
     InvalidDomainError,
     InvalidInputError,
     InvalidOperationError,
@@ -97,6 +99,8 @@ from mainstay.errors import (
     ProcessNotFoundError,
     ProjectionError,
     QueueNotFoundError,
+    ReadModelConflictError,
+    ReadModelTableNotFoundError,
     ReasonRequiredError,
     RequestTimeoutError,
     ScheduleNotFoundError,
@@ -107,6 +111,7 @@ from mainstay.errors import (
     StreamNotFoundError,
     StreamTombstonedError,
     SubscriptionNotFoundError,
+    TenantMismatchError,
     TransientCommandError,
     UnhandledEventError,
     UnknownEventTypeError,
@@ -135,6 +140,11 @@ from mainstay.projections.declarative import DatabaseProjection, DeclarativeProj
 from mainstay.projections.live import Folded, LiveProjection
 from mainstay.projections.memory import MemoryProjectionStore
 from mainstay.projections.projection import Projection
+from mainstay.projections.read_model import ReadModel
+from mainstay.projections.read_model_memory import MemoryReadModelStore
+from mainstay.projections.read_model_projection import ReadModelProjection
+from mainstay.projections.read_model_query import AnyOf, Filter, ReadModelPage, ReadModelQuery
+from mainstay.projections.read_model_repository import ReadModelRepository
 from mainstay.projections.replay import Replayed
 from mainstay.projections.store import Checkpoint, DeadLetter, DeadLetterStatus, ShardState, ShardStatus
 from mainstay.projections.subscriber import EventSubscriber
@@ -331,17 +341,30 @@ __all__ = [
     "DeadLetter",
     "DeadLetterStatus",
     "DeclarativeProjection",
+    "AnyOf",
+    "Filter",
+    "InvalidCursorError",
     "Lag",
     "Folded",
     "LiveProjection",
     "MemoryProjectionStore",
+    "MemoryReadModelStore",
     "Projection",
+    "ReadModel",
+    "ReadModelConflictError",
+    "ReadModelPage",
+    "ReadModelProjection",
+    "ReadModelQuery",
+    "ReadModelRepository",
+    "ReadModelTableNotFoundError",
+    "ReadModels",
     "Replayed",
     "ShardState",
     "ShardStatus",
     "SubscriptionConfig",
     "SubscriptionNotFoundError",
     "SubscriptionManager",
+    "TenantMismatchError",
     "register_processes",
     "setup_database",
     "upcast",

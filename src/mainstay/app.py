@@ -16,7 +16,7 @@ from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.process_records import ProcessRepository, TState, TStep
 from mainstay.commands.store import CommandStore
 from mainstay.deciding import EventAggregates
-from mainstay.errors import ConfigurationError
+from mainstay.errors import ConfigurationError, shown
 from mainstay.events.codec import UnknownPolicy
 from mainstay.events.inline import InlineProjection
 from mainstay.events.memory import MemoryEventLog
@@ -24,8 +24,9 @@ from mainstay.events.reading import EventReader
 from mainstay.events.registry import EventRegistry
 from mainstay.events.snapshot import SnapshotPolicy
 from mainstay.events.store import EventStore
-from mainstay.projections import subscription
+from mainstay.projections import read_models, subscription
 from mainstay.projections.memory import MemoryProjectionStore
+from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import ProjectionStore
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy, as_seconds
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
@@ -304,6 +305,10 @@ class SQLiteEventStore(EventStore):
         """Where subscriptions keep their checkpoints in the same file, as they do unless told otherwise."""
         return self._file.projections()
 
+    def read_models(self) -> ReadModelStore:
+        """Read models in the same file."""
+        return self._file.read_models()
+
 
 class SubscriptionManager(subscription.SubscriptionManager):
     """All subscriptions of a process.
@@ -375,6 +380,32 @@ def _projection_store(store: EventReader, checkpoints: Any) -> ProjectionStore:
         "SubscriptionManager(store, pool), or a MemoryProjectionStore() in tests"
     )
     raise ConfigurationError(message)
+
+
+class ReadModels(read_models.ReadModels):
+    """Read models outside of projections; `mainstay.projections.read_models.ReadModels` says what it does.
+
+    Args:
+        source: A ``psycopg_pool.AsyncConnectionPool``, a `SQLiteEventStore` in whose file they are, a projection store,
+            or a store of read models. In memory take `SubscriptionManager.read_models`.
+
+    Raises:
+        ConfigurationError: There are no read models there.
+    """
+
+    def __init__(self, source: Any) -> None:
+        super().__init__(_read_model_store(source))
+
+
+def _read_model_store(source: Any) -> ReadModelStore:
+    if isinstance(source, SQLiteEventStore):
+        return source.read_models()
+    there: Any = projection_store(source)
+    store: ReadModelStore = getattr(there, "read_models", there)
+    if not all(hasattr(store, name) for name in ("fetch", "find", "put", "create")):
+        message = f"read models are in a pool, a SQLiteEventStore or a store of read models, not in {shown(source)}"
+        raise ConfigurationError(message)
+    return store
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ The tree::
     ├── InvalidInputError               what the caller handed over cannot be accepted (also a ValueError)
     │   ├── InvalidDomainError          a domain name outside [a-z0-9][a-z0-9_-]{0,36}
     │   ├── InvalidQueueError           a queue name that PGMQ would refuse, fold or cut
+    │   ├── InvalidCursorError          of another query, or damaged: begin with the first page
     │   └── InvalidPayloadError         a payload that JSON or PostgreSQL cannot hold, or that is too large
     ├── CommandError
     │   ├── DuplicateCommandError       this command id was sent before
@@ -35,6 +36,7 @@ The tree::
     │   └── BusinessRuleException       raised by handlers: a refusal, final, no operator needed
     ├── EventError
     │   ├── OptimisticLockError         the stream is not as expected: load again and retry
+    │   │   └── ReadModelConflictError  nor is the row
     │   ├── DuplicateEventError         some of these event ids are in the stream, and some are not
     │   ├── AppendConditionError        an event that must not have happened has (`append_if`)
     │   ├── StreamNotFoundError
@@ -48,6 +50,9 @@ The tree::
     │   ├── AggregateNotCreatedError    it has no state before its first event
     │   ├── UnhandledEventError         nobody applies it
     │   ├── ProjectionError             a projection failed on an event
+    │   ├── ReadModelCorruptError       a row does not fit its model
+    │   ├── ReadModelTableNotFoundError
+    │   ├── TenantMismatchError         a row belongs to another tenant
     │   ├── CheckpointMismatchError     the events are not those that the checkpoint has seen
     │   └── SubscriptionNotFoundError
     └── StorageError
@@ -73,6 +78,7 @@ Errors carry data as attributes; nobody has to parse a message. SQL raises SQLST
 
 from mainstay.errors.base import (
     ConfigurationError,
+    InvalidCursorError,
     InvalidDomainError,
     InvalidInputError,
     InvalidPayloadError,
@@ -114,10 +120,14 @@ from mainstay.errors.events import (
     EventVersionError,
     OptimisticLockError,
     ProjectionError,
+    ReadModelConflictError,
+    ReadModelCorruptError,
+    ReadModelTableNotFoundError,
     StreamArchivedError,
     StreamNotFoundError,
     StreamTombstonedError,
     SubscriptionNotFoundError,
+    TenantMismatchError,
     UnhandledEventError,
     UnknownEventTypeError,
 )
@@ -179,6 +189,7 @@ __all__ = [
     "HandlerAlreadyRegisteredError",
     "HandlerError",
     "HandlerNotFoundError",
+    "InvalidCursorError",
     "InvalidDomainError",
     "InvalidInputError",
     "InvalidOperationError",
@@ -198,6 +209,9 @@ __all__ = [
     "ProcessNotFoundError",
     "ProjectionError",
     "QueueNotFoundError",
+    "ReadModelConflictError",
+    "ReadModelCorruptError",
+    "ReadModelTableNotFoundError",
     "ReasonRequiredError",
     "RequestTimeoutError",
     "ScheduleNotFoundError",
@@ -214,6 +228,7 @@ __all__ = [
     "StreamNotFoundError",
     "StreamTombstonedError",
     "SubscriptionNotFoundError",
+    "TenantMismatchError",
     "TransientCommandError",
     "UnhandledEventError",
     "UnknownEventTypeError",

@@ -81,3 +81,15 @@ class InvalidPayloadError(InvalidInputError):
         """Keep the problems."""
         self.problems = tuple(problems)
         super().__init__(message)
+
+
+class InvalidCursorError(InvalidInputError):
+    """A cursor that was damaged, or came from another query; begin with the first page."""
+
+    def __init__(self, cursor: object) -> None:
+        """Keep it as ``cursor``."""
+        self.cursor = cursor
+        super().__init__(
+            f"{shown(cursor)} is no cursor of this query: give what its page before gave, with the same filters and "
+            "the same order, or begin with the first page"
+        )

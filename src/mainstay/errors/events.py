@@ -196,6 +196,54 @@ class CheckpointMismatchError(EventError):
         super().__init__(f"the checkpoint of {name} at position {position} does not fit the events: {reason}")
 
 
+class ReadModelConflictError(OptimisticLockError):
+    """A row of a read model is not as a save expected: somebody else has saved it. Nothing was written."""
+
+    def __init__(self, table: str, id: Any, expected: int, actual: int) -> None:  # noqa: A002 - what it is
+        """Keep where; ``actual`` is the version found, 0 for no row."""
+        super().__init__(f"{table}/{id}", expected, actual)
+        self.table = table
+        self.id = id
+        found = f"version {actual}" if actual else "no row"
+        wanted = f"version {expected}" if expected else "no row"
+        self.args = (f"{table} has {found} of {shown(id)}; expected was {wanted}: read it again and retry",)
+
+
+class ReadModelCorruptError(EventError):
+    """A row of a read model does not fit its class. Rebuild the projection, or mend the row."""
+
+    def __init__(self, table: str, id: Any, reason: str) -> None:  # noqa: A002 - what it is
+        """Keep all three as attributes."""
+        self.table = table
+        self.id = id
+        self.reason = reason
+        super().__init__(f"the row {shown(id)} of {table} does not fit its model: {reason}; rebuild the projection")
+
+
+class ReadModelTableNotFoundError(EventError):
+    """The table of a read model is not there."""
+
+    def __init__(self, table: str) -> None:
+        """Keep its name."""
+        self.table = table
+        super().__init__(
+            f"there is no table {table!r}: subscribing its projection makes it, and so does create_table of ReadModels"
+        )
+
+
+class TenantMismatchError(EventError):
+    """A row belongs to another tenant. Nothing was written."""
+
+    def __init__(self, table: str, id: Any) -> None:  # noqa: A002 - what it is
+        """Keep where."""
+        self.table = table
+        self.id = id
+        super().__init__(
+            f"the row {shown(id)} of {table} belongs to another tenant: ids are unique over all tenants, so make the "
+            "tenant a part of them"
+        )
+
+
 class SubscriptionNotFoundError(EventError):
     """No subscription of this name is known."""
 

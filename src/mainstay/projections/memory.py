@@ -1,7 +1,7 @@
 """The plainest reading of `ProjectionStore`: dictionaries, for unit tests and for reading.
 
-A batch stages what it changes and applies it when its block ends well. What handlers change elsewhere in memory is not
-undone when a batch fails: that takes a database.
+A batch stages what it changes, read models included, and applies it when its block ends well. What handlers change
+elsewhere in memory is not undone when a batch fails: that takes a database.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from typing import Any
 from mainstay.clock import Clock, SystemClock
 from mainstay.errors import InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
 from mainstay.projections.checks import checked_shards, checked_subscription
+from mainstay.projections.memory_transaction import MemoryTransaction
+from mainstay.projections.read_model_memory import MemoryReadModelStore
 from mainstay.projections.store import (
     Checkpoint,
     Claim,
@@ -52,12 +54,13 @@ class MemoryBatch:
         self._shard = shard
         self._now = now
         self._checkpoint = shard.checkpoint
+        self.transaction = MemoryTransaction()
         self.letters = dict(shard.letters)
 
     @property
     def conn(self) -> Any:
-        """There is no transaction to write through."""
-        return None
+        """The transaction; read models in memory take it."""
+        return self.transaction
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -106,6 +109,12 @@ class MemoryProjectionStore:
         """Nothing is known."""
         self._clock = clock or SystemClock()
         self._shards: defaultdict[str, list[_Shard]] = defaultdict(list)
+        self._read_models = MemoryReadModelStore()
+
+    @property
+    def read_models(self) -> MemoryReadModelStore:
+        """Read models, which take a batch's transaction."""
+        return self._read_models
 
     async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
         """See `mainstay.projections.store.ProjectionStore`."""
@@ -166,6 +175,7 @@ class MemoryProjectionStore:
             batch = MemoryBatch(shard, self._clock.now())
             yield batch
             self._ours(claim)
+            batch.transaction.commit()
             if batch.checkpoint != shard.checkpoint:
                 shard.moved_at = self._clock.now()
             shard.checkpoint, shard.letters = batch.checkpoint, batch.letters
@@ -181,6 +191,7 @@ class MemoryProjectionStore:
         async with found.lock:
             batch = MemoryBatch(found, self._clock.now())
             yield batch
+            batch.transaction.commit()
             found.letters = batch.letters
 
     async def stop(self, claim: Claim, *, reason: str) -> None:

@@ -1,11 +1,14 @@
 """What a projection is to a subscription: which events it wants, what it does with one, and what an error means."""
 
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from mainstay.events.event import EventEnvelope
-from mainstay.events.log import EVERYTHING, FeedFilter
+from mainstay.events.log import EVERYTHING, FeedFilter, RecordedEvent
 from mainstay.events.reading import EventReader
+from mainstay.projections.store import ProjectionStore
 
 OnError = Literal["stop", "dead_letter"]
 """What follows when an event could not be handled, all attempts made.
@@ -46,15 +49,38 @@ class Projection(ABC):
         """What an event that fails takes along: later events of the same key wait behind it. Its stream, here."""
         return str(envelope.stream)
 
+    async def prepare(self, store: ProjectionStore) -> None:  # noqa: B027 - most have nothing to prepare
+        """Make what it writes to, before it is given events. Nothing, here.
+
+        Args:
+            store: Where its checkpoint is kept.
+        """
+
+    @asynccontextmanager
+    async def batch(self, conn: Any, events: Sequence[RecordedEvent]) -> AsyncIterator[Any]:
+        """Stands around the events of one transaction; what it does at its end is done before the checkpoint moves.
+
+        An error there is no single event's: the batch is undone, and its events are handled one by one.
+
+        Args:
+            conn: The transaction.
+            events: Those that are about to be handled; some may be laid apart instead.
+
+        Yields:
+            What `handle` gets as ``conn``: the transaction itself, here.
+        """
+        del events
+        yield conn
+
     @abstractmethod
     async def handle(self, envelope: EventEnvelope, conn: Any) -> None:
         """Take one event in.
 
         Args:
             envelope: The event, and where it stands.
-            conn: The transaction that the checkpoint moves in, of the kind that the projection store's engine knows
-                (psycopg's ``AsyncConnection`` on PostgreSQL, aiosqlite's ``Connection`` on SQLite); None in memory.
-                What is written through it is there exactly once.
+            conn: What `batch` gave; the transaction that the checkpoint moves in, of the kind that the projection
+                store's engine knows (psycopg's ``AsyncConnection`` on PostgreSQL, aiosqlite's ``Connection`` on
+                SQLite). What is written through it is there exactly once.
 
         Raises:
             Exception: It could not; what was written is undone, and it is tried again by the subscription's policy.

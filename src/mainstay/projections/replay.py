@@ -96,6 +96,7 @@ class Replay:
         async with self.store.borrowed(letter.subscription, letter.shard) as batch:
             if not await batch.settle([letter.position], done, actor=self.actor, reason=self.reason):
                 return False
-            for envelope in self.source.enveloped(recorded):
-                await self.projection.handle(envelope, batch.conn)
+            async with self.projection.batch(batch.conn, [recorded]) as conn:
+                for envelope in self.source.enveloped(recorded):
+                    await self.projection.handle(envelope, conn)
         return True

@@ -282,15 +282,11 @@ class ShardRunner:
                 raise
             except Exception as error:
                 failed = self._at
-                log.warning(
-                    "%s failed on the event at position %d: %s",
-                    self.claim.subscription,
-                    rest[failed].position,
-                    error,
-                    exc_info=error,
-                )
+                where = "at the end of a batch" if failed == len(rest) else f"at position {rest[failed].position}"
+                log.warning("%s failed %s: %s", self.claim.subscription, where, error, exc_info=error)
                 await self._handle_again(rest[:failed])
-                await self._insist(rest[failed], error)
+                if failed < len(rest):
+                    await self._insist(rest[failed], error)
                 rest = rest[failed + 1 :]
                 if not rest:
                     self._read_to = page.position
@@ -314,7 +310,7 @@ class ShardRunner:
     async def _handle(self, events: Sequence[RecordedEvent], *, up_to: int) -> None:
         """One transaction: all these events, and the checkpoint behind them.
 
-        `_at` tells which event failed, if one did.
+        `_at` tells which event failed, if one did; what fails behind the last is no single event's.
         """
         last = events[-1]
         reached = Checkpoint(up_to, self._epoch, last.event.event_id, last.position)
@@ -325,13 +321,15 @@ class ShardRunner:
                 for self._at, recorded in enumerate(events):
                     keys.append(self._key(recorded))
             blocked = await batch.blocked(sorted(set(keys))) if keys else set()
-            for self._at, recorded in enumerate(events):
-                if blocked and keys[self._at] in blocked:
-                    await batch.lay_down([self._letter(recorded, keys[self._at])])
-                    laid_down = True
-                    continue
-                for envelope in self._source.enveloped(recorded):
-                    await self._given(envelope, batch.conn)
+            async with self._projection.batch(batch.conn, events) as conn:
+                for self._at, recorded in enumerate(events):
+                    if blocked and keys[self._at] in blocked:
+                        await batch.lay_down([self._letter(recorded, keys[self._at])])
+                        laid_down = True
+                        continue
+                    for envelope in self._source.enveloped(recorded):
+                        await self._given(envelope, conn)
+                self._at = len(events)
             await batch.advance(reached)
         self._apart = self._apart or laid_down
         self._moved_to(reached)

@@ -32,6 +32,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+from mainstay.projections.read_model_store import ReadModelStore
+
 MOST_SHARDS = 64
 
 
@@ -197,6 +199,11 @@ class Batch(Protocol):
 
 class ProjectionStore(Protocol):
     """The store itself. Every method may raise `StorageError`; none leaves anything half-written."""
+
+    @property
+    def read_models(self) -> ReadModelStore:
+        """Read models in the same database, which take `Batch.conn`."""
+        ...
 
     async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
         """Make a subscription known; does nothing if it is, in this form.

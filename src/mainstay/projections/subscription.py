@@ -23,6 +23,7 @@ from mainstay.projections.checks import checked_subscription
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.feed import SharedFeed
 from mainstay.projections.projection import Projection
+from mainstay.projections.read_models import ReadModels
 from mainstay.projections.replay import Replay, Replayed
 from mainstay.projections.shard import RunState, ShardRunner
 from mainstay.projections.store import Checkpoint, ProjectionStore, ShardStatus
@@ -95,8 +96,10 @@ class Subscription(Service):
         Raises:
             ConfigurationError: The projection wants nothing that there is.
             InvalidOperationError: It is known with another number of shards.
+            SchemaOutdatedError: The table of its read model does not fit, and cannot be brought up to date.
         """
         self.projection.wanted(self._source)
+        await self.projection.prepare(self._store)
         await self._store.register(self.name, shards=self.config.shards, start=await self._start_at())
 
     async def _start_at(self) -> Checkpoint:
@@ -209,6 +212,11 @@ class SubscriptionManager:
         self._subscriptions: dict[str, Subscription] = {}
         self._running = False
         self._watch = AsyncExitStack()
+
+    @property
+    def read_models(self) -> ReadModels:
+        """What the projections have made, to be asked."""
+        return ReadModels(self._store.read_models)
 
     @property
     def subscriptions(self) -> Mapping[str, Subscription]:

@@ -11,6 +11,7 @@ from mainstay.events.stream import StreamId
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.declarative import DatabaseProjection, DeclarativeProjection
 from mainstay.projections.memory import MemoryProjectionStore
+from mainstay.projections.memory_transaction import MemoryTransaction
 from mainstay.projections.subscription import SubscriptionManager
 
 QUICK = SubscriptionConfig(poll=0.05)
@@ -70,11 +71,11 @@ async def test_a_database_projection_gets_the_transaction() -> None:
 
         @handles(Opened)
         async def opened(self, event, conn):
-            self.given.append((event.name, conn))
+            self.given.append((event.name, type(conn)))
 
     await told(Rows(), Opened(name="ann"))
 
-    assert Rows.given == [("ann", None)]
+    assert Rows.given == [("ann", MemoryTransaction)]
 
 
 def test_the_name_is_the_classes_unless_given() -> None:

@@ -7,6 +7,7 @@ through `PostgresBatch.conn` and the checkpoint are one COMMIT.
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from mainstay.errors import InvalidOperationError, StorageUnavailableError, SubscriptionNotFoundError
 from mainstay.projections.checks import checked_shards, checked_subscription
+from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import (
     Checkpoint,
     Claim,
@@ -122,6 +124,15 @@ class PostgresProjectionStore:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self._sql = queries.load("projections")
+
+    @cached_property
+    def read_models(self) -> ReadModelStore:
+        """Read models in the same database."""
+        from mainstay.storage.postgres.read_models import (  # noqa: PLC0415 - SQLAlchemy, which others do without
+            PostgresReadModelStore,
+        )
+
+        return PostgresReadModelStore(self.pool)
 
     async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
         """Make a subscription known; one round trip."""

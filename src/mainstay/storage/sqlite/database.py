@@ -440,9 +440,10 @@ async def run(connection: aiosqlite.Connection, statement: str, parameters: Sequ
     await _ended(connection.execute(statement, parameters))
 
 
-async def run_many(connection: aiosqlite.Connection, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Execute a statement once for each row."""
-    await _ended(connection.executemany(statement, rows))
+async def run_many(connection: aiosqlite.Connection, statement: str, rows: Iterable[Sequence[Any]]) -> int:
+    """Execute a statement once for each row; gives how many rows it changed."""
+    async with connection.executemany(statement, rows) as cursor:
+        return cursor.rowcount
 
 
 async def _opened(connection: aiosqlite.Connection) -> None:

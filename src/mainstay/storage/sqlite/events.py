@@ -33,6 +33,7 @@ from mainstay.events.log import (
     StreamState,
 )
 from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_tenant
+from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.storage.sqlite.database import Database, SQLiteTransaction, fetch, queries, run, run_many
 from mainstay.storage.sqlite.event_rows import (
     EPOCH,
@@ -122,6 +123,14 @@ class SQLiteEventLog:
     def projections(self) -> SQLiteProjectionStore:
         """What keeps checkpoints in the same file, and so in the same transactions."""
         return SQLiteProjectionStore(self._database)
+
+    def read_models(self) -> ReadModelStore:
+        """Read models in the same file, and so in the same transactions."""
+        from mainstay.storage.sqlite.read_models import (  # noqa: PLC0415 - SQLAlchemy, which others do without
+            SQLiteReadModelStore,
+        )
+
+        return SQLiteReadModelStore(self._database)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """A transaction of our own, to be passed as ``conn``; others wait for its end before they write."""

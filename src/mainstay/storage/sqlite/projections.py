@@ -17,6 +17,7 @@ harmless, because a batch looks at the token and not at the time.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ import aiosqlite
 
 from mainstay.errors import InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
 from mainstay.projections.checks import checked_shards, checked_subscription
+from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import (
     Checkpoint,
     Claim,
@@ -133,6 +135,15 @@ class SQLiteProjectionStore:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._sql = queries("projections")
+
+    @cached_property
+    def read_models(self) -> ReadModelStore:
+        """Read models in the same file."""
+        from mainstay.storage.sqlite.read_models import (  # noqa: PLC0415 - SQLAlchemy, which others do without
+            SQLiteReadModelStore,
+        )
+
+        return SQLiteReadModelStore(self.database)
 
     async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
         """Make a subscription known."""

@@ -8,5 +8,5 @@ except ImportError as error:  # pragma: no cover - the suite that would cover th
     raise MissingDependencyError("the contract suites need: pip install pytest pytest-asyncio") from error
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{part}" for part in ("commands", "events", "pgmq", "projections", "snapshots"))
+    *(f"{__name__}.{part}" for part in ("commands", "events", "pgmq", "projections", "read_models", "snapshots"))
 )

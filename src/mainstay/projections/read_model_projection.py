@@ -1,0 +1,85 @@
+"""Projections that keep a read model: the methods get a repository in the transaction that the checkpoint moves in."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Generic, get_args, get_origin
+
+from mainstay.errors import ConfigurationError, shown
+from mainstay.events.event import EventEnvelope
+from mainstay.events.log import RecordedEvent
+from mainstay.projections.declarative import DeclarativeProjection
+from mainstay.projections.read_model import Model, ReadModel, ReadModelTable, table_of
+from mainstay.projections.read_model_batch import BatchRows
+from mainstay.projections.read_model_repository import ReadModelRepository
+from mainstay.projections.read_model_store import ReadModelStore
+from mainstay.projections.store import ProjectionStore
+
+
+class ReadModelProjection(DeclarativeProjection, Generic[Model]):
+    """A projection whose methods keep the rows of a model.
+
+    ::
+
+        class OrderTotals(ReadModelProjection[OrderTotal]):
+            @handles(OrderPlaced)
+            async def placed(self, event: OrderPlaced, repo: ReadModelRepository[OrderTotal]) -> None:
+                await repo.save(OrderTotal(id=event.aggregate_id, total=event.total))
+
+    The table is made, or brought up to date, when the projection is subscribed. What the methods of a batch save is
+    written together with the checkpoint: see `mainstay.projections.read_model_batch`. If the model has a field
+    ``tenant_id``, ``repo`` sees the rows of the event's tenant.
+
+    Args:
+        generation: Of the table, while another one is in use; see `table_of`.
+
+    Attributes:
+        model: The class.
+
+    Raises:
+        ConfigurationError: No model is named in brackets. Raised when the class is defined.
+    """
+
+    __takes__: ClassVar[int] = 2
+    model: ClassVar[type[ReadModel]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Find the model."""
+        super().__init_subclass__(**options)
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, ReadModelProjection):
+                (model,) = get_args(base)
+                if isinstance(model, type) and issubclass(model, ReadModel):
+                    cls.model = model
+        if cls.__handlers__ and not hasattr(cls, "model"):
+            message = f"{cls.__name__} keeps no model: derive it from ReadModelProjection[SomeReadModel]"
+            raise ConfigurationError(message)
+
+    def __init__(self, *, generation: str = "") -> None:
+        self.table: ReadModelTable = table_of(self.model, generation)
+        self._store: ReadModelStore | None = None
+
+    async def prepare(self, store: ProjectionStore) -> None:
+        """Make the table, or bring it up to date.
+
+        Raises:
+            SchemaOutdatedError: It does not fit the model, and columns cannot be added: rebuild the projection.
+        """
+        self._store = store.read_models
+        await self._store.create(self.table)
+
+    @asynccontextmanager
+    async def batch(self, conn: Any, events: Sequence[RecordedEvent]) -> AsyncIterator[BatchRows]:
+        """Rows of one transaction, written at its end."""
+        if self._store is None:
+            raise ConfigurationError(f"{type(self).__name__} is not subscribed: prepare(store) it first")
+        streams, ids = ([recorded.stream.id for recorded in events], [recorded.event.event_id for recorded in events])
+        rows = BatchRows(self._store, conn, (streams, ids))
+        yield rows
+        await rows.flush()
+
+    def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
+        if not isinstance(conn, BatchRows):
+            raise ConfigurationError(f"{type(self).__name__} handles events in a batch(), not with {shown(conn)}")
+        tenant = envelope.event.tenant_id if self.table.has_tenant else None
+        return (envelope.event, ReadModelRepository[Any](self.table, conn, tenant_id=tenant))
