@@ -223,7 +223,7 @@ async def read(part: Part, stopping: asyncio.Event) -> Seen:
 
 
 async def main(part: Part) -> None:
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its connections are killed on purpose
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # its connections are killed on purpose
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     print("ready", flush=True)

@@ -1,7 +1,7 @@
 """Every check of the doctor is seen to fire, on what it is there for."""
 
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import psycopg
@@ -11,8 +11,13 @@ from psycopg import sql
 from mainstay import CommandBus, ProcessManager
 from mainstay.clock import FrozenClock
 from mainstay.commands.store import Outcome, Verb
+from mainstay.events.log import NewEvent, StreamAppend
+from mainstay.events.stream import StreamId
+from mainstay.projections.store import Checkpoint
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.doctor import CHECKS, Level, Limits, Patient, examine
+from mainstay.storage.postgres.events import PostgresEventLog
+from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.scenarios.processes import Buy, Purchase
 from tests.support.servers import open_pool
 
@@ -127,6 +132,20 @@ async def test_a_schema_that_was_edited_is_a_fault(pool):
     assert "commandbus.promote is missing" in schema.seen
 
 
+async def work_with_events(pool):
+    """Append, read, empty a stream, and keep a checkpoint."""
+    log, store = PostgresEventLog(pool), PostgresProjectionStore(pool)
+    event = NewEvent(uuid4(), "Placed", b"{}", datetime.now(UTC), tags=("a",))
+    await log.append([StreamAppend(StreamId("Order", "1"), (event,))])
+    assert len((await log.read_feed()).events) == 1
+    await log.tombstone(StreamId("Order", "1"), reason="asked to", actor="me")
+    await store.register("totals")
+    (claim,) = await store.claim("totals", owner="me", seconds=5.0, most=1)
+    async with store.batch(claim) as batch:
+        await batch.advance(Checkpoint(1))
+    await store.forget("totals")
+
+
 async def test_a_role_without_rights_is_told_what_to_grant_until_it_lacks_nothing(pool, dsn, stranger, bus):
     await bus.send("shop", "Order", uuid4(), {})
     async with configured(dsn, f"-c role={stranger}") as other:
@@ -136,6 +155,7 @@ async def test_a_role_without_rights_is_told_what_to_grant_until_it_lacks_nothin
                 await conn.execute(check.advice.split("`")[1])
         after = await look(other, "rights")
         await CommandBus(other).send("shop", "Order", uuid4(), {})
+        await work_with_events(other)
 
     assert {check.level for check in before} == {Level.FAULT, Level.WARNING}
     assert any("schema" in check.subject and "commandbus" in check.seen for check in before)

@@ -16,10 +16,10 @@ select current_setting('server_version_num')::integer as version_number,
        current_setting('default_transaction_read_only') as default_transaction_read_only;
 
 -- name: missing_rights
--- What this role may not do, of all that sending, receiving and deciding need. Lowest first: a schema before what is in it.
+-- What this role may not do, of all that sending, receiving, deciding, appending and reading need. Lowest first: a schema before what is in it.
 select n.nspname::text as schema, 'schema' as kind, n.nspname::text as name, p.privilege
 from pg_catalog.pg_namespace as n
-join (values ('commandbus', 'usage'), ('mainstay', 'usage'), ('pgmq', 'usage'), ('pgmq', 'create')) as p(schema, privilege)
+join (values ('commandbus', 'usage'), ('eventsource', 'usage'), ('mainstay', 'usage'), ('pgmq', 'usage'), ('pgmq', 'create')) as p(schema, privilege)
   on p.schema = n.nspname
 where not has_schema_privilege(n.oid, p.privilege)
 union all
@@ -28,6 +28,7 @@ from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join (values
     ('commandbus', 'select'), ('commandbus', 'insert'), ('commandbus', 'update'), ('commandbus', 'delete'),
+    ('eventsource', 'select'), ('eventsource', 'insert'), ('eventsource', 'update'), ('eventsource', 'delete'),
     ('pgmq', 'select'), ('pgmq', 'insert'), ('pgmq', 'update'), ('pgmq', 'delete'), ('mainstay', 'select')
 ) as p(schema, privilege) on p.schema = n.nspname
 where c.relkind in ('r', 'p') and not has_table_privilege(c.oid, p.privilege)
@@ -35,18 +36,18 @@ union all
 select n.nspname, 'sequence', c.relname, 'usage'
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-where n.nspname in ('commandbus', 'pgmq')
+where n.nspname in ('commandbus', 'eventsource', 'pgmq')
   and case when c.relkind = 'S' then  -- asked of nothing else, which would be an error
       not (has_sequence_privilege(c.oid, 'usage') or has_sequence_privilege(c.oid, 'update')) end
 union all
 select n.nspname, 'function', p.proname, 'execute'
 from pg_catalog.pg_proc as p
 join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
-where n.nspname in ('commandbus', 'pgmq') and not has_function_privilege(p.oid, 'execute')
+where n.nspname in ('commandbus', 'eventsource', 'pgmq') and not has_function_privilege(p.oid, 'execute')
 order by 1, 2, 3, 4;
 
 -- name: tables
--- Every table that commands touch: how it is vacuumed, how large it is, and how much of it is dead.
+-- Every table that commands, events and projections touch: how it is vacuumed, how large it is, and how much of it is dead.
 select n.nspname || '.' || c.relname as name,
        format('%I.%I', n.nspname, c.relname) as quoted,
        n.nspname = 'pgmq' as is_queue,
@@ -70,7 +71,7 @@ select n.nspname || '.' || c.relname as name,
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join pg_catalog.pg_stat_all_tables as s on s.relid = c.oid
-where c.relkind = 'r' and (n.nspname = 'commandbus' or n.nspname = 'pgmq' and c.relname like 'q\_%')
+where c.relkind = 'r' and (n.nspname in ('commandbus', 'eventsource') or n.nspname = 'pgmq' and c.relname like 'q\_%')
 order by pg_total_relation_size(c.oid) desc, 1;
 
 -- name: sessions
@@ -155,7 +156,7 @@ join pg_catalog.pg_class as c on c.oid = i.indexrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join pg_catalog.pg_class as t on t.oid = i.indrelid
 join pg_catalog.pg_namespace as tn on tn.oid = t.relnamespace
-where tn.nspname in ('commandbus', 'mainstay', 'pgmq') and not (i.indisvalid and i.indisready)
+where tn.nspname in ('commandbus', 'eventsource', 'mainstay', 'pgmq') and not (i.indisvalid and i.indisready)
   and not exists (select from pg_catalog.pg_stat_progress_create_index as p where p.index_relid = i.indexrelid)
 order by 1;
 
@@ -180,7 +181,10 @@ select k.pid, a.application_name, a.usename::text as role, a.state, p.gid, quote
        extract(epoch from clock_timestamp() - coalesce(a.xact_start, p.prepared))::double precision as age
 from pg_catalog.pg_locks as k
 left join pg_catalog.pg_stat_activity as a on a.pid = k.pid
-left join pg_catalog.pg_prepared_xacts as p on k.pid is null and k.virtualtransaction = '-1/' || p.transaction::text
+left join pg_catalog.pg_locks as x
+    on k.pid is null and x.pid is null and x.virtualtransaction = k.virtualtransaction and x.locktype = 'transactionid'
+    and x.transactionid in (select g.transaction from pg_catalog.pg_prepared_xacts as g)
+left join pg_catalog.pg_prepared_xacts as p on p.transaction = x.transactionid
 where k.locktype = 'advisory' and k.objsubid = 1 and k.classid::bigint >> 16 = 28019
   and k.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
 order by floor, k.pid;
