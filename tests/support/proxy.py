@@ -7,7 +7,7 @@ It understands just enough of the protocol to see which statements pass: simple 
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -24,18 +24,27 @@ class Cut:
         text: The statement begins with this, in any case.
         after: False: PostgreSQL never sees the statement. True: it runs it, and the client never hears of it.
         times: How often, on whatever connection comes first.
+        skip: How many such statements pass before.
+        then: Done right before the connection breaks.
     """
 
-    def __init__(self, text: str, *, after: bool, times: int) -> None:
+    def __init__(
+        self, text: str, *, after: bool, times: int, skip: int = 0, then: Callable[[], None] = lambda: None
+    ) -> None:
         self._text = text.lower()
         self._left = times
+        self._skip = skip
         self.after = after
+        self.then = then
         self.happened = threading.Event()
         self._guard = threading.Lock()
 
     def takes(self, statement: str) -> bool:
         with self._guard:
             if self._left == 0 or not statement.lstrip().lower().startswith(self._text):
+                return False
+            if self._skip:
+                self._skip -= 1
                 return False
             self._left -= 1
         return True
@@ -82,6 +91,10 @@ class Proxy:
     def cut_after(self, text: str, *, times: int = 1) -> Cut:
         """Pass the next statement that begins so, and break the connection when it has run, before the answer."""
         return self._order(Cut(text, after=True, times=times))
+
+    def cut_at(self, number: int, *, after: bool, then: Callable[[], None]) -> Cut:
+        """At a statement, counted from now from 0, do something and then break the connection."""
+        return self._order(Cut("", after=after, times=1, skip=number, then=then))
 
     def cut_all(self) -> int:
         """Break every open connection now; how many there were."""
@@ -134,6 +147,9 @@ class Proxy:
             except OSError:
                 client.close()
                 continue
+            for side in (client, upstream):
+                if side.family != socket.AF_UNIX:  # each message goes alone, and must not wait for the one before
+                    side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             line = _Line(client, upstream)
             with self._guard:
                 self._lines.add(line)
@@ -165,6 +181,7 @@ class Proxy:
                 statement = _statement(kind, message, statements)
                 cut = self._cut_for(statement) if statement is not None else None
                 if cut and not cut.after:
+                    cut.then()
                     cut.happened.set()
                     line.close()
                     return
@@ -180,6 +197,7 @@ class Proxy:
             for kind, message in _messages(line.upstream, first_has_no_type=False):
                 verdict = line.answered(kind)
                 if isinstance(verdict, Cut):
+                    verdict.then()
                     verdict.happened.set()
                     line.close()
                     return

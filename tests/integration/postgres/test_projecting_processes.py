@@ -1,0 +1,210 @@
+"""Processes with a subscription, killed at every statement, frozen beyond their lease, and with handlers that fail."""
+
+import asyncio
+import contextlib
+from itertools import count, islice
+
+import pytest
+
+from mainstay import PostgreSQLEventStore, SubscriptionConfig, SubscriptionManager
+from mainstay.events.handles import handles
+from mainstay.projections.store import DeadLetterStatus
+from mainstay.retry import RetryPolicy
+from mainstay.storage.postgres.projections import PostgresProjectionStore
+from tests.interleavings.test_postgres import replaced
+from tests.scenarios.postgres import ask, run
+from tests.support.ledger import PATIENCE, Entered, Ledger, enter, entries, make_table, stopped
+from tests.support.projecting import VISITS, Nursery, freeze, kill, thaw
+from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
+
+LEASES_END = "update eventsource.shard set leased_until = clock_timestamp()"
+OVERLAPS = """
+    select count(*) from visit as a join visit as b using (stream)
+    where a.pid < b.pid
+      and tstzrange(a.began, coalesce(a.ended, 'infinity')) && tstzrange(b.began, coalesce(b.ended, 'infinity'))
+"""
+QUICK = RetryPolicy(max_attempts=6, backoff_schedule=[0.0])
+
+
+@pytest.fixture
+async def store(pool):
+    await make_table(pool)
+    return PostgreSQLEventStore(pool)
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    made = Nursery()
+    yield made
+    made.close()
+
+
+def manager_of(store, pool) -> SubscriptionManager:
+    return SubscriptionManager(store, PostgresProjectionStore(pool))
+
+
+# --- kills ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it runs", "after it ran"])
+async def test_a_process_killed_at_any_statement_is_gone_on_from_exactly_once(store, pool, dsn, nursery, after):
+    amounts: list[int] = []
+    for number in count():
+        amounts += range(len(amounts), len(amounts) + 3)
+        last = await enter(store, *amounts[-3:])
+        doomed: list[int] = []
+        with Proxy(dsn) as proxy:
+            cut = proxy.cut_at(number, after=after, then=lambda doomed=doomed: kill(*doomed))
+            with nursery.projecting(proxy.dsn) as process:
+                doomed.append(process)
+
+                async def done(last=last, cut=cut):
+                    return cut.happened.is_set() or await reached(pool, "ledger") >= last
+
+                await eventually(done, timeout=PATIENCE)
+        if not cut.happened.is_set():
+            break
+        await run(pool, LEASES_END)
+
+    print(f"killed at each of {number} statements")
+    assert number >= 15
+    assert await entries(pool) == amounts
+
+
+# --- freezes ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def frozen_beyond_the_lease(pool, dsn, store, nursery, amounts):
+    """Two processes; whoever is at work is frozen in the midst of an event until its lease is over.
+
+    Gives the last position.
+    """
+    streams = [f"stream {number}" for number in range(6)]
+
+    async def more() -> int:
+        given = list(islice(amounts, 5))
+        return max([await enter(store, *given, stream=stream) for stream in streams])
+
+    async def at_work(process) -> bool:
+        rows = await ask(pool, f"select count(*) from visit where pid = {process} and ended is null")
+        return rows[0][0] > 0
+
+    with nursery.projecting(dsn, watched=True) as first, nursery.projecting(dsn, watched=True) as second:
+        last, frozen = await more(), None
+        while frozen is None:
+            for process in (first, second):
+                freeze(process)
+                if await at_work(process):
+                    frozen = process
+                    break
+                thaw(process)
+            if frozen is None and await reached(pool, "watched") >= last:
+                last = await more()
+        await run(pool, "select pg_sleep(1.3)")  # longer than the lease, in which the other one looks for shards
+        thaw(frozen)
+        yield last
+
+
+async def reached(pool, name) -> int:
+    rows = await ask(pool, f"select coalesce(min(position), 0) from eventsource.shard where subscription = '{name}'")
+    return int(rows[0][0])
+
+
+async def test_two_processes_with_one_subscription_never_handle_an_event_at_once_or_twice(store, pool, dsn, nursery):
+    await run(pool, VISITS)
+    amounts = count()
+    for _ in range(3):
+        async with frozen_beyond_the_lease(pool, dsn, store, nursery, amounts) as last:
+
+            async def done(last=last):
+                return await reached(pool, "watched") >= last
+
+            await eventually(done, timeout=PATIENCE)
+
+    assert await ask(pool, OVERLAPS) == [(0,)]
+    doubled = "select stream, amount from entry group by 1, 2 having count(*) > 1"
+    assert await ask(pool, doubled) == []
+    unordered = (
+        "select from (select amount, lag(amount) over (partition by stream order by number) as before from entry) as e"
+        " where e.before >= e.amount"
+    )
+    assert await ask(pool, unordered) == []
+    assert len(await entries(pool)) == (await ask(pool, "select count(*) from eventsource.event"))[0][0]
+
+
+async def test_without_the_lock_on_the_shard_they_do(dsn, store, pool, nursery):
+    """The control: the same processes, where a batch checks its lease and does not hold the shard."""
+    await run(pool, VISITS)
+    with replaced(dsn, "projections/begin_batch.sql", "    for update;", "    ;"):
+        async with frozen_beyond_the_lease(pool, dsn, store, nursery, count()):
+
+            async def overlapping():
+                return await ask(pool, OVERLAPS) != [(0,)]
+
+            await eventually(overlapping, timeout=PATIENCE)
+
+
+# --- handlers that fail -----------------------------------------------------------------------------------------------
+
+
+class Failing(Ledger):
+    """Fails some times on one amount, after it has written."""
+
+    name = "failing"
+
+    def __init__(self, amount: int, times: int, on_error: str = "stop") -> None:
+        self.amount, self.left, self.on_error = amount, times, on_error
+
+    @handles(Entered)
+    async def entered(self, event: Entered, conn) -> None:
+        await super().entered(event, conn)
+        if event.amount == self.amount and self.left:
+            self.left -= 1
+            raise ValueError("not today")
+
+
+async def test_a_handler_that_fails_five_times_and_recovers_loses_nothing(store, pool):
+    last = await enter(store, *range(20))
+    manager = manager_of(store, pool)
+    await manager.subscribe(Failing(7, times=5), SubscriptionConfig(batch_size=10, poll=0.05, retry_policy=QUICK))
+    async with manager:
+        await manager.wait_until(last, timeout=PATIENCE)
+
+    assert await entries(pool) == list(range(20))
+
+
+async def test_a_handler_that_fails_too_often_stops_and_is_resumed_with_the_same_event(store, pool):
+    last = await enter(store, *range(20))
+    manager = manager_of(store, pool)
+    patience = RetryPolicy(max_attempts=5, backoff_schedule=[0.0])
+    await manager.subscribe(Failing(7, times=5), SubscriptionConfig(batch_size=10, poll=0.05, retry_policy=patience))
+    async with manager:
+        assert "TestEntered at position 8 of Ledger/a failed 5 times" in await stopped(pool, "failing")
+        assert await entries(pool) == list(range(7))
+        await manager.resume("failing", actor="ann")
+        await manager.wait_until(last, timeout=PATIENCE)
+
+    assert await entries(pool) == list(range(20))
+
+
+async def test_an_event_that_was_laid_apart_is_replayed_in_its_place_among_its_key(store, pool):
+    last = max([await enter(store, number, stream=stream) for number in range(10) for stream in "ab"])
+    manager = manager_of(store, pool)
+    patience = RetryPolicy(max_attempts=5, backoff_schedule=[0.0])
+    failing = Failing(4, times=5, on_error="dead_letter")
+    await manager.subscribe(failing, SubscriptionConfig(batch_size=6, poll=0.05, retry_policy=patience))
+    async with manager:
+        await manager.wait_until(last, timeout=PATIENCE)
+        of_a = "select amount from entry where stream = 'a' order by number"
+        assert await ask(pool, of_a) == [(amount,) for amount in range(4)]
+        first, second = await asyncio.gather(*(manager.replay("failing", actor="ann") for _ in range(2)))
+        assert first.handled + second.handled == 6
+        await manager.wait_until(await enter(store, 10), timeout=PATIENCE)
+
+    for stream, wanted in (("a", range(11)), ("b", range(10))):
+        rows = await ask(pool, f"select amount from entry where stream = '{stream}' order by number")
+        assert [amount for (amount,) in rows] == list(wanted)
+    letters = await PostgresProjectionStore(pool).dead_letters("failing", status=None)
+    assert {letter.status for letter in letters} == {DeadLetterStatus.HANDLED}

@@ -1,0 +1,128 @@
+"""Processes with a subscription, made quickly: a process that has imported everything forks them.
+
+`Ledger` writes one row for each event. `Watched` also tells, outside of any transaction, when it began with an event
+and when it was done.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from mainstay.events.handles import handles
+from mainstay.events.store import EventStore
+from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.subscription import SubscriptionManager
+from mainstay.storage.postgres.database import open_pool
+from mainstay.storage.postgres.events import PostgresEventLog
+from mainstay.storage.postgres.projections import PostgresProjectionStore
+from tests.support.ledger import Entered, Ledger
+
+SHORTEST = SubscriptionConfig(batch_size=2, poll=0.02, lease=1.0)
+SHARED = SubscriptionConfig(batch_size=5, poll=0.02, lease=1.0, shards=3)
+VISITS = """
+    create table visit (
+        visit_no bigint generated always as identity primary key, pid int, stream text, amount int,
+        began timestamptz default clock_timestamp(), ended timestamptz)
+"""
+
+
+class Watched(Ledger):
+    name = "watched"
+
+    def __init__(self, dsn: str) -> None:
+        self._outside = psycopg.connect(dsn, autocommit=True)
+
+    @handles(Entered)
+    async def entered(self, event: Entered, conn: Any) -> None:
+        began = self._outside.execute(
+            "insert into visit (pid, stream, amount) values (%s, %s, %s) returning visit_no",
+            [os.getpid(), str(event.aggregate_id), event.amount],
+        ).fetchone()
+        try:
+            await conn.execute("select pg_sleep(0.005)")
+            await super().entered(event, conn)
+        finally:
+            self._outside.execute("update visit set ended = clock_timestamp() where visit_no = %s", began)
+
+
+async def project(dsn: str, *, watched: bool) -> None:
+    async with open_pool(dsn, min_size=1, max_size=8) as pool:
+        manager = SubscriptionManager(EventStore(PostgresEventLog(pool)), PostgresProjectionStore(pool))
+        await (manager.subscribe(Watched(dsn), SHARED) if watched else manager.subscribe(Ledger(), SHORTEST))
+        async with manager:
+            await asyncio.Event().wait()
+
+
+class Nursery:
+    """Forks processes; all are gone when it is closed."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._pids: list[int] = []
+
+    def fork(self, dsn: str, *, watched: bool) -> int:
+        """A process with the subscription; its number."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"dsn": dsn, "watched": watched}) + "\n")
+        self._process.stdin.flush()
+        self._pids.append(int(self._process.stdout.readline()))
+        return self._pids[-1]
+
+    @contextmanager
+    def projecting(self, dsn: str, *, watched: bool = False) -> Iterator[int]:
+        """A process with the subscription, killed at the end of the block."""
+        pid = self.fork(dsn, watched=watched)
+        try:
+            yield pid
+        finally:
+            kill(pid)
+
+    def close(self) -> None:
+        for pid in self._pids:
+            kill(pid)
+        self._process.communicate()
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def freeze(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
+def thaw(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)
+
+
+def main() -> None:
+    """Fork a process for each line, and say its number."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nothing is left of those who were killed
+    logging.disable(logging.CRITICAL)  # their connections are broken on purpose
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            asyncio.run(project(**json.loads(line)))
+        print(pid, flush=True)
+
+
+if __name__ == "__main__":
+    main()
