@@ -140,6 +140,7 @@ from mainstay.projections.declarative import DatabaseProjection, DeclarativeProj
 from mainstay.projections.live import Folded, LiveProjection
 from mainstay.projections.memory import MemoryProjectionStore
 from mainstay.projections.projection import Projection
+from mainstay.projections.questions import Lag, SubscriptionHealth
 from mainstay.projections.read_model import ReadModel
 from mainstay.projections.read_model_memory import MemoryReadModelStore
 from mainstay.projections.read_model_projection import ReadModelProjection
@@ -148,7 +149,6 @@ from mainstay.projections.read_model_repository import ReadModelRepository
 from mainstay.projections.replay import Replayed
 from mainstay.projections.store import Checkpoint, DeadLetter, DeadLetterStatus, ShardState, ShardStatus
 from mainstay.projections.subscriber import EventSubscriber
-from mainstay.projections.subscription import Lag
 
 # -- policies and settings ---------------------------------------------------------------------------------------------
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy
@@ -345,6 +345,7 @@ __all__ = [
     "Filter",
     "InvalidCursorError",
     "Lag",
+    "SubscriptionHealth",
     "Folded",
     "LiveProjection",
     "MemoryProjectionStore",

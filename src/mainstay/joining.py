@@ -9,6 +9,8 @@ overtaken.
 How it fails. If a joined call raises, it is halved until the culprit stands alone and gets its error; the others
 succeed. Where that makes no sense, because nothing at all can be reached, all get the error. A caller that is cancelled
 does not take its item back: what was handed over is under way.
+
+`Shared` is the same for a question that has no item.
 """
 
 import asyncio
@@ -139,6 +141,46 @@ class Joiner(Generic[ItemT, AnswerT]):
         for (_, future), answer in zip(group, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
+
+
+class Shared(Generic[AnswerT]):
+    """One question for all who ask it at about the same time.
+
+    Who asks while it is under way gets its answer; so does who comes later and is content with an older one. An error
+    goes to all who wait, and is not kept.
+
+    Args:
+        ask: Asks it.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[AnswerT]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Task[AnswerT] | None = None
+        self._known: tuple[float, AnswerT] | None = None
+
+    async def answer(self, age: float = 0.0) -> AnswerT:
+        """The answer.
+
+        Args:
+            age: Seconds since the question was asked, at most, if it has been answered already.
+        """
+        if self._asking is None:
+            if self._known is not None and asyncio.get_running_loop().time() - self._known[0] < age:
+                return self._known[1]
+            self._asking = asyncio.create_task(self._question(), name="mainstay-shared-question")
+            self._asking.add_done_callback(self._asked)
+        return await asyncio.shield(self._asking)
+
+    async def _question(self) -> AnswerT:
+        began = asyncio.get_running_loop().time()
+        found = await self._ask()
+        self._known = began, found
+        return found
+
+    def _asked(self, done: asyncio.Task[AnswerT]) -> None:
+        self._asking = None
+        if not done.cancelled():
+            done.exception()  # told to whoever still waits; else it is no news
 
 
 class _Turn:

@@ -5,9 +5,52 @@ died raises its error at the stop, so that nothing fails in silence.
 """
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+
+STILL = 30.0
+"""Seconds without a turn of the event loop after which it is taken for blocked."""
+RECENT = 20.0
+"""Seconds for which an answer of the database counts."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Signs of life, by the monotonic clock: of the event loop, and of the database. May be read from any thread."""
+
+    turned: float = field(default_factory=time.monotonic)
+    reached: float | None = None
+
+    def turn(self) -> None:
+        """The event loop turned."""
+        self.turned = time.monotonic()
+
+    def reach(self) -> None:
+        """The database answered."""
+        self.reached = time.monotonic()
+
+    def faults(self, who: str, *, is_running: bool) -> tuple[list[str], list[str]]:
+        """Why it is not live, and why else it is not ready.
+
+        Args:
+            who: Is asked about: "the worker".
+            is_running: Whether it runs.
+        """
+        now = time.monotonic()
+        if not is_running:
+            return [], [f"{who} does not run"]
+        live, ready = [], []
+        if (still := now - self.turned) > STILL:
+            live.append(f"the event loop has not turned for {still:.0f} s: a handler blocks it")
+        if self.reached is None:
+            ready.append("the database has not been reached yet")
+        elif (ago := now - self.reached) > RECENT:
+            ready.append(f"the database was last reached {ago:.0f} s ago")
+        return live, ready
 
 
 class Service(ABC):
@@ -56,6 +99,11 @@ class Service(ABC):
             self._task = None
             task.result()
 
+    async def ended(self) -> None:
+        """Wait until the loop has ended, however; how, `stop` tells."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
     async def __aenter__(self) -> Self:
         """Start."""
         await self.start()
@@ -66,3 +114,13 @@ class Service(ABC):
     ) -> None:
         """Stop."""
         await self.stop()
+
+
+async def first_of(*waits: Awaitable[object]) -> None:
+    """Wait until one of several has come, and cancel the others."""
+    tasks = {asyncio.ensure_future(each) for each in waits}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

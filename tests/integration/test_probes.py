@@ -16,8 +16,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
-from mainstay import CommandBus, HandlerRegistry, MemoryCommandStore, SendRequest, Worker, metrics
-from mainstay.commands import gauges, health
+from mainstay import CommandBus, HandlerRegistry, MemoryCommandStore, SendRequest, Worker, metrics, service
+from mainstay.commands import gauges
 from mainstay.commands.failures import fingerprint
 from mainstay.commands.store import Lease
 from mainstay.errors import ConfigurationError, MissingDependencyError
@@ -204,7 +204,7 @@ async def test_a_worker_is_ready_while_it_runs_and_reaches_its_database() -> Non
 
 
 async def test_a_worker_is_not_ready_when_its_database_is_gone(monkeypatch, pool: Any) -> None:
-    monkeypatch.setattr(health, "RECENT", 0.2)
+    monkeypatch.setattr(service, "RECENT", 0.2)
     worker = Worker(PostgresCommandStore(pool), DOMAIN, registry())
     async with working(worker):
         await eventually(lambda: worker.health().is_ready)
@@ -215,7 +215,7 @@ async def test_a_worker_is_not_ready_when_its_database_is_gone(monkeypatch, pool
 
 
 async def test_a_handler_that_blocks_the_loop_makes_the_process_not_live(monkeypatch) -> None:
-    monkeypatch.setattr(health, "STILL", 0.2)
+    monkeypatch.setattr(service, "STILL", 0.2)
     store, asked = MemoryCommandStore(), []
     made = HandlerRegistry()
     worker = Worker(store, DOMAIN, made)

@@ -5,32 +5,11 @@ start it anew. Ready: it is live, runs, has reached the database within `RECENT`
 work. Not ready is no reason to kill a process: it comes back by itself when the database does.
 """
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mainstay.commands.store import Backlog, CommandStore, LeaseKeeper
-
-STILL = 30.0
-"""Seconds without a turn of the event loop after which it is taken for blocked."""
-RECENT = 20.0
-"""Seconds for which an answer of the database counts."""
-
-
-@dataclass(slots=True)
-class Pulse:
-    """Signs of life, by the monotonic clock: of the event loop, and of the database."""
-
-    turned: float = field(default_factory=time.monotonic)
-    reached: float | None = None
-
-    def turn(self) -> None:
-        """The event loop turned."""
-        self.turned = time.monotonic()
-
-    def reach(self) -> None:
-        """The database answered."""
-        self.reached = time.monotonic()
+from mainstay.service import Pulse
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +41,7 @@ class Health:
 
 def health_of(domain: str, worker: str, pulse: Pulse, *, is_running: bool, keeps_leases: bool) -> Health:
     """What the signs of life say; may be asked from any thread."""
-    now = time.monotonic()
-    live: list[str] = []
-    ready: list[str] = []
-    if is_running and (still := now - pulse.turned) > STILL:
-        live.append(f"the event loop has not turned for {still:.0f} s: a handler blocks it")
-    if not is_running:
-        ready.append("the worker does not run")
-    elif pulse.reached is None:
-        ready.append("the database has not been reached yet")
-    elif (ago := now - pulse.reached) > RECENT:
-        ready.append(f"the database was last reached {ago:.0f} s ago")
+    live, ready = pulse.faults("the worker", is_running=is_running)
     if is_running and not keeps_leases:
         ready.append("the lease keeper is not at work")
     return Health(domain, worker, tuple(live), (*live, *ready))

@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from mainstay.commands.execution import unwritable
-from mainstay.commands.health import Pulse
 from mainstay.commands.store import CommandStore, Lease, Outcome, Verb, Verdict, WouldWaitError
 from mainstay.errors import MainstayError, PoolClosedError, StorageUnavailableError
 from mainstay.joining import Joiner
 from mainstay.metrics import FLUSH, record
-from mainstay.service import Service
+from mainstay.service import Pulse, Service
 from mainstay.telemetry import get_logger
 
 FIRST_PAUSE = 0.05

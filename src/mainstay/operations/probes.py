@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import orjson
 
-from mainstay.app import Worker
+from mainstay.app import SubscriptionManager, Worker
 from mainstay.errors import ConfigurationError, shown
 from mainstay.metrics import IN_FLIGHT, SLOTS, Observation, listening, observed
 from mainstay.operations.prometheus import PrometheusRecorder
@@ -27,10 +27,11 @@ _HIGHEST_PORT = 65535
 
 
 class HealthServer:
-    """Answers probes for workers, from a thread; a context manager of the event loop that they run on.
+    """Answers probes for workers and subscriptions, from a thread; a context manager of the event loop they run on.
 
     Args:
         workers: Of this process.
+        managers: The subscription managers of this process.
         host: Where to listen.
         port: 0: any that is free; see `port`.
         metrics: Serve ``/metrics`` too.
@@ -41,11 +42,18 @@ class HealthServer:
     """
 
     def __init__(
-        self, workers: Sequence[Worker], *, host: str = "127.0.0.1", port: int = 0, metrics: bool = True
+        self,
+        workers: Sequence[Worker] = (),
+        *,
+        managers: Sequence[SubscriptionManager] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        metrics: bool = True,
     ) -> None:
         if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= _HIGHEST_PORT:
             raise ConfigurationError(f"a port is a whole number from 0 to {_HIGHEST_PORT}, not {shown(port)}")
         self._workers = list(workers)
+        self._managers = list(managers)
         self._address = (host, port)
         self._recorder = PrometheusRecorder() if metrics else None
         self._server: ThreadingHTTPServer | None = None
@@ -100,12 +108,14 @@ class HealthServer:
 
     def _health(self, what: str) -> tuple[HTTPStatus, str, bytes]:
         found = [worker.health() for worker in self._workers]
-        bad = any(getattr(one, what) for one in found)
+        probes = [manager.probe() for manager in self._managers]
+        bad = any(getattr(one, what) for one in (*found, *probes))
         body = {
             "status": "unavailable" if bad else "ok",
             "workers": [
                 {"domain": one.domain, "worker": one.worker, "reasons": list(getattr(one, what))} for one in found
             ],
+            "subscriptions": [{"manager": one.name, "reasons": list(getattr(one, what))} for one in probes],
         }
         return _json(HTTPStatus.SERVICE_UNAVAILABLE if bad else HTTPStatus.OK, body)
 

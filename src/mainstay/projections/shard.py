@@ -44,6 +44,8 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NoReturn
 from uuid import UUID
@@ -82,6 +84,21 @@ class RunState(StrEnum):
     STOPPED = "STOPPED"
     LOST = "LOST"
     CLOSED = "CLOSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A handler's.
+
+    Attributes:
+        error: What it raised.
+        at: When.
+        attempts: How often the event in hand has failed; 0 as soon as it has not.
+    """
+
+    error: str
+    at: datetime
+    attempts: int
 
 
 class _StoppedError(Exception):
@@ -135,6 +152,7 @@ class ShardRunner:
         self.state = RunState.VERIFYING
         self.checkpoint = claim.checkpoint
         self.moved: Callable[[], None] = lambda: None
+        self.failure: Failure | None = None
         self._epoch: UUID | None = claim.checkpoint.epoch
         self._read_to = claim.checkpoint.position
         self._saved_at = time.monotonic()
@@ -143,6 +161,11 @@ class ShardRunner:
         self._verified = False
         self._closing = asyncio.Event()
         self._at = 0
+
+    @property
+    def position(self) -> int:
+        """Everything up to here is handled and committed, or not wanted."""
+        return self._read_to
 
     def close(self) -> None:
         """Ask it to end after the batch in hand."""
@@ -282,6 +305,7 @@ class ShardRunner:
                 raise
             except Exception as error:
                 failed = self._at
+                self._failed(error, 1)
                 where = "at the end of a batch" if failed == len(rest) else f"at position {rest[failed].position}"
                 log.warning("%s failed %s: %s", self.claim.subscription, where, error, exc_info=error)
                 await self._handle_again(rest[:failed])
@@ -364,6 +388,7 @@ class ShardRunner:
                 raise
             except Exception as again:  # noqa: BLE001 - handlers are the user's
                 attempt, error = attempt + 1, again
+                self._failed(error, attempt)
             else:
                 return
         where = f"{recorded.event.event_type} at position {recorded.position} of {recorded.stream}"
@@ -428,7 +453,13 @@ class ShardRunner:
         self.checkpoint = checkpoint
         self._read_to = checkpoint.position
         self._saved_at = time.monotonic()
+        if self.failure is not None and self.failure.attempts:
+            self.failure = replace(self.failure, attempts=0)
         self.moved()
+
+    def _failed(self, error: Exception, attempts: int) -> None:
+        text = f"{type(error).__name__}: {error}"[:_REASON_LIMIT]
+        self.failure = Failure(text, datetime.now(UTC), attempts)
 
 
 def _times(attempts: int) -> str:

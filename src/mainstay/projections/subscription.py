@@ -10,48 +10,28 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from mainstay.errors import ConfigurationError, StorageUnavailableError, SubscriptionNotFoundError
-from mainstay.events.log import EVERYTHING
 from mainstay.events.reading import EventReader
 from mainstay.message import worker_name
 from mainstay.projections.checks import checked_subscription
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.feed import SharedFeed
 from mainstay.projections.projection import Projection
+from mainstay.projections.questions import Heartbeat, Questions
 from mainstay.projections.read_models import ReadModels
 from mainstay.projections.replay import Replay, Replayed
-from mainstay.projections.shard import RunState, ShardRunner
-from mainstay.projections.store import Checkpoint, ProjectionStore, ShardStatus
+from mainstay.projections.serving import serve
+from mainstay.projections.shard import Failure, RunState, ShardRunner
+from mainstay.projections.store import Checkpoint, ProjectionStore
 from mainstay.projections.subscriber import Subscribing, as_projection
-from mainstay.service import Service
+from mainstay.service import Service, first_of
 
 log = logging.getLogger(__name__)
 
 _LEASES_RENEWED_PER_TERM = 3
-_LOOK = 0.05
-"""Seconds between looks of one who waits for another process."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far a subscription is behind.
-
-    Attributes:
-        subscription: Its name.
-        position: Where its slowest shard stands.
-        horizon: Where the feed ends.
-        seconds: Since the oldest event beyond the position was recorded; 0 with none.
-    """
-
-    subscription: str
-    position: int
-    horizon: int
-    seconds: float
 
 
 class Subscription(Service):
@@ -82,13 +62,23 @@ class Subscription(Service):
         self._owner = owner
         self._runners: dict[int, ShardRunner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._moved = asyncio.Event()
+        self.moved = asyncio.Event()
         self._feed: SharedFeed | None = None
 
     @property
     def states(self) -> Mapping[int, RunState]:
         """Where each shard that this process holds is."""
         return {shard: runner.state for shard, runner in self._runners.items()}
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """How far each shard has come that is at work in this process."""
+        return {shard: self._runners[shard].position for shard in self._tasks}
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The last one of each shard."""
+        return [runner.failure for runner in self._runners.values() if runner.failure is not None]
 
     async def register(self) -> None:
         """Make the subscription known.
@@ -136,7 +126,7 @@ class Subscription(Service):
             self._feed = SharedFeed(self._source.log, self.projection.wanted(self._source))
         for claim in claims:
             runner = ShardRunner(self._source, self._store, self.projection, self.config, claim, feed=self._feed)
-            runner.moved = self._moved.set
+            runner.moved = self._has_moved
             self._runners[claim.shard] = runner
             self._tasks[claim.shard] = asyncio.create_task(runner.run(), name=f"{self.name}[{claim.shard}]")
 
@@ -181,15 +171,17 @@ class Subscription(Service):
         except StorageUnavailableError as error:
             log.warning("subscription %s: its leases end by themselves: %s", self.name, error)
 
-    async def moved(self, timeout: float) -> None:
-        """Wait until a shard in this process has moved, or the time (seconds) is over."""
-        self._moved.clear()
-        waiting = asyncio.create_task(self._moved.wait())
-        await asyncio.wait({waiting}, timeout=timeout)
-        waiting.cancel()
+    def cancel(self) -> None:
+        """Cancel the handlers that run; what they have begun is undone."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _has_moved(self) -> None:
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
 
 
-class SubscriptionManager:
+class SubscriptionManager(Questions):
     """All subscriptions of a process.
 
     ::
@@ -212,6 +204,8 @@ class SubscriptionManager:
         self._subscriptions: dict[str, Subscription] = {}
         self._running = False
         self._watch = AsyncExitStack()
+        self._heart = Heartbeat(source)
+        self._asked = {}
 
     @property
     def read_models(self) -> ReadModels:
@@ -253,11 +247,15 @@ class SubscriptionManager:
         if not self._running:
             self._running = True
             await self._watch.enter_async_context(self._source.watching())
+            await self._watch.enter_async_context(self._heart)
         for subscription in self._subscriptions.values():
             await subscription.start()
 
-    async def stop(self) -> None:
+    async def stop(self, timeout: float | None = None) -> None:
         """Finish the batches in hand and give the shards back.
+
+        Args:
+            timeout: Seconds after which handlers that still run are canceled; what they have begun is undone.
 
         Raises:
             Exception: What ended a subscription before it was asked to.
@@ -265,11 +263,53 @@ class SubscriptionManager:
         self._running = False
         for subscription in self._subscriptions.values():
             subscription.stopping.set()
-        ended = await asyncio.gather(*(each.stop() for each in self._subscriptions.values()), return_exceptions=True)
+        ending = asyncio.gather(*(each.stop() for each in self._subscriptions.values()), return_exceptions=True)
+        done, _ = await asyncio.wait({ending}, timeout=timeout)
+        if not done:
+            self.cancel()
+        ended = await ending
         await self._watch.aclose()
         for outcome in ended:
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    def cancel(self) -> None:
+        """Cancel the handlers that run; what they have begun is undone, and tried again unless the manager stops."""
+        for subscription in self._subscriptions.values():
+            subscription.cancel()
+
+    async def drain(self, timeout: float = 30.0) -> None:
+        """Handle everything that the feed has now, in all subscriptions that are active, and then stop.
+
+        Args:
+            timeout: Seconds after which it stops in any case.
+
+        Raises:
+            TimeoutError: Not everything was handled, as `wait_until` says; the manager has stopped all the same.
+            Exception: As `stop`.
+        """
+        end = asyncio.get_running_loop().time() + timeout
+        try:
+            horizon = (await self._source.horizon()).position
+            for name in self._subscriptions:
+                await self._until(name, horizon, end, timeout, only_active=True)
+        finally:
+            await self.stop(max(0.0, end - asyncio.get_running_loop().time()))
+
+    async def run_until_shutdown(self, *, grace: float = 30.0) -> None:
+        """Start, and stop at SIGTERM or SIGINT: what a process does that does nothing else.
+
+        Args:
+            grace: Seconds that batches in hand get to end; then, or at a second signal, they are canceled.
+
+        Raises:
+            Exception: What ended a subscription before it was asked to.
+        """
+        await serve(self, grace)
+
+    async def ended(self) -> None:
+        """Wait until a subscription has ended that nobody stopped; for ever, if none does."""
+        await first_of(asyncio.Event().wait(), *(each.ended() for each in self._subscriptions.values()))
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -316,55 +356,6 @@ class SubscriptionManager:
         """
         mine = self._mine(subscription)
         return await Replay(self._source, self._store, mine.projection, actor, reason).run(key)
-
-    async def wait_until(self, position: int, *, subscription: str | None = None, timeout: float = 30.0) -> None:
-        """Wait until the projections have seen everything up to a position: read your own writes.
-
-        Args:
-            position: `Appended.position` of what they must have seen.
-            subscription: Only this one; all of this manager's if None.
-            timeout: Seconds.
-
-        Raises:
-            SubscriptionNotFoundError: It is not known.
-            TimeoutError: They have not, in time; the message says which, and how far they are.
-        """
-        end = time.monotonic() + timeout
-        names = list(self._subscriptions) if subscription is None else [subscription]
-        for name in names:
-            while (reached := await self._reached(name)) < position:
-                left = end - time.monotonic()
-                if left <= 0:
-                    message = f"subscription {name!r} is at {reached}, not at {position}, after {timeout:g} s"
-                    raise TimeoutError(message)
-                mine = self._subscriptions.get(name)
-                pause = min(left, _LOOK)
-                await (asyncio.sleep(pause) if mine is None else mine.moved(pause))
-
-    async def lag(self, subscription: str | None = None) -> list[Lag]:
-        """How far the subscriptions are behind: this manager's, or the one named."""
-        names = list(self._subscriptions) if subscription is None else [subscription]
-        horizon = (await self._source.log.horizon()).position
-        return [await self._lag(name, horizon) for name in names]
-
-    async def is_healthy(self) -> bool:
-        """Whether nothing of this manager's is stopped by an error."""
-        states = [state for name in self._subscriptions for state in await self._store.states(name)]
-        return all(state.status is not ShardStatus.STOPPED for state in states)
-
-    async def _lag(self, name: str, horizon: int) -> Lag:
-        reached = await self._reached(name)
-        mine = self._subscriptions.get(name)
-        wanted = EVERYTHING if mine is None else mine.projection.wanted(self._source)
-        page = await self._source.log.read_feed(after=reached, limit=1, wanted=wanted)
-        behind = (datetime.now(UTC) - page.events[0].recorded_at).total_seconds() if page.events else 0.0
-        return Lag(name, reached, horizon, max(0.0, behind))
-
-    async def _reached(self, name: str) -> int:
-        states = await self._store.states(name)
-        if not states:
-            raise SubscriptionNotFoundError(name)
-        return min(state.checkpoint.position for state in states)
 
     def _mine(self, name: str) -> Subscription:
         try:

@@ -65,4 +65,6 @@ class SyncSubscriptionManager(BlockingEvents[SubscriptionManager]):
     replay = blocking(SubscriptionManager.replay)
     wait_until = blocking(SubscriptionManager.wait_until)
     lag = blocking(SubscriptionManager.lag)
+    health = blocking(SubscriptionManager.health)
     is_healthy = blocking(SubscriptionManager.is_healthy)
+    drain = blocking(SubscriptionManager.drain)

@@ -268,3 +268,13 @@ async def test_a_notification_that_is_not_true_is_found_out_and_does_no_harm(poo
         await ring(pool, 1)
         await eventually(lambda: heard.numbers == [1], timeout=PATIENCE)
         assert len(reads) - before < 10
+
+
+async def test_who_appends_waits_for_a_projection_that_runs_elsewhere(pool, dsn) -> None:
+    async with hearing(pool, shards=3) as (heard, _), open_pool(dsn) as other:
+        store = EventStore(PostgresEventLog(other))
+        web = SubscriptionManager(store, PostgresProjectionStore(other))
+        for number in range(5):
+            done = await store.append(StreamId("TestBell", f"bell {number}"), [Rung(number=number)])
+            await web.wait_until(done.position, subscription="heard", timeout=PATIENCE)
+            assert heard.numbers[-1:] == [number]

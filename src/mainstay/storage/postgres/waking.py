@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+from mainstay.joining import Shared
 from mainstay.storage.postgres.database import Pool
 from mainstay.storage.postgres.horizon import CHANNEL, HorizonPublisher
 from mainstay.storage.postgres.notifications import Listener
@@ -42,6 +43,7 @@ class HorizonWatch:
         self, pool: Pool, ask: Callable[[], Awaitable[int]], *, use_notify: bool = True, listen_dsn: str | None = None
     ) -> None:
         self._ask = ask
+        self._look = Shared(self._question)
         self._ear = Listener(pool, CHANNEL, conninfo=listen_dsn) if use_notify else None
         self._publisher = HorizonPublisher(pool, tell=self._tell, hears=self._hears)
         self._watchers = 0
@@ -50,8 +52,6 @@ class HorizonWatch:
         self._position = 0
         self._hints = 0
         self._grown = asyncio.Event()
-        self._looking: asyncio.Task[int] | None = None
-        self._looked = float("-inf")
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -141,39 +141,18 @@ class HorizonWatch:
         while self._position <= position:
             grown, left = self._grown, end - loop.time()
             if left <= 0:
-                return await self._look(min(timeout / 2, _STALEST))
+                return await self._look.answer(min(timeout / 2, _STALEST))
             with suppress(TimeoutError):
                 async with asyncio.timeout(left if self._watchers else min(left, pause)):
                     await grown.wait()
                     continue
             if not self._watchers:
-                await self._look(pause)
+                await self._look.answer(pause)
                 pause = min(max(pause * 1.5, _FIRST_PAUSE), _LONGEST_PAUSE)
         return self._position
 
-    async def _look(self, age: float) -> int:
-        """The horizon, as somebody found it at most this many seconds ago."""
-        if self._looking is None and asyncio.get_running_loop().time() - self._looked < age:
-            return self._position
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._question(), name="mainstay-horizon-look")
-            self._looking.add_done_callback(_heeded)
-        looking = self._looking
-        await asyncio.wait({looking})
-        return looking.result()
-
     async def _question(self) -> int:
-        mark, began = self.mark, asyncio.get_running_loop().time()
-        try:
-            position = await self._ask()
-            self._looked = began
-        finally:
-            self._looking = None
+        mark = self.mark
+        position = await self._ask()
         self.found(mark, position)
         return position
-
-
-def _heeded(look: asyncio.Task[int]) -> None:
-    """An error that nobody waits for any more is no news."""
-    if not look.cancelled():
-        look.exception()
