@@ -226,7 +226,7 @@ def test_stats_are_watched_until_ctrl_c(shop, dsn):
         watching.communicate(timeout=90)
 
     assert watching.returncode == 0
-    assert [json.loads(line)[0]["domain"] for line in lines] == ["shop", "shop"]
+    assert [json.loads(line)["domains"][0]["domain"] for line in lines] == ["shop", "shop"]
 
 
 def test_it_prunes_if_it_is_told_so_beside_another_that_was_told_so_too(shop, dsn):

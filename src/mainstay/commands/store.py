@@ -296,6 +296,7 @@ class FsckReport:
     commands: int
     checked: tuple[str, ...]
     findings: tuple[Finding, ...]
+    events: int = 0
 
     @property
     def clean(self) -> bool:

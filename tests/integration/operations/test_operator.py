@@ -24,7 +24,7 @@ from mainstay import (
 from mainstay.commands.failures import Selection
 from mainstay.commands.store import Action
 from mainstay.errors import SchemaMissingError
-from mainstay.operations.operator import Operator, problems
+from mainstay.operations.operator import Operator
 from tests.support.waiting import eventually
 
 TROUBLE = CommandStatus.IN_TROUBLESHOOTING_QUEUE
@@ -233,7 +233,7 @@ async def test_a_decision_on_what_does_not_wait_changes_nothing_and_says_so(oper
     done = await operator.resolve(Action.COMPLETE, these, result={"by": "hand"})
 
     assert (done.action.applied, done.action.refused) == (1, 1)
-    assert list(problems(done.left)) == ["it is PENDING, not in the troubleshooting queue"]
+    assert [each.problem for each in done.left] == ["it is PENDING, not in the troubleshooting queue"]
     for other in these.command_ids[:2]:
         with pytest.raises(InvalidOperationError):
             await operator.retry_edited(other, {})

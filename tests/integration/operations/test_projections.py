@@ -89,6 +89,21 @@ def test_the_list_tells_how_far_each_is_and_why_one_stopped(paid):
     assert strict["seconds"] > 0
 
 
+def test_stats_have_a_line_for_events_and_one_for_projections(paid):
+    shown = run("stats", "--dsn", paid)
+    found = run("stats", "--dsn", paid, "--json").json
+
+    assert "events       5 in 2 streams, the last " in shown.out
+    assert "projections  1 not running, 1 stopped; the slowest 4 events behind" in shown.out
+    assert "3 dead letters" in shown.out
+    assert (found["events"]["events"], found["events"]["horizon"]) == (5, 5)
+    assert [(each["projection"], each["dead_letters"]) for each in found["projections"]] == [
+        ("apart", 3),
+        ("strict", 0),
+    ]
+    assert "events" not in run("stats", "--domain", "shop", "--dsn", paid).out
+
+
 def test_one_that_runs_is_said_to_by_whom(paid):
     async def look():
         async with open_pool(paid) as pool, await manager(pool):

@@ -28,8 +28,8 @@ def doctor(
 ) -> None:
     """Look at what makes commands slow, unsafe or stand still, and say what to do. Changes nothing.
 
-    Versions, schema, rights, settings, autovacuum, long transactions, queues, processes, clock, connections, pooler,
-    indexes and sizes. Exit code 1 if there is a fault.
+    Versions, schema, rights, settings, autovacuum, long transactions, queues, processes, feed, projections, clock,
+    connections, pooler, indexes and sizes. Exit code 1 if there is a fault.
     """
     checks = asyncio.run(_doctor(dsn))
     from mainstay.operations.cli.output import Output

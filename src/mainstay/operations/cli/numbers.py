@@ -16,10 +16,13 @@ from mainstay.operations.cli.options import AsJson, Domain, Dsn
 from mainstay.operations.cli.repairs import show_repairs
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from mainstay.commands.store import DomainStats, FsckReport
+    from mainstay.operations.cli.feed_numbers import Feed
     from mainstay.operations.cli.output import Output
+    from mainstay.operations.operator import Operator
 
 _SHOWN = 50
 
@@ -40,7 +43,10 @@ def stats(
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count the commands of each domain by where they stand."""
+    """Count the commands of each domain by where they stand, and say how it is with events and projections.
+
+    With --domain the commands only.
+    """
     from mainstay.operations.cli.output import Output
 
     out = Output(as_json=as_json)
@@ -48,10 +54,20 @@ def stats(
         with suppress(KeyboardInterrupt):  # that is how one stops watching
             asyncio.run(_watch(out, dsn, domain, interval))
     else:
-        _print_stats(out, ask(dsn, lambda operator: operator.stats(domain)), None)
+        _print_stats(out, *ask(dsn, lambda operator: _look(operator, domain)), None)
+
+
+async def _look(operator: "Operator", domain: str | None) -> "tuple[Sequence[DomainStats], Feed | None]":
+    from mainstay.operations.cli.feed_numbers import Feed
+
+    found = await operator.stats(domain)
+    if domain is not None:
+        return found, None
+    return found, Feed(await operator.events.numbers(), await operator.projections.list())
 
 
 async def _watch(out: "Output", dsn: str | None, domain: str | None, interval: float) -> None:
+    from rich.console import Group
     from rich.live import Live
 
     from mainstay.operations.cli.connection import connected
@@ -62,12 +78,12 @@ async def _watch(out: "Output", dsn: str | None, domain: str | None, interval: f
         if out.console.is_terminal and not out.as_json:
             live = stack.enter_context(Live(console=out.console, auto_refresh=False))
         while True:
-            found = await operator.stats(domain)
+            found, feed = await _look(operator, domain)
             rates = _rates(before, found)
             if live:
-                live.update(_stats_table(found, rates), refresh=True)
+                live.update(Group(*_stats_lines(found, feed, rates)), refresh=True)
             else:
-                _print_stats(out, found, rates)
+                _print_stats(out, found, feed, rates)
             await asyncio.sleep(interval)
 
 
@@ -84,13 +100,21 @@ def _rates(before: dict[str, tuple[float, int]], found: "Sequence[DomainStats]")
     return rates
 
 
-def _print_stats(out: "Output", found: "Sequence[DomainStats]", rates: dict[str, float] | None) -> None:
+def _print_stats(
+    out: "Output", found: "Sequence[DomainStats]", feed: "Feed | None", rates: dict[str, float] | None
+) -> None:
     if out.as_json:
-        out.document(found)
-    elif not found:
-        out.show("No commands were sent yet.")
+        out.document({"domains": found} | (feed.document() if feed else {}))
     else:
-        out.show(_stats_table(found, rates))
+        out.show(*_stats_lines(found, feed, rates))
+
+
+def _stats_lines(
+    found: "Sequence[DomainStats]", feed: "Feed | None", rates: dict[str, float] | None
+) -> "list[RenderableType]":
+    told = feed.lines() if feed else []
+    first = _stats_table(found, rates) if found else "No commands were sent yet."
+    return [first, "", *told] if told else [first]
 
 
 def _stats_table(found: "Sequence[DomainStats]", rates: dict[str, float] | None) -> "Table":
@@ -148,7 +172,7 @@ def fsck(
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check what must always be true of all commands, in one snapshot. Exit code 1 if it is not.
+    """Check what must always be true of commands, events and projections, in one snapshot. Exit code 1 if it is not.
 
     Changes nothing without --repair; with it, exit code 1 if something is left.
     """
@@ -168,6 +192,7 @@ def fsck(
             {
                 "clean": report.clean,
                 "commands": report.commands,
+                "events": report.events,
                 "checked": report.checked,
                 "findings": report.findings,
             }
@@ -185,8 +210,10 @@ def _show_report(out: "Output", report: "FsckReport") -> None:
     for rule in report.checked:
         out.show(f"[red]✗[/] {rule}" if rule in broken else f"[green]✓[/] {rule}")
     out.show("")
+    looked_at = counted(report.commands, "command")
+    looked_at += f" and {counted(report.events, 'event')}" if report.events else ""
     if report.clean:
-        out.show(f"[green]Clean[/]: {counted(report.commands, 'command')}, nothing found.")
+        out.show(f"[green]Clean[/]: {looked_at}, nothing found.")
         return
     rows = table(("what must be true", FOLDED), ("domain", FOLDED), ("command", WHOLE), ("found instead", FOLDED))
     for finding in report.findings[:_SHOWN]:
@@ -194,4 +221,4 @@ def _show_report(out: "Output", report: "FsckReport") -> None:
     out.show(rows)
     if len(report.findings) > _SHOWN:
         out.note(f"and {len(report.findings) - _SHOWN:,} more; --json has all of them")
-    out.show(f"[red]{counted(len(report.findings), 'finding')}[/] in {counted(report.commands, 'command')}.")
+    out.show(f"[red]{counted(len(report.findings), 'finding')}[/] in {looked_at}.")

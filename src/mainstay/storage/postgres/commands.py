@@ -121,6 +121,11 @@ _INVARIANTS = (
     "an event is found by its tags, and by no others",
     "the events of a tombstoned stream are empty, and no others",
     "positions are drawn before they are used or published",
+    "a subscription has the shards that it says it has",
+    "a checkpoint stands on its event, and not beyond the last",
+    "a shard that rests is nobody's, and one that is somebody's has a lease",
+    "a dead letter that waits lies behind the checkpoint of its shard",
+    "a dead letter that waits has its event",
 )
 
 
@@ -346,10 +351,11 @@ class PostgresCommandStore(
             await execute(conn, self._sql["take_snapshot"])
             rows = await fetch_all(conn, self._sql["find_faults"])
             commands = await fetch_value(conn, self._sql["count_commands"])
+            events = await fetch_value(conn, self._sql["count_events"])
         findings = tuple(
             Finding(row["invariant"], row["domain"], row["command_id"], row["details"] or {}) for row in rows
         )
-        return FsckReport(commands=commands, checked=_INVARIANTS, findings=findings)
+        return FsckReport(commands=commands, checked=_INVARIANTS, findings=findings, events=events)
 
     # -- troubleshooting ----------------------------------------------------------------------------------------------
     async def list_troubleshooting(

@@ -41,6 +41,15 @@ BY_HAND: Final = {
     "the events of a tombstoned stream are empty, and no others": "tombstone the stream again",
     "positions are drawn before they are used or published": "the sequence is behind the events: renew the epoch "
     "and rebuild the projections that have read beyond",
+    "a subscription has the shards that it says it has": "find out who wrote to the tables; forget the subscription, "
+    "and rebuild the projection",
+    "a checkpoint stands on its event, and not beyond the last": "rebuild the projection, or reset the subscription to "
+    "a position that you know to be right",
+    "a shard that rests is nobody's, and one that is somebody's has a lease": "find out who wrote to the tables; pause "
+    "and resume the projection",
+    "a dead letter that waits lies behind the checkpoint of its shard": "the projection comes to this event again: "
+    "discard the letter",
+    "a dead letter that waits has its event": "it can never be handled: discard it",
     "what is parked waits before a gate": "set a limit for its type again, and remove it: that starts what waits",
 }
 _GONE = "nothing is wrong any more, or somebody moved it meanwhile: look again"

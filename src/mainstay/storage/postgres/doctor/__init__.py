@@ -17,7 +17,7 @@ from mainstay.clock import Clock, SystemClock
 from mainstay.errors import MainstayError
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_all
-from mainstay.storage.postgres.doctor import feed, pooler, server, tables
+from mainstay.storage.postgres.doctor import feed, pooler, projections, server, tables
 from mainstay.storage.postgres.doctor.check import Check, Level, Limits, fault, unless, warning
 from mainstay.storage.postgres.migrate import schema_status
 
@@ -103,6 +103,11 @@ async def _feed(patient: Patient) -> Iterable[Check]:
     return unless(iter(found), "feed", "No open transaction holds the feed of events back.")
 
 
+async def _projections(patient: Patient) -> Iterable[Check]:
+    found = projections.projections(await patient.rows("projections"), patient.limits)
+    return unless(found, "projections", "There are no projections yet.")
+
+
 async def _clock(patient: Patient) -> Iterable[Check]:
     await patient.row("clock")  # the connection is made before the time is taken
     before = patient.clock.now()
@@ -144,6 +149,7 @@ CHECKS: dict[str, Callable[[Patient], Awaitable[Iterable[Check]]]] = {
     "breakers": _breakers,
     "processes": _processes,
     "feed": _feed,
+    "projections": _projections,
     "clock": _clock,
     "connections": _connections,
     "pooler": _pooler,

@@ -45,6 +45,7 @@ class Limits:
     Args:
         long_transaction: Seconds; ten times as long is a fault.
         held_feed: Seconds for which a transaction that has appended events may stay open; ten times as long is a fault.
+        projection_lag: Seconds that a projection may be behind; ten times as long is a fault.
         dead_rows: Of one table, and five times what its settings allow.
         since_vacuum: Seconds.
         unread: Seconds for which a message may have been received and was not.
@@ -57,6 +58,7 @@ class Limits:
 
     long_transaction: float = 60.0
     held_feed: float = 5.0
+    projection_lag: float = 60.0
     dead_rows: int = 10_000
     since_vacuum: float = 600.0
     unread: float = 60.0

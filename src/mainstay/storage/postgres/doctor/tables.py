@@ -19,7 +19,7 @@ _GRANTS = {
 
 
 def rights(rows: list[DictRow], role: str) -> Iterator[Check]:
-    """This role may do what sending, receiving and deciding need."""
+    """This role may do what commands, events and projections need."""
     name = "rights"
     lacks: dict[tuple[str, str, bool], tuple[dict[str, None], dict[str, None]]] = {}
     for row in rows:
@@ -45,7 +45,7 @@ def rights(rows: list[DictRow], role: str) -> Iterator[Check]:
             f"{kind}s of {schema}",
         )
     if not lacks:
-        yield ok(name, f"Role {role} may do all that sending, receiving and deciding need.")
+        yield ok(name, f"Role {role} may do all that commands, events and projections need.")
 
 
 def autovacuum(server: DictRow, rows: list[DictRow], limits: Limits) -> Iterator[Check]:

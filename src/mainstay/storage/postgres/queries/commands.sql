@@ -237,6 +237,10 @@ set transaction isolation level repeatable read, read only;
 -- How many commands there are.
 select count(*) from commandbus.command;
 
+-- name: count_events
+-- How many events there are.
+select count(*) from eventsource.event;
+
 -- name: find_faults
 -- What must never be.
 select invariant, domain, command_id, details from commandbus.find_faults()
@@ -245,4 +249,6 @@ select invariant, domain, command_id, details from commandbus.find_process_fault
 union all
 select invariant, domain, command_id, details from commandbus.find_action_faults()
 union all
-select invariant, null, null, details from eventsource.find_event_faults();
+select invariant, null, null, details from eventsource.find_event_faults()
+union all
+select invariant, null, null, details from eventsource.find_projection_faults();

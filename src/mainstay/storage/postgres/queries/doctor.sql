@@ -16,7 +16,7 @@ select current_setting('server_version_num')::integer as version_number,
        current_setting('default_transaction_read_only') as default_transaction_read_only;
 
 -- name: missing_rights
--- What this role may not do, of all that sending, receiving, deciding, appending and reading need. Lowest first: a schema before what is in it.
+-- What this role may not do, of all that commands, events and projections need. Lowest first: a schema before what is in it.
 select n.nspname::text as schema, 'schema' as kind, n.nspname::text as name, p.privilege
 from pg_catalog.pg_namespace as n
 join (values ('commandbus', 'usage'), ('eventsource', 'usage'), ('mainstay', 'usage'), ('pgmq', 'usage'), ('pgmq', 'create')) as p(schema, privilege)
@@ -32,6 +32,7 @@ join (values
     ('pgmq', 'select'), ('pgmq', 'insert'), ('pgmq', 'update'), ('pgmq', 'delete'), ('mainstay', 'select')
 ) as p(schema, privilege) on p.schema = n.nspname
 where c.relkind in ('r', 'p') and not has_table_privilege(c.oid, p.privilege)
+  and not (n.nspname = 'eventsource' and c.relname in ('event', 'kind', 'stream', 'feed_horizon') and p.privilege = 'delete')
 union all
 select n.nspname, 'sequence', c.relname, 'usage'
 from pg_catalog.pg_class as c
@@ -188,6 +189,27 @@ left join pg_catalog.pg_prepared_xacts as p on p.transaction = x.transactionid
 where k.locktype = 'advisory' and k.objsubid = 1 and k.classid::bigint >> 16 = 28019
   and k.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
 order by floor, k.pid;
+
+-- name: projections
+-- Every subscription: its shards that stand still or are nobody's, how long ago what it comes to next was recorded, and what lies apart.
+select n.subscription as name, quote_literal(n.subscription) as quoted, n.shards,
+       (count(*) filter (where s.status = 'STOPPED'))::integer as stopped,
+       max(s.reason) filter (where s.status = 'STOPPED') as stopped_reason,
+       (count(*) filter (where s.status = 'PAUSED'))::integer as paused,
+       max(s.reason) filter (where s.status = 'PAUSED') as paused_reason,
+       max(s.actor) filter (where s.status = 'PAUSED') as paused_by,
+       (count(*) filter (where s.status = 'ACTIVE' and coalesce(s.leased_until, '-infinity') <= clock_timestamp()))::integer as unowned,
+       coalesce(max(extract(epoch from clock_timestamp() - f.recorded_at)), 0)::double precision as seconds,
+       (select count(*) from eventsource.dead_letter as d where d.subscription = n.subscription and d.status = 'WAITING') as dead_letters
+from (select eventsource.horizon() as horizon) as h
+cross join eventsource.subscription as n
+join eventsource.shard as s on s.subscription = n.subscription
+left join lateral (
+    select e.recorded_at from eventsource.event as e
+    where e.position > s.position and e.position <= h.horizon order by e.position limit 1
+) as f on true
+group by n.subscription, n.shards
+order by n.subscription;
 
 -- name: feed_positions
 -- The last event's position, and what the sequence of positions has drawn.

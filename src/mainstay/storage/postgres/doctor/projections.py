@@ -1,0 +1,77 @@
+"""Projections: which stand still, which lag, and what they could not handle."""
+
+from collections.abc import Iterator
+
+from psycopg.rows import DictRow
+
+from mainstay.storage.postgres.doctor.check import Check, Limits, fault, ok, span, warning
+
+_NAME = "projections"
+_MUCH_WORSE = 10
+_SAID = 200
+"""Characters of a reason that are shown."""
+
+
+def projections(rows: list[DictRow], limits: Limits) -> Iterator[Check]:
+    """Every projection runs, keeps up, and handles what it is given."""
+    for row in rows:
+        name, found = row["name"], [*_standing(row), *_behind(row, limits), *_apart(row)]
+        yield from found or [ok(_NAME, f"Projection {name} runs, and is {span(row['seconds'])} behind.")]
+
+
+def _standing(row: DictRow) -> Iterator[Check]:
+    name, reason = row["name"], (row["stopped_reason"] or "")[:_SAID]
+    if row["stopped"]:
+        yield fault(
+            _NAME,
+            f"Projection {name} is stopped by an error ({_of(row, 'stopped')}): {reason}.",
+            f"Mend the cause, then go on with this very event: `mainstay projections resume {name}`",
+            name,
+        )
+    if row["paused"]:
+        yield warning(
+            _NAME,
+            f"Projection {name} is paused by {row['paused_by'] or 'somebody'} ({_of(row, 'paused')}): "
+            f"{(row['paused_reason'] or 'no reason was given')[:_SAID]}.",
+            f"Let it go on: `mainstay projections resume {name}`",
+            name,
+        )
+
+
+def _behind(row: DictRow, limits: Limits) -> Iterator[Check]:
+    name, seconds = row["name"], row["seconds"]
+    make = fault if seconds >= _MUCH_WORSE * limits.projection_lag else warning
+    if row["unowned"]:
+        yield make(
+            _NAME,
+            f"Projection {name} is nobody's ({_of(row, 'unowned')}) and {span(seconds)} behind: no process runs it.",
+            "Start one: `mainstay projections run MODULE:NAME`; if it is no longer wanted, "
+            f"`select eventsource.forget_subscription({row['quoted']});`",
+            name,
+        )
+    elif row["stopped"] + row["paused"] == 0 and seconds >= limits.projection_lag:
+        yield make(
+            _NAME,
+            f"Projection {name} runs, and is {span(seconds)} behind.",
+            "See whether it catches up: `mainstay projections lag --watch`; if not, give it larger batches, more "
+            "shards or more processes.",
+            name,
+        )
+
+
+def _apart(row: DictRow) -> Iterator[Check]:
+    if row["dead_letters"]:
+        name, count = row["name"], row["dead_letters"]
+        yield warning(
+            _NAME,
+            f"Projection {name} could not handle {count:,} event{'' if count == 1 else 's'}, or laid "
+            f"{'it' if count == 1 else 'them'} apart behind such a one.",
+            f"`mainstay projections dead-letters groups {name}` says why; mend that, then `mainstay projections replay "
+            f"MODULE:NAME {name}`",
+            name,
+        )
+
+
+def _of(row: DictRow, which: str) -> str:
+    """How many of its shards."""
+    return f"{row[which]} of {row['shards']} shard{'' if row['shards'] == 1 else 's'}"
