@@ -44,6 +44,7 @@ from eventsource.protocols import (
     FlexibleEventSubscriber,
     SyncEventHandler,
 )
+from eventsource.readmodels import ReadModel, ReadModelProjection, ReadModelRepository, ReadModels
 from eventsource.repositories import (
     CheckpointRepository,
     DLQRepository,
@@ -140,6 +141,10 @@ __all__ = [
     "Projection",
     "ProjectionError",
     "ReadDirection",
+    "ReadModel",
+    "ReadModelProjection",
+    "ReadModelRepository",
+    "ReadModels",
     "ReadOptions",
     "SQLiteEventStore",
     "SerializationError",

@@ -28,6 +28,8 @@ from eventsource import (
     PostgreSQLCheckpointRepository,
     PostgreSQLEventStore,
     PostgreSQLSnapshotStore,
+    ReadModel,
+    ReadModelProjection,
     SQLiteEventStore,
     SyncEventStoreAdapter,
     default_registry,
@@ -35,6 +37,7 @@ from eventsource import (
     register_event,
 )
 from eventsource.protocols import EventHandler, EventSubscriber
+from eventsource.readmodels import Filter, Query
 from eventsource.repositories import CheckpointRepository
 from eventsource.serialization import EventSourceJSONEncoder, json_dumps, json_loads
 from eventsource.subscriptions import SubscriptionConfig, SubscriptionManager
@@ -323,6 +326,38 @@ async def test_a_database_projection_writes_in_the_transaction_of_its_checkpoint
     async with pool.connection() as conn:
         cursor = await conn.execute("select * from sale")
         assert await cursor.fetchall() == [(ticket.aggregate_id, Decimal("4.25"))]
+
+
+async def test_a_read_model_projection_keeps_rows(store):
+    class TicketRow(ReadModel):
+        __table_name__ = "reference_ticket_row"
+
+        price: Decimal = Decimal(0)
+        used: bool = False
+
+    class TicketRows(ReadModelProjection[TicketRow]):
+        @handles(TicketBought)
+        async def _on_bought(self, repo, event: TicketBought) -> None:
+            await repo.save(TicketRow(id=event.aggregate_id, price=event.price))
+
+        @handles(TicketUsed)
+        async def _on_used(self, repo, event: TicketUsed) -> None:
+            row = await repo.get(event.aggregate_id)
+            row.used = True
+            await repo.save(row)
+
+    manager = SubscriptionManager(event_store=store)
+    await manager.subscribe(TicketRows())
+    async with manager:
+        repo = AggregateRepository(event_store=store, aggregate_factory=Ticket)
+        ticket = repo.create_new(uuid4())
+        ticket.buy(uuid4(), Decimal("4.25"))
+        ticket.use()
+        saved = await repo.save(ticket)
+        await manager.wait_until(saved.position, timeout=SOON)
+
+    (row,) = await manager.read_models.of(TicketRow).find(Query(filters=[Filter.eq("used", value=True)]))
+    assert (row.id, row.price, row.version) == (ticket.aggregate_id, Decimal("4.25"), 2)
 
 
 # -- Backend-agnostic interfaces, optional dependencies, serialization -------------------------------------------------

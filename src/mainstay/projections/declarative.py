@@ -93,18 +93,28 @@ class DatabaseProjection(DeclarativeProjection):
     def __init_subclass__(cls, **options: Any) -> None:
         """See which methods take the transaction first."""
         super().__init_subclass__(**options)
-        cls.__conn_first__ = frozenset(name for name in cls.__handlers__.values() if _takes_conn_first(cls, name))
+        cls.__conn_first__ = taking_first(cls, cls.__handlers__, "conn")
 
     def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
         event = envelope.event
         return (conn, event) if handler_for(self.__handlers__, type(event)) in self.__conn_first__ else (event, conn)
 
 
-def _takes_conn_first(cls: type, name: str) -> bool:
-    method = inspect.getattr_static(cls, name)
-    skipped = 0 if isinstance(method, staticmethod) else 1
-    names = list(inspect.signature(getattr(method, "__func__", method)).parameters)[skipped:]
-    return names[:1] == ["conn"]
+def taking_first(cls: type, handlers: Mapping[type[DomainEvent], str], word: str) -> frozenset[str]:
+    """The methods whose first argument has a name, which is not the event then.
+
+    Args:
+        cls: Whose methods.
+        handlers: What `handlers_of` found.
+        word: The name.
+    """
+    found = set()
+    for name in handlers.values():
+        method = inspect.getattr_static(cls, name)
+        skipped = 0 if isinstance(method, staticmethod) else 1
+        if list(inspect.signature(getattr(method, "__func__", method)).parameters)[skipped : skipped + 1] == [word]:
+            found.add(name)
+    return frozenset(found)
 
 
 def in_hand(event: DomainEvent) -> EventEnvelope:

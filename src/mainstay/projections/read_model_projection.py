@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Generic, get_args, get_origin
 
 from mainstay.errors import ConfigurationError, shown
 from mainstay.events.event import EventEnvelope
+from mainstay.events.handles import handler_for
 from mainstay.events.log import RecordedEvent
-from mainstay.projections.declarative import DeclarativeProjection
+from mainstay.projections.declarative import DeclarativeProjection, taking_first
 from mainstay.projections.read_model import Model, ReadModel, ReadModelTable, table_of
 from mainstay.projections.read_model_batch import BatchRows
 from mainstay.projections.read_model_repository import ReadModelRepository
@@ -25,6 +26,8 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
             async def placed(self, event: OrderPlaced, repo: ReadModelRepository[OrderTotal]) -> None:
                 await repo.save(OrderTotal(id=event.aggregate_id, total=event.total))
 
+    A method may also take the repository first, under the name ``repo``.
+
     The table is made, or brought up to date, when the projection is subscribed. What the methods of a batch save is
     written together with the checkpoint: see `mainstay.projections.read_model_batch`. If the model has a field
     ``tenant_id``, ``repo`` sees the rows of the event's tenant.
@@ -40,11 +43,13 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
     """
 
     __takes__: ClassVar[int] = 2
+    __repo_first__: ClassVar[frozenset[str]] = frozenset()
     model: ClassVar[type[ReadModel]]
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Find the model."""
         super().__init_subclass__(**options)
+        cls.__repo_first__ = taking_first(cls, cls.__handlers__, "repo")
         for base in getattr(cls, "__orig_bases__", ()):
             origin = get_origin(base)
             if isinstance(origin, type) and issubclass(origin, ReadModelProjection):
@@ -82,4 +87,5 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
         if not isinstance(conn, BatchRows):
             raise ConfigurationError(f"{type(self).__name__} handles events in a batch(), not with {shown(conn)}")
         tenant = envelope.event.tenant_id if self.table.has_tenant else None
-        return (envelope.event, ReadModelRepository[Any](self.table, conn, tenant_id=tenant))
+        event, repo = envelope.event, ReadModelRepository[Any](self.table, conn, tenant_id=tenant)
+        return (repo, event) if handler_for(self.__handlers__, type(event)) in self.__repo_first__ else (event, repo)

@@ -12,6 +12,7 @@ from mainstay.events.repository import AggregateRepository
 from mainstay.events.store import InMemoryEventStore
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.memory import MemoryProjectionStore
+from mainstay.projections.read_models import ReadModels
 from mainstay.projections.store import ShardStatus
 from mainstay.projections.subscriber import Subscribing
 from mainstay.retry import RetryPolicy
@@ -65,6 +66,11 @@ class InMemoryTestHarness:
     def dlq_repo(self) -> MemoryProjectionStore:
         """Where dead letters are: beside the checkpoints."""
         return self._checkpoints
+
+    @property
+    def read_models(self) -> ReadModels:
+        """What subscriptions have made of events: ``harness.read_models.of(OrderTotal)``."""
+        return ReadModels(self._checkpoints.read_models)
 
     def repository(self, aggregate: type[AggregateT], **options: Any) -> AggregateRepository[AggregateT]:
         """A repository of a class of aggregates; the options are those of `AggregateRepository`."""

@@ -8,22 +8,28 @@
         done.then(lambda revenue: revenue.total == 7).then_took(OrderPlaced, OrderPlaced)
 
 The projection is given what a subscription would give it: it is asked what it wants, and each event comes with where it
-stands. It is not tried again; the first error ends it.
+stands. It is not tried again; the first error ends it, and undoes what was written to read models.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from mainstay.events.event import DomainEvent, EventEnvelope
-from mainstay.events.log import PAGE, FeedFilter
+from mainstay.events.event import DomainEvent
+from mainstay.events.log import PAGE, FeedFilter, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.events.store import EventStore, InMemoryEventStore
+from mainstay.projections.memory import MemoryProjectionStore
+from mainstay.projections.read_model import ReadModel
+from mainstay.projections.read_model_projection import ReadModelProjection
+from mainstay.projections.read_models import ReadModels
 from mainstay.projections.subscriber import as_projection
 from mainstay.testing.factories import store_history
 from mainstay.testing.scenario import fit, listed
 
 T = TypeVar("T")
+
+_ASIDE = {"id", "created_at", "updated_at", "deleted_at", "version"}
 
 
 class Call(NamedTuple):
@@ -82,12 +88,20 @@ class Projected(Generic[T]):
         projection: As it is now.
         events: That it took.
         error: That ended it.
+        rows: Of the read model that it keeps, if it is a `ReadModelProjection`; without those that were laid aside.
     """
 
-    def __init__(self, projection: T, events: list[DomainEvent], error: Exception | None) -> None:
+    def __init__(
+        self,
+        projection: T,
+        events: list[DomainEvent],
+        error: Exception | None = None,
+        rows: Sequence[ReadModel] = (),
+    ) -> None:
         self.projection = projection
         self.events = events
         self.error = error
+        self.rows = list(rows)
 
     def then(self, check: Callable[[T], Any]) -> "Projected[T]":
         """Something is true of the projection.
@@ -113,6 +127,18 @@ class Projected(Generic[T]):
         self._not_failed()
         if not fit(self.events, expected):
             raise AssertionError(f"expected\n{listed(expected)}\nbut it took\n{listed(self.events)}")
+        return self
+
+    def then_rows(self, *expected: ReadModel) -> "Projected[T]":
+        """The read model has exactly these rows, in any order; when they were saved, and how often, is not looked at.
+
+        Raises:
+            AssertionError: It has others, or an event could not be handled.
+        """
+        self._not_failed()
+        found, wanted = _by_id(self.rows), _by_id(expected)
+        if found != wanted:
+            raise AssertionError(f"expected the rows\n{_lines(wanted)}\nbut there are\n{_lines(found)}")
         return self
 
     def then_called(self, calls: Calls, *expected: Call | str) -> "Projected[T]":
@@ -171,22 +197,39 @@ async def project(
     source = InMemoryEventStore() if store is None else store
     await store_history(source, events)
     taking = as_projection(projection)
-    wanted = taking.wanted(source)
+    kept = MemoryProjectionStore()
+    await taking.prepare(kept)
+    recorded = await _read(source, taking.wanted(source))
     taken: list[DomainEvent] = []
     try:
-        for envelope in await _read(source, wanted):
-            taken.append(envelope.event)
-            await taking.handle(envelope, conn)
+        async with (
+            kept.read_models.transaction() as mine,
+            taking.batch(mine if conn is None else conn, recorded) as within,
+        ):
+            for envelope in (envelope for each in recorded for envelope in source.enveloped(each)):
+                taken.append(envelope.event)
+                await taking.handle(envelope, within)
     except Exception as error:  # noqa: BLE001 - a projection may raise anything; `Projected` tells what
         return Projected(projection, taken, error)
-    return Projected(projection, taken, None)
+    rows: list[Any] = []
+    if isinstance(taking, ReadModelProjection):
+        rows = await ReadModels(kept.read_models).of(taking.model).find()
+    return Projected(projection, taken, None, rows)
 
 
-async def _read(source: EventReader, wanted: FeedFilter) -> list[EventEnvelope]:
-    found: list[EventEnvelope] = []
+def _by_id(rows: Iterable[ReadModel]) -> dict[str, tuple[str, dict[str, Any]]]:
+    return {str(row.id): (type(row).__name__, row.model_dump(exclude=_ASIDE)) for row in rows}
+
+
+def _lines(rows: dict[str, tuple[str, dict[str, Any]]]) -> str:
+    return "\n".join(f"  {name} {key}: {row}" for key, (name, row) in sorted(rows.items())) or "  none"
+
+
+async def _read(source: EventReader, wanted: FeedFilter) -> list[RecordedEvent]:
+    found: list[RecordedEvent] = []
     after = 0
     while True:
-        page = await source.read_page(after=after, limit=PAGE, wanted=wanted)
+        page = await source.log.read_feed(after=after, limit=PAGE, wanted=wanted)
         found += page.events
         if page.position >= page.horizon:
             return found

@@ -24,11 +24,11 @@ PROMISED = {
         "InMemoryEventStore InMemorySnapshotStore KAFKA_AVAILABLE OTEL_AVAILABLE OptimisticLockError "
         "POSTGRESQL_AVAILABLE PostgreSQLCheckpointRepository PostgreSQLDLQRepository PostgreSQLEventStore "
         "PostgreSQLSnapshotStore Projection ProjectionError RABBITMQ_AVAILABLE REDIS_AVAILABLE ReadDirection "
-        "ReadOptions SQLITE_AVAILABLE SQLiteEventStore SerializationError Snapshot SnapshotPolicy "
-        "SnapshotStore StoredEvent StreamId SubscriptionConfig SubscriptionManager SyncEventHandler "
-        "SyncEventStoreAdapter SyncProjection TState TenantId UnhandledEventError default_registry get_event_class "
-        "get_event_class_or_none handles is_event_registered json_dumps json_loads list_registered_events "
-        "register_event setup_database"
+        "ReadModel ReadModelProjection ReadModelRepository ReadModels ReadOptions SQLITE_AVAILABLE "
+        "SQLiteEventStore SerializationError Snapshot SnapshotPolicy SnapshotStore StoredEvent StreamId "
+        "SubscriptionConfig SubscriptionManager SyncEventHandler SyncEventStoreAdapter SyncProjection TState "
+        "TenantId UnhandledEventError default_registry get_event_class get_event_class_or_none handles "
+        "is_event_registered json_dumps json_loads list_registered_events register_event setup_database"
     ),
     "eventsource.aggregates": (
         "AggregateRepository AggregateRoot DeciderAggregate DeclarativeAggregate EventPublisher TAggregate TState"
@@ -68,6 +68,10 @@ PROMISED = {
         "AsyncEventHandler CheckpointRepository EventHandler EventPublisher EventStore EventSubscriber "
         "FlexibleEventHandler FlexibleEventSubscriber SnapshotStore SyncEventHandler"
     ),
+    "eventsource.readmodels": (
+        "AnyOf Filter MemoryReadModelStore Query ReadModel ReadModelConflictError ReadModelPage "
+        "ReadModelProjection ReadModelRepository ReadModelTableNotFoundError ReadModels"
+    ),
     "eventsource.repositories": (
         "Checkpoint CheckpointRepository DLQRepository DeadLetter DeadLetterStatus "
         "InMemoryCheckpointRepository InMemoryDLQRepository PostgreSQLCheckpointRepository "
@@ -98,6 +102,7 @@ PROMISED = {
     "eventsource.subscriptions": "Lag Subscription SubscriptionConfig SubscriptionManager",
     "eventsource.subscriptions.config": "SubscriptionConfig",
     "eventsource.subscriptions.manager": "Lag Subscription SubscriptionManager",
+    "eventsource.sync": "SyncEventStoreAdapter",
     "eventsource.testing": (
         "EventAssertions EventBuilder InMemoryTestHarness given_events then_event_count then_event_published "
         "then_event_sequence then_no_events_published when_command"
@@ -108,7 +113,6 @@ PROMISED = {
     ),
     "eventsource.testing.builder": "EventBuilder",
     "eventsource.testing.harness": "InMemoryTestHarness",
-    "eventsource.sync": "SyncEventStoreAdapter",
     "eventsource.types": "AggregateId CausationId CorrelationId EventId TState TenantId",
 }
 

@@ -16,6 +16,8 @@ from mainstay.events.handles import handles
 from mainstay.events.store import InMemoryEventStore
 from mainstay.events.stream import StreamId
 from mainstay.projections.declarative import DatabaseProjection, DeclarativeProjection
+from mainstay.projections.read_model import ReadModel
+from mainstay.projections.read_model_projection import ReadModelProjection
 from mainstay.testing.assertions import EventAssertions
 from mainstay.testing.factories import OneEventBuilder, store_history
 from mainstay.testing.harness import InMemoryTestHarness
@@ -60,6 +62,26 @@ class Readers(DeclarativeProjection):
     @handles(Returned)
     def returned(self, event):
         self.names.pop()
+
+
+class Loan(ReadModel):
+    __table_name__ = "projecting_loan"
+
+    reader: str | None = None
+
+
+class Loans(ReadModelProjection[Loan]):
+    @handles(Lent)
+    async def lent(self, event, rows):
+        if event.to == "nobody":
+            raise ValueError("nobody is no reader")
+        await rows.save(Loan(id=event.aggregate_id, reader=event.to))
+
+    @handles(Returned)
+    async def returned(self, repo, event):
+        loan = await repo.get(event.aggregate_id)
+        loan.reader = None
+        await repo.save(loan)
 
 
 class LibraryBook(DeclarativeAggregate[str]):
@@ -137,6 +159,26 @@ async def test_calls_are_remembered_and_answered():
         await mailer.fail()
     assert sync.send("x") is None
     assert sync.made == [Call("send", ("x",), {})]
+
+
+async def test_the_rows_of_a_read_model_are_told():
+    done = await project(
+        Loans(), Lent(to="ann", aggregate_id=ID), Lent(to="bob", aggregate_id="b"), Returned(aggregate_id="b")
+    )
+
+    done.then_rows(Loan(id="b", reader=None), Loan(id=str(ID), reader="ann"))
+    for others in ([], [Loan(id="b"), Loan(id=ID, reader="bob")]):
+        with pytest.raises(AssertionError, match=r"Loan b: \{'reader': None\}"):
+            done.then_rows(*others)
+
+
+async def test_a_failure_undoes_the_rows():
+    done = await project(Loans(), Lent(to="ann", aggregate_id=ID), Lent(to="nobody", aggregate_id=ID))
+
+    done.then_failed(ValueError)
+    assert done.rows == []
+    with pytest.raises(AssertionError, match="could not be handled"):
+        done.then_rows()
 
 
 async def test_an_event_that_cannot_be_handled_ends_it():
@@ -260,9 +302,10 @@ async def test_subscriptions_take_what_is_there_and_go_on_where_they_were():
 
     await harness.run(readers)
     await harness.given(Lent(to="bob"))
-    await harness.run(readers)
+    await harness.run(readers, Loans())
 
     assert readers.names == ["ann", "bob"]
+    assert [loan.reader for loan in await harness.read_models.of(Loan).find()] == ["bob"]
     assert harness.dlq_repo is harness.checkpoint_repo
 
 
