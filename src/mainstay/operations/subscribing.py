@@ -1,37 +1,28 @@
-"""A process that runs projections, stopped by signals; and finding what a user names as ``module:name``.
+"""A process that runs projections, and finding those that a user names as ``module:name``.
 
-Promises. The first SIGTERM or SIGINT drains: the batches in hand are finished, the shards given back, and the process
-ends. A second one ends it at once: what was in hand is undone by the database, and done again elsewhere when the leases
-end. A projection that an error has stopped does not end the process: the others go on, and so does that one when
-somebody resumes it. A subscription that dies of an error of ours does, once the others are drained.
+How the process ends is said in `mainstay.projections.serving`. A projection that an error has stopped does not end it:
+the others go on, and so does that one when somebody resumes it.
 """
 
 import asyncio
 import inspect
-import logging
-import os
-import signal
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext
 from typing import Any
 
 from mainstay.app import PostgreSQLEventStore, SubscriptionManager
 from mainstay.errors import ConfigurationError, MainstayError, SubscriptionNotFoundError
 from mainstay.operations.loading import called
-from mainstay.projections import subscription
+from mainstay.operations.probes import HealthServer
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.projection import Projection
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from mainstay.telemetry import get_logger
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LOOK = 0.5
-"""Seconds between looks whether a subscription has died."""
-
 logger = get_logger(__name__)
 
 
-async def manager_of(found: Any, path: str, pool: Any, *, registers: bool = True) -> subscription.SubscriptionManager:
+async def manager_of(found: Any, path: str, pool: Any, *, registers: bool = True) -> SubscriptionManager:
     """The manager that was found, or one of the projections that were found.
 
     Args:
@@ -45,9 +36,9 @@ async def manager_of(found: Any, path: str, pool: Any, *, registers: bool = True
         ConfigurationError: It is none of these, or the function fails, or there is no projection.
         SubscriptionNotFoundError: A projection is not known, and is not to be made so.
     """
-    if callable(found) and not isinstance(found, subscription.SubscriptionManager | Projection):
+    if callable(found) and not isinstance(found, SubscriptionManager | Projection):
         found = await called(found, path, pool)
-    if isinstance(found, subscription.SubscriptionManager):
+    if isinstance(found, SubscriptionManager):
         if not found.subscriptions:
             raise ConfigurationError(f"{path} has no subscriptions: it must subscribe() its projections")
         return found
@@ -74,7 +65,7 @@ def _neither(path: str, found: Any) -> ConfigurationError:
     )
 
 
-def the_one(manager: subscription.SubscriptionManager, name: str | None, path: str) -> str:
+def the_one(manager: SubscriptionManager, name: str | None, path: str) -> str:
     """The name of the manager's only subscription, or of the one that is named.
 
     Raises:
@@ -91,83 +82,53 @@ def the_one(manager: subscription.SubscriptionManager, name: str | None, path: s
     return name
 
 
-def connections_for(manager: subscription.SubscriptionManager) -> int:
+def connections_for(manager: SubscriptionManager) -> int:
     """How many pool connections a process needs: for each shard one to write and one to read, and some to spare."""
     return 4 + 2 * sum(each.config.shards for each in manager.subscriptions.values())
 
 
-class SubscriptionRun:
-    """Runs a manager until a signal comes.
+async def work(
+    manager: SubscriptionManager, *, grace: float, report_every: float, metrics: tuple[str, int] | None = None
+) -> None:
+    """Run a manager until a signal comes.
 
     Args:
         manager: With its subscriptions.
-        report_every: Seconds between two lines that say how far it is.
         grace: Seconds that the batches in hand get.
+        report_every: Seconds between two lines that say how far it is.
+        metrics: Address and port where to answer Prometheus and probes.
+
+    Raises:
+        ConfigurationError: Its metrics port cannot be listened on.
+        MissingDependencyError: Metrics without ``prometheus-client``.
+        Exception: What ended a subscription.
     """
-
-    def __init__(self, manager: subscription.SubscriptionManager, *, report_every: float, grace: float) -> None:
-        self._manager = manager
-        self._report_every = report_every
-        self._grace = grace
-        self._signalled = asyncio.Event()
-        self._signals = 0
-
-    async def run(self) -> None:
-        """Work until a signal comes, and end the batches in hand.
-
-        Raises:
-            Exception: What ended a subscription.
-        """
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
-        reports = asyncio.create_task(self._report())
+    probes = HealthServer(managers=[manager], host=metrics[0], port=metrics[1]) if metrics else nullcontext()
+    async with probes:
+        reports = asyncio.create_task(_report(manager, report_every))
+        for name, each in manager.subscriptions.items():
+            logger.info("started", extra={"projection": name, "shards": each.config.shards})
         try:
-            await self._manager.start()
-            for name, each in self._manager.subscriptions.items():
-                logger.info("started", extra={"projection": name, "shards": each.config.shards})
-            while not self._signalled.is_set() and self._all_run():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._signalled.wait(), _LOOK)
-            stopping = asyncio.create_task(self._manager.stop())
-            ended, _ = await asyncio.wait({stopping}, timeout=self._grace)
-            if not ended:
-                logger.error("the batches in hand do not end; their shards go on elsewhere when the leases end")
-                logging.shutdown()
-                os._exit(1)
-            await stopping
+            await manager.run_until_shutdown(grace=grace)
         finally:
             reports.cancel()
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
-        logger.info("stopped")
+    logger.info("stopped")
 
-    def _all_run(self) -> bool:
-        return all(each.is_running for each in self._manager.subscriptions.values())
 
-    def _on_signal(self) -> None:
-        self._signals += 1
-        if self._signals == 1:
-            logger.info("stopping once the batches in hand are done; a second signal stops at once")
-            self._signalled.set()
-        else:
-            logger.warning("stopping at once")
-            logging.shutdown()
-            os._exit(130)
-
-    async def _report(self) -> None:
-        before: dict[str, tuple[int, int]] = {}
-        while True:
-            await asyncio.sleep(self._report_every)
-            try:
-                for lag in await self._manager.lag():
-                    states = self._manager.subscriptions[lag.subscription].states.values()
-                    now = (lag.position, lag.horizon)
-                    if before.get(lag.subscription) != now:
-                        fields = {"projection": lag.subscription, "position": lag.position, "of": lag.horizon}
-                        shards = ",".join(sorted({str(each) for each in states})) or "none here"
-                        more = {"behind_seconds": round(lag.seconds, 1), "shards": shards}
-                        logger.info("working", extra=fields | more)
-                    before[lag.subscription] = now
-            except MainstayError as error:
-                logger.warning("cannot say how far it is: %s", error)
+async def _report(manager: SubscriptionManager, every: float) -> None:
+    """Say how far the subscriptions are, each time that they have moved."""
+    before: dict[str, tuple[int, int]] = {}
+    while True:
+        await asyncio.sleep(every)
+        try:
+            for lag in await manager.lag():
+                now = (lag.position, lag.horizon)
+                if before.get(lag.subscription) != now:
+                    states = manager.subscriptions[lag.subscription].states.values()
+                    fields = {"projection": lag.subscription, "position": lag.position, "of": lag.horizon}
+                    shards = ",".join(sorted({str(each) for each in states})) or "none here"
+                    more = {"behind_seconds": round(lag.seconds, 1), "shards": shards}
+                    logger.info("working", extra=fields | more)
+                before[lag.subscription] = now
+        except MainstayError as error:
+            logger.warning("cannot say how far it is: %s", error)

@@ -1,7 +1,9 @@
 """``mainstay projections``: how far they are, what they could not handle, and running them."""
 
 import asyncio
+import json
 import signal
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -304,9 +306,11 @@ def test_a_projection_that_was_never_run_is_not_made_known_by_a_replay(dsn):
 @pytest.mark.parametrize("code", ["manager", "several"])
 def test_a_process_runs_them_and_gives_the_shards_back_when_it_is_told_to_end(dsn, code):
     execute(dsn, TABLES)
-    options = ("projections", "run", f"{CODE}:{code}", "--json", "--report-every", "0.1")
+    options = ("projections", "run", f"{CODE}:{code}", "--json", "--report-every", "0.1", "--metrics-port", "0")
     with program(*options, env={"DATABASE_URL": dsn}) as running:
+        port = json.loads(read_until(running, lambda line: "listening for probes" in line)[-1])["port"]
         read_until(running, lambda line: '"message":"started"' in line)
+        assert urlopen(f"http://127.0.0.1:{port}/health/live", timeout=10).status == 200
         pay(dsn, "ann", 1, 2)
         eventually_sync(lambda: amounts(dsn) == amounts(dsn, "strict") == [("ann", 1), ("ann", 2)])
         running.send_signal(signal.SIGTERM)

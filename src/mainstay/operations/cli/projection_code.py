@@ -44,6 +44,20 @@ def run(
         float,
         typer.Option("--report-every", metavar="SECONDS", min=0.1, help="Seconds between two lines that say how far."),
     ] = 10.0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Answer Prometheus at /metrics, and probes at /health/live and /health/ready.",
+            show_default="nowhere",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", metavar="ADDRESS", help="Where to listen for them.")
+    ] = "127.0.0.1",
     log_level: Annotated[
         str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
     ] = "info",
@@ -60,20 +74,22 @@ def run(
     from mainstay.operations.cli import logs
 
     logs.set_up(log_level, as_json=as_json)
-    asyncio.run(_run(dsn, code, connections, {"grace": grace, "report_every": report_every}))
+    how: dict[str, Any] = {"grace": grace, "report_every": report_every}
+    how["metrics"] = None if metrics_port is None else (metrics_host, metrics_port)
+    asyncio.run(_run(dsn, code, connections, how))
 
 
-async def _run(dsn: str | None, code: str, connections: int | None, how: dict[str, float]) -> None:
+async def _run(dsn: str | None, code: str, connections: int | None, how: dict[str, Any]) -> None:
     from mainstay.operations.cli.connection import connected
     from mainstay.operations.loading import here
-    from mainstay.operations.subscribing import SubscriptionRun, connections_for, manager_of
+    from mainstay.operations.subscribing import connections_for, manager_of, work
 
     found = here(code)
     async with connected(dsn, max_size=connections or 4, prepare=True) as operator:
         manager = await manager_of(found, code, operator.pool)
         if connections is None:
             await operator.pool.resize(1, connections_for(manager))
-        await SubscriptionRun(manager, **how).run()
+        await work(manager, **how)
 
 
 def replay(
