@@ -19,9 +19,10 @@ from mainstay.errors import (
     shown,
 )
 from mainstay.events.definition import ENVELOPE, LONGEST_NAME
-from mainstay.events.event import DomainEvent, EventTombstone, revived
+from mainstay.events.event import DomainEvent, EventTombstone
 from mainstay.events.log import NewEvent, RecordedEvent
 from mainstay.events.registry import EventRegistry
+from mainstay.events.reviving import Reviver, reviver
 from mainstay.events.stream import StreamId, checked_name
 from mainstay.events.upcasting import RawEvent
 from mainstay.message import causation_id_var, correlation_id_var
@@ -45,6 +46,8 @@ class EventCodec:
         self.registry = registry
         self.unknown = unknown
         self._limit = payload_limit
+        self._revivers: dict[tuple[str, int], Reviver] = {}
+        self._as_of = -1
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -103,6 +106,21 @@ class EventCodec:
             CorruptEventError: It cannot be read.
             UnknownEventTypeError: Its type has no class, and none is skipped.
         """
+        new, registry = recorded.event, self.registry
+        now = registry.changes + registry.upcasters.changes + DomainEvent.__defined__
+        if now != self._as_of:
+            self._revivers.clear()
+            self._as_of = now
+        revive = self._revivers.get((new.event_type, new.event_version))
+        if revive is not None and not recorded.tombstoned:
+            try:
+                return [revive(new.payload, recorded, from_json(new.metadata) if new.metadata else {})]
+            except Exception:  # noqa: BLE001, S110 - a validator of the class may raise anything; it is told below
+                pass
+        return self._read(recorded)
+
+    def _read(self, recorded: RecordedEvent) -> list[DomainEvent]:
+        """The same of any event: the long way, which tells what is wrong with one."""
         new = recorded.event
         if recorded.tombstoned:
             return [_tombstone(recorded)]
@@ -111,11 +129,15 @@ class EventCodec:
             if self.registry.upcasters.touches(new.event_type, new.event_version):
                 raw = RawEvent(new.event_type, _object(new.payload), new.event_version)
                 return [
-                    event
+                    revive(to_json(part.data), recorded, metadata)
                     for part in self.registry.upcasters.lift(raw)
-                    for event in self._revived(part.event_type, part.version, to_json(part.data), recorded, metadata)
+                    if (revive := self._reviver(part.event_type, part.version, recorded.position)) is not None
                 ]
-            return self._revived(new.event_type, new.event_version, new.payload, recorded, metadata)
+            revive = self._reviver(new.event_type, new.event_version, recorded.position)
+            if revive is None:
+                return []
+            self._revivers[new.event_type, new.event_version] = revive
+            return [revive(new.payload, recorded, metadata)]
         except (UnknownEventTypeError, DuplicateEventTypeError):
             raise
         except EventVersionError as error:
@@ -125,17 +147,16 @@ class EventCodec:
         except Exception as error:  # a validator of the class may raise anything
             raise _corrupt(recorded, f"{type(error).__name__}: {error}") from error
 
-    def _revived(
-        self, event_type: str, version: int, payload: bytes, recorded: RecordedEvent, metadata: dict[str, object]
-    ) -> list[DomainEvent]:
+    def _reviver(self, event_type: str, version: int, position: int) -> Reviver | None:
+        """What reads such payloads; None for what is skipped."""
         kind = self.registry.get_or_none(event_type)
         if kind is None:
             if self.unknown == "skip":
-                return []
-            raise UnknownEventTypeError(event_type, recorded.position)
+                return None
+            raise UnknownEventTypeError(event_type, position)
         if version != kind.__event_version__:
             raise EventVersionError(_wrong_version(kind, version))
-        return [revived(kind, payload, recorded, metadata)]
+        return reviver(kind)
 
 
 def _wrong_version(kind: type[DomainEvent], version: int) -> str:
@@ -179,7 +200,7 @@ def _current_correlation() -> UUID | None:
 
 
 def _tombstone(recorded: RecordedEvent) -> EventTombstone:
-    event = revived(EventTombstone, b"{}", recorded, {})
+    event: EventTombstone = reviver(EventTombstone)(b"{}", recorded, {})
     vars(event).update(event_type=recorded.event.event_type, event_version=recorded.event.event_version)
     return event
 

@@ -3,12 +3,6 @@
 A class derived from `DomainEvent` says what happened and with which data; its name is the event's type. The *envelope*
 is what every event has: ids, the stream it belongs to, when, who, why. Envelope fields are attributes like the others,
 but they are stored once, in columns, and never in the payload.
-
-How an event is read back. The payload is validated from its JSON bytes, once, by the class's own validator; the
-envelope comes from the log, which checked it when it was written, and is set without another look. So validators of a
-class see the fields of that class; what they find in the envelope when an event is read is not to be relied on. Of a
-class that has no more to do than to validate its fields, only those of the payload are validated, and the instance is
-put together as pydantic does it (`_field_validator`): half the time of the whole, which has an envelope to invent.
 """
 
 import threading
@@ -18,32 +12,30 @@ from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Self, cast
 from uuid import UUID, uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
-from pydantic_core import SchemaValidator, from_json, to_json
+from pydantic_core import from_json, to_json
 from typing_extensions import TypeVar
 
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
-from mainstay.events.definition import ENVELOPE, LONGEST_NAME, refuse_hidden_methods, settled
-from mainstay.events.log import RecordedEvent
+from mainstay.events.definition import LONGEST_NAME, refuse_hidden_methods, settled
 from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_name
 from mainstay.serialization import model_to_json
 
-_set = object.__setattr__
 
-
-class _Reading(threading.local):
+class Reading(threading.local):
     """The id of the event that this thread reads, so that none is drawn for it."""
 
     event_id: UUID | None = None
 
 
-_reading = _Reading()
+reading = Reading()
+"""Set while an event is read by a class's whole validator."""
 
 
 def _drawn_id() -> UUID:
-    found = _reading.event_id
+    found = reading.event_id
     if found is None:
         return uuid4()
-    _reading.event_id = None
+    reading.event_id = None
     return found
 
 
@@ -101,7 +93,8 @@ class DomainEvent(BaseModel):
     """Ids that this class keeps as text where others have UUIDs."""
     __uuid_ids__: ClassVar[tuple[str, ...]] = ()
     """Ids that this class allows to be UUIDs only."""
-    __fields_only__: ClassVar[SchemaValidator | None]
+    __reviver__: ClassVar[Any]
+    """What reads events of this class; see `mainstay.events.reviving`."""
     __asked__: ClassVar[tuple[str, ...]] = ()
     """Fields of the envelope that this class made mandatory."""
 
@@ -289,84 +282,3 @@ class EventEnvelope(NamedTuple, Generic[EventT_co]):
     def aggregate_type(self) -> str:
         """The stream's category."""
         return self.stream.category
-
-
-EventT = TypeVar("EventT", bound=DomainEvent, default=DomainEvent)
-
-
-def revived(kind: type[EventT], payload: bytes, recorded: RecordedEvent, metadata: dict[str, Any]) -> EventT:
-    """An event out of what the log has; the payload is checked, the envelope is not.
-
-    Args:
-        kind: What the payload is of, in its newest version.
-        payload: JSON.
-        recorded: Where the envelope comes from.
-        metadata: That of the envelope, read.
-
-    Raises:
-        pydantic.ValidationError: The payload does not fit.
-        TypeError: The envelope is not what the class wants.
-    """
-    new, stream = recorded.event, recorded.stream
-    envelope: dict[str, Any] = {
-        "event_id": new.event_id,
-        "event_type": kind.__event_type__,
-        "event_version": kind.__event_version__,
-        "aggregate_id": stream.id,
-        "aggregate_type": stream.category,
-        "aggregate_version": recorded.version,
-        "occurred_at": new.occurred_at,
-        "tenant_id": stream.tenant_id,
-        "actor_id": new.actor_id,
-        "correlation_id": new.correlation_id,
-        "causation_id": new.causation_id,
-        "metadata": metadata,
-    }
-    for name in kind.__text_ids__:
-        if envelope[name] is not None:
-            envelope[name] = str(envelope[name])
-    for name in kind.__asked__:
-        if envelope[name] is None:
-            raise TypeError(f"it has no {name}, and {kind.__name__} must have one")
-    for name in kind.__uuid_ids__:
-        if not isinstance(envelope[name], UUID | None):
-            raise TypeError(f"{name} is {shown(envelope[name])}, and {kind.__name__} wants a UUID")
-    try:
-        fields_only = vars(kind)["__fields_only__"]
-    except KeyError:
-        fields_only = kind.__fields_only__ = _field_validator(kind)
-    if fields_only is not None:
-        fields, extra, fields_set = fields_only.validate_json(payload)
-        event = kind.__new__(kind)
-        envelope.update(fields)
-        _set(event, "__dict__", envelope)
-        _set(event, "__pydantic_fields_set__", fields_set)
-        _set(event, "__pydantic_extra__", extra)
-        _set(event, "__pydantic_private__", None)
-        return event
-    if kind.__asked__:
-        payload = _joined(to_json({name: envelope[name] for name in kind.__asked__}), payload)
-    _reading.event_id = new.event_id
-    try:
-        event = cast("EventT", kind.__pydantic_validator__.validate_json(payload))
-    finally:
-        _reading.event_id = None
-    vars(event).update(envelope)
-    return event
-
-
-def _field_validator(kind: type[DomainEvent]) -> SchemaValidator | None:
-    """What validates the payload's fields alone; None for a class that has more to do than that."""
-    model: Any = kind.__pydantic_core_schema__
-    if not isinstance(model, dict) or model["type"] != "model" or model["schema"]["type"] != "model-fields":
-        return None
-    if any(model.get(key) for key in ("post_init", "custom_init", "root_model", "generic_origin")):
-        return None
-    fields = {name: field for name, field in model["schema"]["fields"].items() if name not in ENVELOPE}
-    return SchemaValidator({**model["schema"], "fields": fields}, model.get("config"))
-
-
-def _joined(first: bytes, second: bytes) -> bytes:
-    """Two JSON objects as one; the first has members."""
-    rest = second.strip().removeprefix(b"{").lstrip()
-    return first[:-1] + (rest if rest == b"}" else b"," + rest)

@@ -34,6 +34,8 @@ class EventRegistry:
 
     def __init__(self, classes: Iterable[_Kind] | None = None) -> None:
         self.upcasters = Upcasters()
+        self.changes = 0
+        """Grows with what is registered or forgotten; for those who keep what they found."""
         self._finds = classes is None
         self._given: dict[str, _Kind] = {}
         self._found: dict[str, _Kind] = {}
@@ -55,6 +57,7 @@ class EventRegistry:
         there = self._given.get(kind.__event_type__)
         if there is not None and _place(there) != _place(kind):
             raise _duplicate(there, kind)
+        self.changes += 1
         self._given[kind.__event_type__] = kind
         self._forgotten.discard(kind)
         return kind
@@ -111,6 +114,7 @@ class EventRegistry:
     def unregister(self, event_type: str) -> bool:
         """Forget a type and its classes; whether there was one."""
         there = self.contains(event_type)
+        self.changes += 1
         self._given.pop(event_type, None)
         self._forgotten.update(kind for kind in _all_kinds() if kind.__event_type__ == event_type)
         self._look()
@@ -118,6 +122,7 @@ class EventRegistry:
 
     def clear(self) -> None:
         """Forget all types that there are now, and all upcasters."""
+        self.changes += 1
         self._given.clear()
         self._forgotten.update(_all_kinds())
         self._look()

@@ -44,6 +44,8 @@ class Upcasters:
     def __init__(self) -> None:
         self._steps: dict[tuple[str, int], _Step] = {}
         self._names: dict[str, str] = {}
+        self.changes = 0
+        """Grows with what is registered or forgotten."""
 
     def add(self, function: Upcaster, event_type: str, from_version: int, into: Iterable[str]) -> None:
         """Register one.
@@ -63,6 +65,7 @@ class Upcasters:
             raise EventVersionError(f"from_version is a whole number from 1, not {shown(from_version)}")
         if (event_type, from_version) in self._steps:
             raise EventVersionError(f"{event_type} has an upcaster from version {from_version} already")
+        self.changes += 1
         self._steps[event_type, from_version] = _Step(function, frozenset(into))
 
     def rename(self, old: str, new: str) -> None:
@@ -73,6 +76,7 @@ class Upcasters:
         """
         if self._names.get(old, new) != new or self._renamed(new) == old or old == new:
             raise ConfigurationError(f"{old} cannot become {new}: it has another new name, or {new} leads back to it")
+        self.changes += 1
         self._names[old] = new
 
     def _renamed(self, name: str) -> str:
@@ -116,6 +120,7 @@ class Upcasters:
 
     def clear(self) -> None:
         """Forget all."""
+        self.changes += 1
         self._steps.clear()
         self._names.clear()
 
