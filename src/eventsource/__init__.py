@@ -52,6 +52,8 @@ from eventsource.repositories import (
     InMemoryDLQRepository,
     PostgreSQLCheckpointRepository,
     PostgreSQLDLQRepository,
+    SQLiteCheckpointRepository,
+    SQLiteDLQRepository,
 )
 from eventsource.serialization import EventSourceJSONEncoder, json_dumps, json_loads
 from eventsource.snapshots import (
@@ -60,6 +62,7 @@ from eventsource.snapshots import (
     Snapshot,
     SnapshotPolicy,
     SnapshotStore,
+    SQLiteSnapshotStore,
 )
 from eventsource.stores import (
     AppendResult,
@@ -146,7 +149,10 @@ __all__ = [
     "ReadModelRepository",
     "ReadModels",
     "ReadOptions",
+    "SQLiteCheckpointRepository",
+    "SQLiteDLQRepository",
     "SQLiteEventStore",
+    "SQLiteSnapshotStore",
     "SerializationError",
     "Snapshot",
     "SnapshotPolicy",

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 from mainstay import app
-from mainstay.errors import ConfigurationError, shown
+from mainstay.errors import ConfigurationError, MissingDependencyError, shown
 from mainstay.events import repository
 from mainstay.events.event import DomainEvent
 from mainstay.events.log import Appended
@@ -19,7 +19,39 @@ from mainstay.events.store import EventStore
 from mainstay.projections import config
 from mainstay.projections.store import ProjectionStore
 
+try:
+    from mainstay.storage.sqlite.files import CheckpointFile, SnapshotFile
+except (
+    MissingDependencyError
+) as _error:  # the extra ``sqlite``: who imports the names can do without, until they are used
+    _reason = str(_error)
+
+    class SnapshotFile:  # type: ignore[no-redef]  # stands where the real one would
+        """Stands for what is not installed."""
+
+        def __init__(self, _path: object) -> None:
+            """Say what to install.
+
+            Raises:
+                MissingDependencyError: Always.
+            """
+            raise MissingDependencyError(_reason)
+
+    CheckpointFile = SnapshotFile  # type: ignore[assignment,misc]  # as above
+
+__all__ = [
+    "AggregateRepository",
+    "CheckpointFile",
+    "EventPublisher",
+    "SnapshotFile",
+    "SubscriptionConfig",
+    "SubscriptionManager",
+]
+
 _log = logging.getLogger(__name__)
+
+NOBODY = "program"
+"""Who pauses and resumes, if nobody says who."""
 
 _STARTS: dict[str, Literal["beginning", "now"]] = {"beginning": "beginning", "checkpoint": "beginning", "end": "now"}
 
@@ -156,6 +188,7 @@ class SubscriptionManager(app.SubscriptionManager):
         event_store: Where events are read from.
         event_bus: Not needed, and left alone: a subscription reads the store, which wakes it.
         checkpoint_repo: Where checkpoints and dead letters are kept; the store's own database unless given.
+        shutdown_timeout: Seconds that `run_until_shutdown` gives to the batches in hand.
         dlq_repo: Left alone: dead letters are where the checkpoints are, in one transaction with them.
         owner: Who we are, for leases; drawn if None.
 
@@ -168,6 +201,7 @@ class SubscriptionManager(app.SubscriptionManager):
         event_store: EventStore,
         event_bus: object = None,
         checkpoint_repo: ProjectionStore | None = None,
+        shutdown_timeout: float = 30.0,
         *,
         dlq_repo: object = None,
         owner: str | None = None,
@@ -178,3 +212,37 @@ class SubscriptionManager(app.SubscriptionManager):
             )
         del dlq_repo
         super().__init__(event_store, checkpoint_repo, owner=owner)
+        self._shutdown_timeout = shutdown_timeout
+
+    async def run_until_shutdown(self, *, grace: float | None = None) -> None:
+        """Run until SIGTERM or SIGINT, then stop.
+
+        Args:
+            grace: Seconds for the batches in hand; ``shutdown_timeout`` unless given.
+        """
+        await super().run_until_shutdown(grace=self._shutdown_timeout if grace is None else grace)
+
+    async def pause(self, subscription: str, *, actor: str = NOBODY, reason: str | None = None) -> int:
+        """Pause a subscription, in all processes, until resumed.
+
+        Args:
+            subscription: Its name.
+            actor: Who wants it.
+            reason: Why.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+        """
+        return await super().pause(subscription, actor=actor, reason=reason)
+
+    async def resume(self, subscription: str, *, actor: str = NOBODY) -> int:
+        """Let a paused or stopped subscription go on.
+
+        Args:
+            subscription: Its name.
+            actor: Who wants it.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+        """
+        return await super().resume(subscription, actor=actor)

@@ -5,6 +5,7 @@ from eventsource.repositories.checkpoint import (
     CheckpointRepository,
     InMemoryCheckpointRepository,
     PostgreSQLCheckpointRepository,
+    SQLiteCheckpointRepository,
 )
 from eventsource.repositories.dlq import (
     DeadLetter,
@@ -12,6 +13,7 @@ from eventsource.repositories.dlq import (
     DLQRepository,
     InMemoryDLQRepository,
     PostgreSQLDLQRepository,
+    SQLiteDLQRepository,
 )
 
 __all__ = [
@@ -24,4 +26,6 @@ __all__ = [
     "InMemoryDLQRepository",
     "PostgreSQLCheckpointRepository",
     "PostgreSQLDLQRepository",
+    "SQLiteCheckpointRepository",
+    "SQLiteDLQRepository",
 ]

@@ -2,6 +2,7 @@
 
 from mainstay import Checkpoint
 from mainstay import MemoryProjectionStore as InMemoryCheckpointRepository
+from mainstay.doorways import CheckpointFile as SQLiteCheckpointRepository
 from mainstay.projections.store import ProjectionStore as CheckpointRepository
 from mainstay.storage.postgres.projections import PostgresProjectionStore as PostgreSQLCheckpointRepository
 
@@ -10,4 +11,5 @@ __all__ = [
     "CheckpointRepository",
     "InMemoryCheckpointRepository",
     "PostgreSQLCheckpointRepository",
+    "SQLiteCheckpointRepository",
 ]

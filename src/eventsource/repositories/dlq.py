@@ -2,6 +2,7 @@
 
 from mainstay import DeadLetter, DeadLetterStatus
 from mainstay import MemoryProjectionStore as InMemoryDLQRepository
+from mainstay.doorways import CheckpointFile as SQLiteDLQRepository
 from mainstay.projections.store import ProjectionStore as DLQRepository
 from mainstay.storage.postgres.projections import PostgresProjectionStore as PostgreSQLDLQRepository
 
@@ -11,4 +12,5 @@ __all__ = [
     "DeadLetterStatus",
     "InMemoryDLQRepository",
     "PostgreSQLDLQRepository",
+    "SQLiteDLQRepository",
 ]

@@ -25,9 +25,10 @@ PROMISED = {
         "POSTGRESQL_AVAILABLE PostgreSQLCheckpointRepository PostgreSQLDLQRepository PostgreSQLEventStore "
         "PostgreSQLSnapshotStore Projection ProjectionError RABBITMQ_AVAILABLE REDIS_AVAILABLE ReadDirection "
         "ReadModel ReadModelProjection ReadModelRepository ReadModels ReadOptions SQLITE_AVAILABLE "
-        "SQLiteEventStore SerializationError Snapshot SnapshotPolicy SnapshotStore StoredEvent StreamId "
-        "SubscriptionConfig SubscriptionManager SyncEventHandler SyncEventStoreAdapter SyncProjection TState "
-        "TenantId UnhandledEventError default_registry get_event_class get_event_class_or_none handles "
+        "SQLiteCheckpointRepository SQLiteDLQRepository SQLiteEventStore SQLiteSnapshotStore "
+        "SerializationError Snapshot SnapshotPolicy SnapshotStore StoredEvent StreamId SubscriptionConfig "
+        "SubscriptionManager SyncEventHandler SyncEventStoreAdapter SyncProjection TState TenantId "
+        "UnhandledEventError default_registry get_event_class get_event_class_or_none handles "
         "is_event_registered json_dumps json_loads list_registered_events register_event setup_database"
     ),
     "eventsource.aggregates": (
@@ -75,20 +76,24 @@ PROMISED = {
     "eventsource.repositories": (
         "Checkpoint CheckpointRepository DLQRepository DeadLetter DeadLetterStatus "
         "InMemoryCheckpointRepository InMemoryDLQRepository PostgreSQLCheckpointRepository "
-        "PostgreSQLDLQRepository"
+        "PostgreSQLDLQRepository SQLiteCheckpointRepository SQLiteDLQRepository"
     ),
     "eventsource.repositories.checkpoint": (
-        "Checkpoint CheckpointRepository InMemoryCheckpointRepository PostgreSQLCheckpointRepository"
+        "Checkpoint CheckpointRepository InMemoryCheckpointRepository PostgreSQLCheckpointRepository "
+        "SQLiteCheckpointRepository"
     ),
     "eventsource.repositories.dlq": (
-        "DLQRepository DeadLetter DeadLetterStatus InMemoryDLQRepository PostgreSQLDLQRepository"
+        "DLQRepository DeadLetter DeadLetterStatus InMemoryDLQRepository PostgreSQLDLQRepository SQLiteDLQRepository"
     ),
     "eventsource.serialization": "EventSourceJSONEncoder json_dumps json_loads",
     "eventsource.serialization.json": "EventSourceJSONEncoder json_dumps json_loads",
-    "eventsource.snapshots": ("InMemorySnapshotStore PostgreSQLSnapshotStore Snapshot SnapshotPolicy SnapshotStore"),
+    "eventsource.snapshots": (
+        "InMemorySnapshotStore PostgreSQLSnapshotStore SQLiteSnapshotStore Snapshot SnapshotPolicy SnapshotStore"
+    ),
     "eventsource.snapshots.in_memory": "InMemorySnapshotStore",
     "eventsource.snapshots.interface": "Snapshot SnapshotPolicy SnapshotStore",
     "eventsource.snapshots.postgresql": "PostgreSQLSnapshotStore",
+    "eventsource.snapshots.sqlite": "SQLITE_AVAILABLE SQLiteSnapshotStore",
     "eventsource.stores": (
         "AppendResult EventStore EventStream ExpectedVersion InMemoryEventStore OptimisticLockError "
         "PostgreSQLEventStore ReadDirection ReadOptions SQLiteEventStore StoredEvent StreamId"

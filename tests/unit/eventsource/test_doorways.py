@@ -1,9 +1,15 @@
 """Classes with the arguments that users of `eventsource` write."""
 
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 import mainstay
-from mainstay.doorways import AggregateRepository, SubscriptionConfig, SubscriptionManager
+from mainstay.doorways import AggregateRepository, CheckpointFile, SnapshotFile, SubscriptionConfig, SubscriptionManager
 from mainstay.errors import AggregateNotFoundError, ConfigurationError, OptimisticLockError
 from mainstay.events.declarative import DeclarativeAggregate
 from mainstay.events.event import DomainEvent
@@ -193,3 +199,67 @@ def test_the_other_settings_are_those_of_the_room():
     config = SubscriptionConfig("end", 7, shards=3)
 
     assert (config.batch_size, config.shards, config.start) == (7, 3, "now")
+
+
+async def test_who_pauses_and_resumes_need_not_say_who_it_is(store):
+    manager = SubscriptionManager(store, checkpoint_repo=MemoryProjectionStore())
+    await manager.subscribe(Count())
+
+    await manager.pause("Count")
+    (paused,) = await manager.health()
+    await manager.resume("Count")
+    (resumed,) = await manager.health()
+
+    assert (str(paused.status), str(resumed.status)) == ("PAUSED", "ACTIVE")
+
+
+async def test_a_manager_runs_until_it_is_shut_down(store):
+    manager = SubscriptionManager(store, checkpoint_repo=MemoryProjectionStore(), shutdown_timeout=5)
+    count = Count()
+    await manager.subscribe(count)
+    running = asyncio.create_task(manager.run_until_shutdown())
+    await stamped(AggregateRepository(store, Letter), "a")
+    await manager.wait_until(1)
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
+
+    assert count.seen == 1
+
+
+# --- SQLite, or not ---------------------------------------------------------------------------------------------------
+
+
+async def test_snapshots_and_checkpoints_may_have_a_file_of_their_own(store, tmp_path):
+    count = Count()
+    async with (
+        SnapshotFile(tmp_path / "snapshots.sqlite") as kept,
+        CheckpointFile(tmp_path / "checkpoints.sqlite") as at,
+    ):
+        repository = AggregateRepository(store, Letter, snapshot_store=kept, snapshot_threshold=2)
+        letter = await stamped(repository, "a", times=2)
+        manager = SubscriptionManager(store, checkpoint_repo=at)
+        await manager.subscribe(count)
+        async with manager:
+            await manager.wait_until(2)
+
+        found = await kept.load(letter.stream)
+        (state,) = await at.states("Count")
+
+    assert (found.version, state.checkpoint.position, count.seen) == (2, 2, 2)
+
+
+def test_without_the_extra_the_door_opens_and_what_needs_it_says_what_to_install():
+    program = (
+        "import sys; sys.modules['aiosqlite'] = None; import eventsource\n"
+        "assert eventsource.SQLITE_AVAILABLE is False\n"
+        "for kind in (eventsource.SQLiteSnapshotStore, eventsource.SQLiteCheckpointRepository, "
+        "eventsource.SQLiteEventStore):\n"
+        "    try: kind('events.sqlite')\n"
+        "    except eventsource.EventSourceError as error: assert 'mainstay[sqlite]' in str(error)\n"
+        "    else: raise AssertionError(kind)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stderr == ""
