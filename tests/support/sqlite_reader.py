@@ -56,6 +56,12 @@ def deadly(when: str, nth: int, statement: str) -> type[sqlite3.Connection]:
             kill("after", text)
             return done
 
+        def executemany(self, text, rows):
+            kill("before", text)
+            done = super().executemany(text, rows)
+            kill("after", text)
+            return done
+
         def commit(self):
             kill("before", "commit")
             super().commit()

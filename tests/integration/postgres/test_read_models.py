@@ -1,77 +1,34 @@
 """Read models on PostgreSQL: rows and checkpoint are one COMMIT, wherever the connection breaks; few round trips."""
 
+import asyncio
 from decimal import Decimal
 
 import pytest
 
-from mainstay.app import ReadModels, SubscriptionManager
-from mainstay.events.event import DomainEvent
-from mainstay.events.handles import handles
-from mainstay.events.store import EventStore
-from mainstay.events.stream import StreamId
+from mainstay.app import PostgreSQLEventStore, ReadModels, SubscriptionManager
+from mainstay.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    ReadModelConflictError,
+    ReadModelTableNotFoundError,
+    SchemaOutdatedError,
+    StorageUnavailableError,
+)
 from mainstay.projections.config import SubscriptionConfig
-from mainstay.projections.read_model import ReadModel
-from mainstay.projections.read_model_projection import ReadModelProjection
-from mainstay.storage.postgres.events import PostgresEventLog
+from mainstay.projections.read_model import ReadModel, table_of
+from mainstay.projections.read_model_query import ReadModelQuery, selection_of
 from tests.support.proxy import Proxy
 from tests.support.servers import open_pool
+from tests.support.spending import Everything, Spending, Spendings, buy, config, expected, keeping, spent
+from tests.support.waiting import eventually
 
 PATIENCE = 90.0
 QUICK = SubscriptionConfig(batch_size=10, poll=0.05, lease=5.0)
 
 
-class Bought(DomainEvent, aggregate_type="RmCustomer", event_type="RmBought"):
-    price: Decimal
-
-
-class Spending(ReadModel):
-    total: Decimal = Decimal(0)
-    count: int = 0
-
-
-class Spendings(ReadModelProjection[Spending]):
-    @handles(Bought)
-    async def bought(self, event, repo):
-        spending = await repo.get(event.aggregate_id) or Spending(id=event.aggregate_id)
-        spending.total += event.price
-        spending.count += 1
-        await repo.save(spending)
-
-
-class Everything(ReadModelProjection[Spending]):
-    """All shards write to one row."""
-
-    name = "everything"
-
-    @handles(Bought)
-    async def bought(self, event, repo):
-        spending = await repo.get("all") or Spending(id="all")
-        spending.total += event.price
-        spending.count += 1
-        await repo.save(spending)
-
-
 @pytest.fixture
 def store(pool):
-    return EventStore(PostgresEventLog(pool))
-
-
-async def buy(store, count, *, customers=3) -> int:
-    """Each customer buys things for 1, 2, 3 and so on."""
-    position = 0
-    for number in range(1, count + 1):
-        for customer in range(customers):
-            event = Bought(price=Decimal(number))
-            position = (await store.append(StreamId("RmCustomer", f"c{customer}"), [event])).position
-    return position
-
-
-async def spent(pool) -> dict[str, tuple[Decimal, int, int]]:
-    return {each.id: (each.total, each.count, each.version) for each in await ReadModels(pool).of(Spending).find()}
-
-
-def expected(count, *, customers=3):
-    return {f"c{customer}": (Decimal(count * (count + 1) // 2), count, count) for customer in range(customers)}
+    return PostgreSQLEventStore(pool)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -89,4 +46,203 @@ async def test_a_connection_cut_at_any_statement_of_a_batch_is_gone_on_from(stor
                 await manager.wait_until(last, timeout=PATIENCE)
 
     assert cut.happened.is_set()
-    assert await spent(pool) == expected(9)
+    assert await spent(ReadModels(pool)) == expected(9)
+
+
+async def test_processes_killed_one_after_another_count_each_event_once(store, pool, dsn) -> None:
+    async def counted():
+        return sum(count for _, count, _ in (await spent(ReadModels(pool))).values())
+
+    await ReadModels(pool).create_table(Spending)
+    for _ in range(3):
+        before = await counted()
+        async with keeping(dsn, 3):
+            buying = asyncio.create_task(buy(store, 15))
+
+            async def more(before=before):
+                return await counted() > before
+
+            await eventually(more, timeout=PATIENCE)
+        last = await buying
+    manager = SubscriptionManager(store)
+    await manager.subscribe(Spendings(), config(3))
+    async with manager:
+        await manager.wait_until(last, timeout=PATIENCE)
+
+    assert await spent(ReadModels(pool)) == {each: (Decimal(3 * 120), 45, 45) for each in expected(15)}
+
+
+async def test_shards_that_write_to_one_row_lose_nothing(store, pool) -> None:
+    last = await buy(store, 20, customers=6)
+    manager = SubscriptionManager(store)
+    await manager.subscribe(Everything(), config(3))
+    async with manager:
+        await manager.wait_until(last, timeout=PATIENCE)
+
+    assert await spent(ReadModels(pool)) == {"all": (Decimal(6 * 210), 120, 120)}
+
+
+async def test_writers_that_check_the_version_lose_nothing(pool) -> None:
+    read_models = ReadModels(pool)
+    await read_models.create_table(Spending)
+    repo = read_models.of(Spending)
+    await repo.save(Spending(id="a"))
+
+    async def add(times: int) -> None:
+        while times:
+            mine = await repo.get("a")
+            mine.count += 1
+            try:
+                await repo.save_with_version_check(mine)
+            except ReadModelConflictError:
+                continue
+            times -= 1
+
+    await asyncio.gather(*(add(10) for _ in range(4)))
+
+    assert await spent(read_models) == {"a": (Decimal(0), 40, 41)}
+
+
+async def test_writers_that_do_not_check_lose_something(pool) -> None:
+    """What the one above would be if checking did nothing."""
+    read_models = ReadModels(pool)
+    await read_models.create_table(Spending)
+    repo = read_models.of(Spending)
+    await repo.save(Spending(id="a"))
+    mine, theirs = await repo.get("a"), await repo.get("a")
+    mine.count, theirs.count = 1, 1
+    await repo.save(mine)
+    await repo.save(theirs)
+
+    assert await spent(read_models) == {"a": (Decimal(0), 1, 3)}
+
+
+async def test_a_table_is_made_once_though_many_begin_at_once(pool) -> None:
+    read_models = ReadModels(pool)
+
+    changes = await asyncio.gather(*(read_models.create_table(Spending) for _ in range(4)))
+
+    assert sorted(change.created for change in changes) == [False, False, False, True]
+    assert sum(change.indexes for change in changes) == 1
+
+
+async def test_a_column_of_another_type_needs_a_rebuild(pool) -> None:
+    for odd in (
+        "create table odd_rows (id text)",
+        "create table odd_rows (id text primary key, created_at timestamptz not null, name varchar(10) not null)",
+        "create table odd_rows (id text primary key, mine int not null)",
+        "create table odd_rows (id text primary key, name text)",
+    ):
+        async with pool.connection() as conn:
+            await conn.execute("drop table if exists odd_rows")
+            await conn.execute(odd.encode())
+
+        class OddRow(ReadModel):
+            name: str = ""
+
+        with pytest.raises(SchemaOutdatedError, match=r"table 'odd_rows'.*rebuild the projection"):
+            await ReadModels(pool).create_table(OddRow)
+
+
+async def test_the_statements_for_migrations_make_what_is_made_otherwise(pool) -> None:
+    read_models = ReadModels(pool)
+    async with pool.connection() as conn:
+        await conn.execute(read_models.schema_sql(Spending).encode())
+
+    change = await read_models.create_table(Spending)
+
+    assert (change.created, change.columns, change.indexes) == (False, (), 0)
+
+
+async def test_a_deadlock_is_an_outage_that_wrote_nothing(pool) -> None:
+    read_models = ReadModels(pool)
+    await read_models.create_table(Spending)
+    await read_models.of(Spending).save_many([Spending(id="a"), Spending(id="b")])
+    met = asyncio.Barrier(2)
+
+    async def write(*ids: str) -> None:
+        async with read_models.transaction() as conn:
+            repo = read_models.of(Spending, conn=conn)
+            for place, each in enumerate(ids):
+                await repo.save(Spending(id=each, count=1))
+                if not place:
+                    await met.wait()
+
+    done = await asyncio.gather(write("a", "b"), write("b", "a"), return_exceptions=True)
+
+    assert sorted(type(each) for each in done if each) == [StorageUnavailableError]
+    assert {count for _, count, _ in (await spent(read_models)).values()} == {1}
+
+
+async def test_rows_can_be_written_in_a_transaction_of_ones_own(pool) -> None:
+    read_models = ReadModels(pool)
+    await read_models.create_table(Spending)
+    async with pool.connection() as conn:
+        await read_models.of(Spending, conn=conn).save(Spending(id="a"))
+        assert await spent(read_models) == {}
+
+    assert set(await spent(read_models)) == {"a"}
+    with pytest.raises(InvalidInputError, match="AsyncConnection"):
+        await read_models.of(Spending, conn=object()).save(Spending(id="b"))
+
+
+async def test_a_page_in_the_order_of_an_index_reads_as_many_rows_as_it_gives(pool) -> None:
+    read_models = ReadModels(pool)
+    await read_models.create_table(Spending)
+    many = [Spending(id=f"{number:06}", total=Decimal(number % 997)) for number in range(10_000)]
+    await read_models.of(Spending).save_many(many)
+    table = table_of(Spending)
+    first = await read_models.of(Spending).find_page(ReadModelQuery(order_by="total", limit=5000))
+    assert first.cursor is not None
+    query = ReadModelQuery(order_by="total", limit=10, after=first.cursor)
+    statement, asked = read_models.store.statements(table).find(selection_of(table, query))
+    async with pool.connection() as conn:
+        await conn.execute("analyze spendings")
+        cursor = await conn.execute(b"explain (analyze, format json) " + statement.sql.encode(), asked)
+        plan = (await cursor.fetchone())[0][0]["Plan"]
+
+    def nodes(node):
+        yield node
+        for each in node.get("Plans", []):
+            yield from nodes(each)
+
+    scans = [node for node in nodes(plan) if "Scan" in node["Node Type"]]
+    assert scans[0]["Node Type"] == "Index Scan"
+    assert scans[0]["Actual Rows"] + scans[0].get("Rows Removed by Filter", 0) < 60
+
+
+async def test_read_models_are_somewhere(pool) -> None:
+    with pytest.raises(ConfigurationError, match="read models are in a pool"):
+        ReadModels("postgresql://")
+    with pytest.raises(ReadModelTableNotFoundError):
+        await ReadModels(pool).of(Spending).find()
+
+
+async def test_a_swap_waits_for_who_reads_and_shows_them_no_gap(pool) -> None:
+    read_models = ReadModels(pool)
+    store = read_models.store
+    current, new, old = (table_of(Spending, each) for each in ("", "__new", "__old"))
+    await store.create(current)
+    await read_models.of(Spending).save(Spending(id="a", count=1))
+    stop = asyncio.Event()
+    seen: set[int] = set()
+
+    async def read() -> None:
+        while not stop.is_set():
+            seen.update(count for _, count, _ in (await spent(read_models)).values())
+
+    reader = asyncio.create_task(read())
+    for count in range(2, 6):
+        await store.create(new)
+        await store.put(new, [table_of(Spending).row(Spending(id="a", count=count))])
+        await store.swap(current, new, old)
+
+        async def shown(count=count):
+            return count in seen
+
+        await eventually(shown, timeout=PATIENCE)
+    stop.set()
+    await reader
+
+    assert seen <= {1, 2, 3, 4, 5}
+    assert await spent(read_models) == {"a": (Decimal(0), 5, 1)}

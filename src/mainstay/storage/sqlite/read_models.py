@@ -164,7 +164,9 @@ class SQLiteReadModelStore(ReadModelTables):
         async with self._writing(table, conn) as there:
             asked = [self._values(table, row | {"version": 1}) for row in rows]
             await self._many(there, mine.once("put", lambda: _put(mine)), asked)
-            done = await self.fetch(table, [row["id"] for row in rows], conn=there)
+            ids = mine.ids([row["id"] for row in rows])
+            found = await _run(there.connection, mine.by_ids(len(rows)), ids)
+            done = {row["id"]: row for row in self._as_rows(table, found)}
             for row in rows if table.has_tenant else ():
                 if done[row["id"]]["tenant_id"] != row["tenant_id"]:
                     raise TenantMismatchError(table.name, row["id"])
@@ -273,7 +275,7 @@ class SQLiteReadModelStore(ReadModelTables):
         with _named(table):
             async with self._database.read(conn) as there:
                 await self._prepare(there)
-                return await fetch(there, statement.sql, statement.positional(asked))
+                return await _run(there, statement, asked)
 
     @asynccontextmanager
     async def _writing(self, table: ReadModelTable, conn: Any) -> AsyncIterator[SQLiteTransaction]:
@@ -313,6 +315,12 @@ def _named(table: ReadModelTable) -> Iterator[None]:
         if isinstance(cause, sqlite3.OperationalError) and str(cause).startswith(_MISSING):
             raise ReadModelTableNotFoundError(table.name) from cause
         raise
+
+
+async def _run(
+    connection: aiosqlite.Connection, statement: Statement, asked: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    return await fetch(connection, statement.sql, statement.positional(asked))
 
 
 async def _ask(connection: aiosqlite.Connection, query: str, **asked: Any) -> list[tuple[Any, ...]]:

@@ -15,7 +15,7 @@ select exists (select 1 from sqlite_schema where type = 'table' and name = :tabl
 
 -- name: columns
 -- The columns of a table, in order; no row if there is no table.
-select name, type, "notnull" as not_null, dflt_value is not null as has_default
+select name, upper(type) as type, "notnull" as not_null, dflt_value is not null as has_default
 from pragma_table_info(:table) order by cid;
 
 -- name: indexes
