@@ -16,9 +16,13 @@ PROCESSES, WRITERS, EACH = 4, 8, 4
 STREAM = StreamId("Shared", "1")
 
 
-async def every_version_is_won_once(place: str) -> None:
+def started(place: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.support.event_writer", place, "1", str(EACH), str(WRITERS)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+async def every_version_is_won_once(place: str) -> None:
+    processes = [started(place) for _ in range(PROCESSES)]
     try:
         said = [each.communicate(timeout=240)[0].split() for each in processes]
     finally:

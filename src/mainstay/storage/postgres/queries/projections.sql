@@ -90,8 +90,5 @@ order by s.subscription, s.shard;
 -- A page of dead letters by position.
 select subscription, shard, position, event_id, event_type, key, error, error_type, attempts, created_at, status,
     actor, reason
-from eventsource.dead_letter
-where subscription = %(subscription)s and position > %(after)s
-    and (%(key)s::text is null or key = %(key)s) and (%(status)s::text is null or status = %(status)s)
-order by position
-limit %(limit)s;
+from eventsource.list_dead_letters(
+    %(subscription)s::text, %(key)s::text, %(status)s::text, %(after)s::bigint, %(limit)s::integer);

@@ -6008,6 +6008,44 @@ CREATE FUNCTION eventsource.lay_down(p_subscription text, p_shard integer, p_let
     where d.status <> 'WAITING'
 $$;
 
+CREATE TABLE eventsource.dead_letter (
+    subscription text NOT NULL COLLATE pg_catalog."C",
+    "position" bigint NOT NULL,
+    shard integer NOT NULL,
+    event_id uuid NOT NULL,
+    event_type text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    error text,
+    error_type text,
+    attempts integer NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    status text DEFAULT 'WAITING'::text NOT NULL,
+    actor text,
+    reason text,
+    settled_at timestamp with time zone,
+    CONSTRAINT dead_letter_status CHECK ((status = ANY (ARRAY['WAITING'::text, 'HANDLED'::text, 'DISCARDED'::text])))
+);
+
+COMMENT ON COLUMN eventsource.dead_letter.error IS 'Null: it only waits behind an earlier one of its key.';
+
+CREATE FUNCTION eventsource.list_dead_letters(p_subscription text, p_key text, p_status text, p_after bigint, p_limit integer) RETURNS SETOF eventsource.dead_letter
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+    return query
+        select d.* from eventsource.dead_letter as d
+        where d.subscription = p_subscription and d.position > p_after
+          and (p_key is null or d.key = p_key) and (p_status is null or d.status = p_status)
+        order by d.position
+        limit p_limit;
+end;
+$$;
+
 CREATE FUNCTION eventsource.list_streams(p_category text, p_tenant text, p_prefix text, p_after_category text, p_after_tenant text, p_after_id text, p_limit integer) RETURNS SETOF eventsource.stream
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
@@ -6863,26 +6901,6 @@ CREATE UNLOGGED TABLE commandbus.waiter (
     channel text NOT NULL,
     until timestamp with time zone NOT NULL
 );
-
-CREATE TABLE eventsource.dead_letter (
-    subscription text NOT NULL COLLATE pg_catalog."C",
-    "position" bigint NOT NULL,
-    shard integer NOT NULL,
-    event_id uuid NOT NULL,
-    event_type text NOT NULL,
-    key text NOT NULL COLLATE pg_catalog."C",
-    error text,
-    error_type text,
-    attempts integer NOT NULL,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    status text DEFAULT 'WAITING'::text NOT NULL,
-    actor text,
-    reason text,
-    settled_at timestamp with time zone,
-    CONSTRAINT dead_letter_status CHECK ((status = ANY (ARRAY['WAITING'::text, 'HANDLED'::text, 'DISCARDED'::text])))
-);
-
-COMMENT ON COLUMN eventsource.dead_letter.error IS 'Null: it only waits behind an earlier one of its key.';
 
 CREATE TABLE eventsource.event (
     "position" bigint NOT NULL,
