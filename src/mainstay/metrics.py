@@ -7,17 +7,21 @@ how old the oldest is) is asked for when somebody reads: whoever knows it says s
 A metric's labels are few and bounded: a domain, a command type, an outcome. Ids belong to spans and logs.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from opentelemetry import metrics
 
-from mainstay.telemetry import NAME, is_metering, library_version
+from mainstay.telemetry import NAME, is_metering, is_tracing, library_version
+
+T = TypeVar("T")
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _COUNTS = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
@@ -91,6 +95,60 @@ BREAKERS = Metric(
 IN_FLIGHT = Metric("mainstay.worker.in_flight", Kind.GAUGE, "Handlers of this process that run.", is_sum=True)
 SLOTS = Metric("mainstay.worker.slots", Kind.GAUGE, "Handlers of this process that may run at once.", is_sum=True)
 
+APPENDED = Metric("mainstay.events.appended", Kind.COUNTER, "Events appended.", ("category", "event_type"))
+APPENDING = Metric(
+    "mainstay.append.duration",
+    Kind.HISTOGRAM,
+    "How long an append took, by what came of it.",
+    ("category", "outcome"),
+    "s",
+    _SECONDS,
+)
+CONFLICTS = Metric(
+    "mainstay.events.conflicts", Kind.COUNTER, "Appends refused because somebody else had been quicker.", ("category",)
+)
+LOADING = Metric(
+    "mainstay.load.duration", Kind.HISTOGRAM, "How long it took to load an aggregate.", ("category",), "s", _SECONDS
+)
+PROJECTED = Metric("mainstay.projection.events", Kind.COUNTER, "Events handled by projections.", ("subscription",))
+BATCH = Metric(
+    "mainstay.projection.batch.duration",
+    Kind.HISTOGRAM,
+    "How long a batch of events took, with its COMMIT, by what came of it.",
+    ("subscription", "outcome"),
+    "s",
+    _SECONDS,
+)
+LAID_APART = Metric(
+    "mainstay.projection.laid_apart", Kind.COUNTER, "Events laid apart as dead letters.", ("subscription",)
+)
+LAG = Metric(
+    "mainstay.projection.lag",
+    Kind.GAUGE,
+    "How long ago the oldest event was recorded that the projection wants and has not handled.",
+    ("subscription",),
+    "s",
+)
+LAG_EVENTS = Metric(
+    "mainstay.projection.lag.events", Kind.GAUGE, "Events that the projection has not come to.", ("subscription",)
+)
+DEAD_LETTERS = Metric(
+    "mainstay.projection.dead_letters", Kind.GAUGE, "Events that lie apart and wait for a replay.", ("subscription",)
+)
+STOPPED = Metric(
+    "mainstay.projection.stopped",
+    Kind.GAUGE,
+    "Shards that an error has stopped, until they are resumed.",
+    ("subscription",),
+)
+HORIZON_AGE = Metric(
+    "mainstay.horizon.age",
+    Kind.GAUGE,
+    "For how long the oldest open transaction that has appended holds the feed back; 0 without any.",
+    (),
+    "s",
+)
+
 METRICS = (
     SENT,
     HANDLED,
@@ -106,6 +164,18 @@ METRICS = (
     BREAKERS,
     IN_FLIGHT,
     SLOTS,
+    APPENDED,
+    APPENDING,
+    CONFLICTS,
+    LOADING,
+    PROJECTED,
+    BATCH,
+    LAID_APART,
+    LAG,
+    LAG_EVENTS,
+    DEAD_LETTERS,
+    STOPPED,
+    HORIZON_AGE,
 )
 
 
@@ -137,6 +207,11 @@ _changing = threading.Lock()
 def is_measuring() -> bool:
     """Whether anybody takes values."""
     return bool(_recorders) or is_metering()
+
+
+def is_observed() -> bool:
+    """Whether anybody records spans or takes values."""
+    return is_tracing() or is_measuring()
 
 
 def record(metric: Metric, value: float, *labels: str) -> None:
@@ -213,3 +288,50 @@ def _instrument(meter: metrics.Meter, metric: Metric) -> Any:
                 yield metrics.Observation(found.value, dict(zip(metric.labels, found.labels, strict=True)))
 
     return meter.create_observable_gauge(callbacks=[read], **named)
+
+
+REFRESH: Final = 5.0
+"""Seconds for which what was asked of a database is good."""
+_PATIENCE = 2.0
+"""Seconds that a reader waits for fresh numbers; after that it gets the old ones."""
+
+
+class Reading(Generic[T]):
+    """Numbers that are asked for when somebody reads, at most every `REFRESH` seconds, on the event loop it is made on.
+
+    A reader in a thread of its own waits a moment for the answer; one on an event loop, which must not wait, gets what
+    was known before.
+
+    Args:
+        ask: Asks for them.
+    """
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._ask = ask
+        self._loop = asyncio.get_running_loop()
+        self._known: T | None = None
+        self._read = -REFRESH
+        self._lock = threading.Lock()
+
+    def latest(self) -> T | None:
+        """What is known now, None before the first answer; called from any thread."""
+        with self._lock:
+            if self._loop.is_closed() or time.monotonic() - self._read < REFRESH:
+                return self._known
+            self._read = time.monotonic()
+            asking = asyncio.run_coroutine_threadsafe(self._learn(), self._loop)
+            if not _is_on_a_loop():
+                with suppress(Exception):  # the old numbers must do
+                    asking.result(_PATIENCE)
+        return self._known
+
+    async def _learn(self) -> None:
+        self._known = await self._ask()
+
+
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -16,8 +16,17 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
-from mainstay import CommandBus, HandlerRegistry, MemoryCommandStore, SendRequest, Worker, metrics, service
-from mainstay.commands import gauges
+from mainstay import (
+    CommandBus,
+    HandlerRegistry,
+    MemoryCommandStore,
+    PostgreSQLEventStore,
+    SendRequest,
+    SubscriptionManager,
+    Worker,
+    metrics,
+    service,
+)
 from mainstay.commands.failures import fingerprint
 from mainstay.commands.store import Lease
 from mainstay.errors import ConfigurationError, MissingDependencyError
@@ -25,6 +34,7 @@ from mainstay.metrics import METRICS
 from mainstay.operations.probes import HealthServer
 from mainstay.operations.prometheus import PrometheusRecorder, prometheus_name
 from mainstay.storage.postgres.commands import PostgresCommandStore
+from tests.support.counting import QUICK, Seen, count
 from tests.support.waiting import eventually, eventually_sync
 
 DOMAIN = "orders"
@@ -73,7 +83,7 @@ async def working(worker: Worker) -> Any:
 
 
 async def test_prometheus_reads_what_happened_and_what_waits(pool: Any, monkeypatch) -> None:
-    monkeypatch.setattr(gauges, "REFRESH", 0.0)  # the numbers of a moment ago would do for five seconds
+    monkeypatch.setattr(metrics, "REFRESH", 0.0)  # the numbers of a moment ago would do for five seconds
     store = PostgresCommandStore(pool)
     bus = CommandBus(store)
     worker = Worker(store, DOMAIN, registry())
@@ -133,7 +143,7 @@ def gauged(reader: InMemoryMetricReader) -> dict[tuple[str, ...], float]:
 
 
 async def test_opentelemetry_reads_the_queue_of_a_worker_that_runs(reader, pool: Any, monkeypatch) -> None:
-    monkeypatch.setattr(gauges, "REFRESH", 0.0)
+    monkeypatch.setattr(metrics, "REFRESH", 0.0)
     store = PostgresCommandStore(pool)
     bus = CommandBus(store)
     may_end = asyncio.Event()
@@ -176,7 +186,7 @@ async def test_nothing_is_asked_of_the_database_unless_somebody_reads_and_then_s
         return await ask(domain)
 
     monkeypatch.setattr(store, "backlog", counted)
-    monkeypatch.setattr(gauges, "REFRESH", 3600.0)
+    monkeypatch.setattr(metrics, "REFRESH", 3600.0)
     worker = Worker(store, DOMAIN, registry())
     async with working(worker):
         await CommandBus(store).send(DOMAIN, "Do", uuid4(), {})
@@ -262,3 +272,27 @@ def test_every_metric_is_in_the_guide() -> None:
 
     assert [one.name for one in METRICS if f"`{one.name}`" not in guide] == []
     assert [prometheus_name(one) for one in METRICS if f"`{prometheus_name(one)}" not in guide] == []
+
+
+async def test_probes_and_prometheus_tell_of_subscriptions(pool: Any, monkeypatch) -> None:
+    monkeypatch.setattr(metrics, "REFRESH", 0.0)
+    store = PostgreSQLEventStore(pool)
+    manager = SubscriptionManager(store)
+    seen = Seen()
+    await manager.subscribe(seen, QUICK)
+    async with HealthServer(managers=[manager]) as server:
+        status, body = await get(server, "/health/ready")
+        found = json.loads(body)["subscriptions"][0]["reasons"]
+        assert (status, found) == (503, ["the subscription manager does not run"])
+        async with manager:
+            await manager.wait_until(await count(store, 1, 2))
+            await eventually(lambda: not manager.probe().ready)
+            assert (await get(server, "/health/ready"))[0] == 200
+            assert (await get(server, "/health/live"))[0] == 200
+            _, text = await get(server, "/metrics")
+
+    lines = text.decode().splitlines()
+    assert 'mainstay_projection_lag_events{subscription="Seen"} 0.0' in lines
+    assert 'mainstay_projection_events_total{subscription="Seen"} 2.0' in lines
+    assert 'mainstay_events_appended_total{category="Counter",event_type="ProjectedCounted"} 2.0' in lines
+    assert any(line.startswith("mainstay_horizon_age_seconds 0") for line in lines)

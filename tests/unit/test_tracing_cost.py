@@ -5,9 +5,24 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
-from mainstay import CommandBus, HandlerRegistry, MemoryCommandStore
+from mainstay import (
+    CommandBus,
+    DomainEvent,
+    EventRegistry,
+    HandlerRegistry,
+    InMemoryEventStore,
+    MemoryCommandStore,
+    MemoryProjectionStore,
+    StreamId,
+)
 from mainstay.commands.execution import Execution
+from mainstay.projections.tracing import projecting
 from tests.support.telemetry import recorded_spans
+
+
+class Priced(DomainEvent, aggregate_type="Costly", event_type="TestPriced"):
+    pass
+
 
 OURS = ("telemetry.py", "metrics.py", "tracing.py")
 
@@ -68,4 +83,42 @@ async def test_a_handler_runs_without_calling_anything_of_opentelemetry() -> Non
 
     assert quiet["theirs"] == 0
     assert quiet["ours"] <= 10
+    assert loud["theirs"] > 20
+
+
+async def test_an_append_looks_once_and_calls_nothing_of_opentelemetry() -> None:
+    store = InMemoryEventStore(registry=EventRegistry([Priced]))
+
+    async def append() -> None:
+        await store.append(StreamId("Costly", "a"), [Priced()])
+
+    quiet = await calls_of(append)
+    with recorded_spans():
+        loud = await calls_of(append)
+
+    assert quiet["theirs"] == 0
+    assert quiet["ours"] <= 10
+    assert loud["theirs"] > 20
+
+
+async def test_a_batch_of_events_looks_once_however_many_they_are() -> None:
+    store = InMemoryEventStore(registry=EventRegistry([Priced]))
+    await store.append(StreamId("Costly", "a"), [Priced() for _ in range(50)])
+    events = (await store.log.read_feed()).events
+    claims = MemoryProjectionStore()
+    await claims.register("costly")
+    (claim,) = await claims.claim("costly", owner="me", seconds=30, most=1)
+
+    async def project() -> None:
+        with projecting(claim, events) as seen:
+            for recorded in events:
+                with seen.event(recorded):
+                    pass
+
+    quiet = await calls_of(project)
+    with recorded_spans():
+        loud = await calls_of(project)
+
+    assert quiet["theirs"] == 0
+    assert quiet["ours"] <= len(events) + 13
     assert loud["theirs"] > 20

@@ -43,7 +43,7 @@ from mainstay.commands.requests import Requests
 from mainstay.commands.schedules import Schedules
 from mainstay.commands.sends import all_sent, sent
 from mainstay.commands.store import Answer, CommandFilter, CommandStore, NewCommand, Refusal, WouldWaitError
-from mainstay.commands.tracing import is_observed, sending
+from mainstay.commands.tracing import sending
 from mainstay.commands.unannounced import Unannounced
 from mainstay.errors import (
     CommandNotFoundError,
@@ -52,6 +52,7 @@ from mainstay.errors import (
 )
 from mainstay.joining import Joiner
 from mainstay.message import checked_domain, checked_id
+from mainstay.metrics import is_observed
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, from_json
 

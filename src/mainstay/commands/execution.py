@@ -24,7 +24,7 @@ from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
 from mainstay.commands.sends import Sends
 from mainstay.commands.store import CommandStore, Lease, NewCommand, Outcome, Received, Verb
 from mainstay.commands.threads import LeftBehindError, call_in_thread
-from mainstay.commands.tracing import Handling, is_observed
+from mainstay.commands.tracing import Handling
 from mainstay.errors import (
     BusinessRuleException,
     ConfigurationError,
@@ -38,6 +38,7 @@ from mainstay.errors import (
     shown,
 )
 from mainstay.message import COMMANDS_SUFFIX, correlated
+from mainstay.metrics import is_observed
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, as_seconds, checked_policy
 from mainstay.serialization import storable, to_json
 from mainstay.telemetry import get_logger

@@ -91,11 +91,6 @@ def count_sent(commands: Sequence[NewCommand]) -> None:
         record(SENT, count, domain, command_type)
 
 
-def is_observed() -> bool:
-    """Whether anybody records spans or takes values."""
-    return is_tracing() or is_measuring()
-
-
 class Handling:
     """One run of a handler, seen from outside; a context manager.
 

@@ -424,6 +424,10 @@ class EventLog(Protocol):
         """
         ...
 
+    async def held_back(self) -> float:
+        """For how many seconds the oldest open transaction that has appended holds the feed back; 0 without any."""
+        ...
+
     def watching(self) -> AbstractAsyncContextManager[None]:
         """For the length of the block, whoever waits in this process is woken as soon as can be.
 

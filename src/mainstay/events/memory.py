@@ -327,6 +327,11 @@ class MemoryEventLog:
             pass
         return self._horizon()
 
+    async def held_back(self) -> float:
+        """For how many seconds the oldest open transaction that has appended holds the feed back."""
+        began = min((each.began for each in self._open if each.positions), default=None)
+        return 0.0 if began is None else max(0.0, (self._clock.now() - began).total_seconds())
+
     def watching(self) -> AbstractAsyncContextManager[None]:
         """Whoever waits is woken in any case."""
         return nullcontext()

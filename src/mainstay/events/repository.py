@@ -29,6 +29,8 @@ from mainstay.events.reading import LoadedStream
 from mainstay.events.snapshot import Snapshot, SnapshotPolicy, SnapshotStore
 from mainstay.events.store import EventStore
 from mainstay.events.stream import ExpectedVersion, StreamId
+from mainstay.events.tracing import loading
+from mainstay.metrics import is_observed
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +118,15 @@ class AggregateRepository(Generic[AggregateT]):
     ) -> AggregateT | None:
         """As `load`; None if it has no events."""
         made = self.create_new(aggregate_id)
+        if not is_observed():
+            return await self._filled(made, version, at, conn)
+        with loading(made.stream.category, str(made.stream)) as span:
+            found = await self._filled(made, version, at, conn)
+            if span is not None:
+                span.set_attribute("mainstay.version", 0 if found is None else found.version)
+        return found
+
+    async def _filled(self, made: AggregateT, version: int | None, at: datetime | None, conn: Any) -> AggregateT | None:
         found = await self._from_snapshot(made, version, conn) if at is None else None
         if found is None:
             found = await self._store.load_stream(made.stream, up_to_version=version, up_to_time=at, conn=conn)

@@ -24,6 +24,8 @@ from mainstay.events.memory import MemoryEventLog
 from mainstay.events.registry import EventRegistry
 from mainstay.events.snapshot import MemorySnapshotStore, SnapshotStore
 from mainstay.events.stream import ExpectedVersion, StreamId
+from mainstay.events.tracing import Appending
+from mainstay.metrics import is_observed
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 
 T = TypeVar("T")
@@ -155,6 +157,16 @@ class EventStore(ByAggregate):
         return await self._append(appends, Condition(fail_if, after), conn)
 
     async def _append(self, appends: Sequence[StreamAppend], condition: Condition | None, conn: Any) -> list[Appended]:
+        if not is_observed():
+            return await self._appended(appends, condition, conn)
+        with Appending(appends) as seen:
+            answers = await self._appended(seen.appends, condition, conn)
+            seen.done(answers)
+        return answers
+
+    async def _appended(
+        self, appends: Sequence[StreamAppend], condition: Condition | None, conn: Any
+    ) -> list[Appended]:
         if not self._inline:
             return await self.log.append(appends, condition=condition, conn=conn)
         async with self.log.part(conn) as part:

@@ -67,6 +67,7 @@ class SubscriptionHealth:
         last_error: The last failure in this process.
         failed_at: When that was.
         dead_letters: Events that lie apart.
+        stopped: Shards that an error has stopped.
     """
 
     subscription: str
@@ -79,6 +80,7 @@ class SubscriptionHealth:
     last_error: str | None
     failed_at: datetime | None
     dead_letters: int
+    stopped: int
 
     @property
     def is_healthy(self) -> bool:
@@ -265,6 +267,7 @@ class Questions:
             None if last is None else last.error,
             None if last is None else last.at,
             sum(state.dead_letters for state in states),
+            sum(state.status is ShardStatus.STOPPED for state in states),
         )
 
 

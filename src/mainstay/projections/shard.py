@@ -39,12 +39,11 @@ it; between batches it finds its claim stale.
 """
 
 import asyncio
-import logging
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -60,12 +59,16 @@ from mainstay.errors import (
 from mainstay.events.event import EventEnvelope
 from mainstay.events.log import FeedPage, RecordedEvent
 from mainstay.events.reading import EventReader
+from mainstay.message import correlated
 from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.failure import Failure, about, times
 from mainstay.projections.feed import SharedFeed
 from mainstay.projections.projection import Projection
 from mainstay.projections.store import Batch, Checkpoint, Claim, DeadLetter, ProjectionStore
+from mainstay.projections.tracing import count_apart, projecting
+from mainstay.telemetry import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _SAVED_EVERY = 0.5
 """Seconds between savings of a checkpoint that passed by unwanted events only."""
@@ -84,21 +87,6 @@ class RunState(StrEnum):
     STOPPED = "STOPPED"
     LOST = "LOST"
     CLOSED = "CLOSED"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A handler's.
-
-    Attributes:
-        error: What it raised.
-        at: When.
-        attempts: How often the event in hand has failed; 0 as soon as it has not.
-    """
-
-    error: str
-    at: datetime
-    attempts: int
 
 
 class _StoppedError(Exception):
@@ -307,7 +295,14 @@ class ShardRunner:
                 failed = self._at
                 self._failed(error, 1)
                 where = "at the end of a batch" if failed == len(rest) else f"at position {rest[failed].position}"
-                log.warning("%s failed %s: %s", self.claim.subscription, where, error, exc_info=error)
+                log.warning(
+                    "%s failed %s: %s",
+                    self.claim.subscription,
+                    where,
+                    error,
+                    exc_info=error,
+                    extra=self._about(rest[failed] if failed < len(rest) else None),
+                )
                 await self._handle_again(rest[:failed])
                 if failed < len(rest):
                     await self._insist(rest[failed], error)
@@ -339,29 +334,34 @@ class ShardRunner:
         last = events[-1]
         reached = Checkpoint(up_to, self._epoch, last.event.event_id, last.position)
         self._at, laid_down = 0, False
-        async with self._batch() as batch:
-            keys: list[str] = []
-            if self._apart:
-                for self._at, recorded in enumerate(events):
-                    keys.append(self._key(recorded))
-            blocked = await batch.blocked(sorted(set(keys))) if keys else set()
-            async with self._projection.batch(batch.conn, events) as conn:
-                for self._at, recorded in enumerate(events):
-                    if blocked and keys[self._at] in blocked:
-                        await batch.lay_down([self._letter(recorded, keys[self._at])])
-                        laid_down = True
-                        continue
-                    for envelope in self._source.enveloped(recorded):
-                        await self._given(envelope, conn)
-                self._at = len(events)
-            await batch.advance(reached)
+        with projecting(self.claim, events) as seen:
+            async with self._batch() as batch:
+                keys: list[str] = []
+                if self._apart:
+                    for self._at, recorded in enumerate(events):
+                        keys.append(self._key(recorded))
+                blocked = await batch.blocked(sorted(set(keys))) if keys else set()
+                async with self._projection.batch(batch.conn, events) as conn:
+                    for self._at, recorded in enumerate(events):
+                        if blocked and keys[self._at] in blocked:
+                            await batch.lay_down([self._letter(recorded, keys[self._at])])
+                            laid_down = True
+                            seen.apart()
+                            continue
+                        with seen.event(recorded):
+                            for envelope in self._source.enveloped(recorded):
+                                await self._given(envelope, conn)
+                    self._at = len(events)
+                await batch.advance(reached)
         self._apart = self._apart or laid_down
         self._moved_to(reached)
 
     async def _given(self, envelope: EventEnvelope, conn: Any) -> None:
         """Let the projection handle an event; one that cancels itself has failed, and does not end this shard."""
+        event = envelope.event
         try:
-            await self._projection.handle(envelope, conn)
+            with correlated(event.correlation_id, event.event_id):
+                await self._projection.handle(envelope, conn)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -393,18 +393,26 @@ class ShardRunner:
                 return
         where = f"{recorded.event.event_type} at position {recorded.position} of {recorded.stream}"
         if self._projection.on_error == "stop":
-            await self._stop(f"{where} failed{_times(attempt)}: {type(error).__name__}: {error}")
+            await self._stop(f"{where} failed{times(attempt)}: {type(error).__name__}: {error}")
         try:
             key = self._key(recorded)
         except Exception as unknown:  # noqa: BLE001 - keys are the user's
             first = f"it failed with {type(error).__name__}: {error}"
             await self._stop(f"{where} has no key to lay it apart with: {type(unknown).__name__}: {unknown}; {first}")
-        log.error("%s lays %s apart after %d attempts: %s", self.claim.subscription, where, attempt, error)
+        log.error(
+            "%s lays %s apart after %d attempts: %s",
+            self.claim.subscription,
+            where,
+            attempt,
+            error,
+            extra=self._about(recorded) | {"key": key, "attempts": attempt},
+        )
         letter = self._letter(recorded, key, error, attempt)
         reached = Checkpoint(recorded.position, self._epoch, recorded.event.event_id, recorded.position)
         async with self._batch() as batch:
             await batch.lay_down([letter])
             await batch.advance(reached)
+        count_apart(self.claim.subscription)
         self._apart = True
         self._moved_to(reached)
 
@@ -426,7 +434,7 @@ class ShardRunner:
     # -- all the rest --------------------------------------------------------------------------------------------------
 
     async def _stop(self, reason: str) -> NoReturn:
-        log.error("%s stops: %s", self.claim.subscription, reason)
+        log.error("%s stops: %s", self.claim.subscription, reason, extra=self._about(None))
         await self._store.stop(self.claim, reason=reason[:_REASON_LIMIT])
         raise _StoppedError
 
@@ -444,7 +452,7 @@ class ShardRunner:
             except StorageUnavailableError as error:
                 outage += 1
                 self._verified = False
-                log.warning("%s waits for its storage: %s", self.claim.subscription, error)
+                log.warning("%s waits for its storage: %s", self.claim.subscription, error, extra=self._about(None))
                 await self._pause(min(0.1 * 2**outage, _LONGEST_OUTAGE_PAUSE))
             else:
                 return
@@ -457,10 +465,8 @@ class ShardRunner:
             self.failure = replace(self.failure, attempts=0)
         self.moved()
 
+    def _about(self, recorded: RecordedEvent | None) -> dict[str, object]:
+        return about(self.claim.subscription, self.claim.shard, recorded)
+
     def _failed(self, error: Exception, attempts: int) -> None:
-        text = f"{type(error).__name__}: {error}"[:_REASON_LIMIT]
-        self.failure = Failure(text, datetime.now(UTC), attempts)
-
-
-def _times(attempts: int) -> str:
-    return f" {attempts} times" if attempts > 1 else ""
+        self.failure = Failure(f"{type(error).__name__}: {error}"[:_REASON_LIMIT], datetime.now(UTC), attempts)

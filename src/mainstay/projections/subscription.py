@@ -6,7 +6,6 @@ all subscriptions of a process, started and stopped together.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -16,20 +15,24 @@ from typing import Self
 from mainstay.errors import ConfigurationError, StorageUnavailableError, SubscriptionNotFoundError
 from mainstay.events.reading import EventReader
 from mainstay.message import worker_name
+from mainstay.metrics import observed
 from mainstay.projections.checks import checked_subscription
 from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.failure import Failure
 from mainstay.projections.feed import SharedFeed
+from mainstay.projections.gauges import Gauges
 from mainstay.projections.projection import Projection
 from mainstay.projections.questions import Heartbeat, Questions
 from mainstay.projections.read_models import ReadModels
 from mainstay.projections.replay import Replay, Replayed
 from mainstay.projections.serving import serve
-from mainstay.projections.shard import Failure, RunState, ShardRunner
+from mainstay.projections.shard import RunState, ShardRunner
 from mainstay.projections.store import Checkpoint, ProjectionStore
 from mainstay.projections.subscriber import Subscribing, as_projection
 from mainstay.service import Service, first_of
+from mainstay.telemetry import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _LEASES_RENEWED_PER_TERM = 3
 
@@ -57,6 +60,7 @@ class Subscription(Service):
         self.projection = projection
         self.config = config
         self.name = checked_subscription(projection.name)
+        self._about: dict[str, object] = {"subscription": self.name}
         self._source = source
         self._store = store
         self._owner = owner
@@ -111,7 +115,7 @@ class Subscription(Service):
                         renewed = time.monotonic()
                     await self._claim()
                 except StorageUnavailableError as error:
-                    log.warning("subscription %s waits for its storage: %s", self.name, error)
+                    log.warning("subscription %s waits for its storage: %s", self.name, error, extra=self._about)
                 await self._rest(min(term / _LEASES_RENEWED_PER_TERM, max(self.config.poll_seconds, 1.0)))
         finally:
             await self._end()
@@ -147,7 +151,13 @@ class Subscription(Service):
                 continue
             del self._tasks[shard]
             if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("shard %d of subscription %s ended", shard, self.name, exc_info=error)
+                log.error(
+                    "shard %d of subscription %s ended",
+                    shard,
+                    self.name,
+                    exc_info=error,
+                    extra=self._about | {"shard": shard},
+                )
                 failed.append(self._runners[shard].claim)
         await self._store.release(failed)
 
@@ -169,7 +179,7 @@ class Subscription(Service):
             await self._reap()
             await self._store.release(held)
         except StorageUnavailableError as error:
-            log.warning("subscription %s: its leases end by themselves: %s", self.name, error)
+            log.warning("subscription %s: its leases end by themselves: %s", self.name, error, extra=self._about)
 
     def cancel(self) -> None:
         """Cancel the handlers that run; what they have begun is undone."""
@@ -248,6 +258,7 @@ class SubscriptionManager(Questions):
             self._running = True
             await self._watch.enter_async_context(self._source.watching())
             await self._watch.enter_async_context(self._heart)
+            self._watch.enter_context(observed(Gauges(self, self._source).observe))
         for subscription in self._subscriptions.values():
             await subscription.start()
 

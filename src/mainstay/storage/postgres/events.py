@@ -221,6 +221,11 @@ class PostgresEventLog:
         checks.check_position(position)
         return await self._watch.beyond(position, timeout)
 
+    async def held_back(self) -> float:
+        """For how many seconds the oldest open transaction that has appended holds the feed back."""
+        ((seconds,),) = await self._ask("held_back", {})
+        return float(seconds)
+
     def watching(self) -> AbstractAsyncContextManager[None]:
         """Listen, and offer to publish the horizon, for the length of the block."""
         return self._watch.watching()

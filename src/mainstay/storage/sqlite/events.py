@@ -383,6 +383,10 @@ class SQLiteEventLog:
             except TimeoutError:
                 continue
 
+    async def held_back(self) -> float:
+        """Nothing holds the feed back: whoever appends is alone until his commit."""
+        return 0.0
+
     def watching(self) -> AbstractAsyncContextManager[None]:
         """Whoever waits is woken by what this process appends, and looks for what others do."""
         return nullcontext()

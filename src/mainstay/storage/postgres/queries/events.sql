@@ -81,6 +81,18 @@ from eventsource.read_feed(
 -- Which history the positions belong to, and how far the feed can be read now.
 select h.epoch, eventsource.horizon() as horizon from eventsource.feed_horizon as h where h.only_one;
 
+-- name: held_back
+-- For how many seconds the oldest open transaction that has appended holds the feed back; of others' sessions only who may see them is told.
+select greatest(0, coalesce(max(extract(epoch from clock_timestamp() - coalesce(a.xact_start, p.prepared))), 0))::double precision
+from pg_catalog.pg_locks as k
+left join pg_catalog.pg_stat_activity as a on a.pid = k.pid
+left join pg_catalog.pg_locks as x
+    on k.pid is null and x.pid is null and x.virtualtransaction = k.virtualtransaction and x.locktype = 'transactionid'
+    and x.transactionid in (select g.transaction from pg_catalog.pg_prepared_xacts as g)
+left join pg_catalog.pg_prepared_xacts as p on p.transaction = x.transactionid
+where k.locktype = 'advisory' and k.objsubid = 1 and k.classid::bigint >> 16 = 28019
+  and k.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database());
+
 -- name: event_at
 -- The event at a position. The horizon is not asked: it may lie below a position that was given out before, while a transaction is open whose floor came late.
 select

@@ -171,6 +171,15 @@ class FeedContract(EventLogSuite):
         await self.appended(log, name, 1, conn=conn)
         return name
 
+    async def test_who_has_appended_and_not_committed_is_seen_to_hold_the_feed_back(self, log: EventLog) -> None:
+        async with log.transaction() as tx:
+            assert await log.held_back() == 0
+            await self.appended(log, stream(), conn=tx)
+            self.pass_time(log)
+            if self.side_by_side:
+                assert await log.held_back() > 0
+        assert await log.held_back() == 0
+
     # -- waiting ------------------------------------------------------------------------------------------------------
     async def test_who_waits_is_told_how_far_the_feed_goes(self, log: EventLog) -> None:
         answer = await self.appended(log, stream(), 2)
