@@ -5,6 +5,7 @@ from typing import Any
 from mainstay import (
     DatabaseProjection,
     DomainEvent,
+    EventRegistry,
     PostgreSQLEventStore,
     RetryPolicy,
     SubscriptionConfig,
@@ -66,3 +67,4 @@ def empty(pool: Any) -> SubscriptionManager:
 apart = Apart()
 several = [Apart, Strict()]
 number = 7
+registry = EventRegistry()

@@ -24,16 +24,7 @@ def find(path: str) -> Any:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise ConfigurationError(f"{path!r} names nothing: write it as module:name, such as shop.handlers:registry")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise ConfigurationError(
-                f"there is no module {error.name!r}: run this where `python -c 'import {module_name}'` works"
-            ) from error
-        raise _import_failed(module_name, error) from error
-    except Exception as error:
-        raise _import_failed(module_name, error) from error
+    found = imported(module_name)
     for part in name.split("."):
         try:
             found = getattr(found, part)
@@ -43,15 +34,47 @@ def find(path: str) -> Any:
     return found
 
 
+def imported(module_name: str) -> Any:
+    """A module.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be imported; says which.
+    """
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise ConfigurationError(
+                f"there is no module {error.name!r}: run this where `python -c 'import {module_name}'` works"
+            ) from error
+        raise _import_failed(module_name, error) from error
+    except Exception as error:
+        raise _import_failed(module_name, error) from error
+
+
+def imported_here(module_name: str) -> Any:
+    """As `imported`, with the current directory searched first.
+
+    Raises:
+        ConfigurationError: As of `imported`.
+    """
+    _search_here()
+    return imported(module_name)
+
+
 def here(path: str) -> Any:
     """As `find`, with the current directory searched first.
 
     Raises:
         ConfigurationError: As of `find`.
     """
+    _search_here()
+    return find(path)
+
+
+def _search_here() -> None:
     if "" not in sys.path and "." not in sys.path:
         sys.path.insert(0, "")
-    return find(path)
 
 
 async def registry_of(found: Any, path: str, pool: Any) -> HandlerRegistry:

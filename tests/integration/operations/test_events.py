@@ -400,3 +400,42 @@ def test_nothing_is_appended_to_a_stream_in_the_midst_of_its_import(dsn):
                 appender.execute(
                     "insert into eventsource.stream (category, tenant_id, stream_id) values ('Order', '', '1')"
                 )
+
+
+# --- whether code can read it -----------------------------------------------------------------------------------------
+
+CLASSES = "tests.support.projected_accounts"
+
+
+def test_every_event_is_read_with_somebodys_classes_and_what_cannot_be_is_named(dsn):
+    kind = "PaidAccountAmountPaid"
+    append(dsn, StreamId("PaidAccount", "ann"), *(an_event(kind, b'{"amount": 1}') for _ in range(3)))
+    well = run("events", "check", CLASSES, "--dsn", dsn)
+    append(
+        dsn,
+        StreamId("PaidAccount", "bob"),
+        an_event("NobodyKnows"),
+        an_event("NobodyKnows"),
+        an_event(kind, b'{"amount": "much"}'),
+        an_event(kind, b'{"amount": 1}', event_version=2),
+    )
+
+    shown = run("events", "check", f"{CLASSES}:registry", "--dsn", dsn)
+    found = run("events", "check", CLASSES, "--after", 4, "--dsn", dsn, "--json").json
+
+    assert (well.code, "Every event can be read: 3" in well.out.replace("\n", "")) == (0, True)
+    assert (shown.code, "4 events of 7 cannot be read" in shown.out) == (1, True)
+    assert "no class is registered" in shown.out
+    assert [(each["event_type"], each["events"], each["position"]) for each in found["faults"]] == [
+        ("NobodyKnows", 1, 5),
+        (kind, 1, 6),
+        (kind, 1, 7),
+    ]
+    assert "valid integer" in found["faults"][1]["problem"]
+    assert "newer code can read it" in found["faults"][2]["problem"]
+    assert run("events", "check", CLASSES, "-c", "Other", "--dsn", dsn, "--json").json["read"] == 0
+
+
+@pytest.mark.parametrize("code", ["no.such.module", f"{CLASSES}:number", f"{CLASSES}:nothing"])
+def test_code_that_names_no_classes_is_code_2(dsn, code):
+    assert run("events", "check", code, "--dsn", dsn).code == 2

@@ -57,6 +57,7 @@ COMMANDS = [
     ["events", "tail"],
     ["events", "export", "/dev/null", "--overwrite"],
     ["events", "import", "-"],
+    ["events", "check", "tests.support.projected_accounts"],
     ["projections", "list"],
     ["projections", "lag"],
     ["projections", "lag", "--watch"],

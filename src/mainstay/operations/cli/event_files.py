@@ -87,7 +87,7 @@ def export(
         raise ConfigurationError("give --resume or --overwrite, not both")
     began = time.monotonic()
     wanted = _Wanted(file, resume, overwrite, stream, tenant, categories, after, up_to)
-    with _progress(out, "exporting") as bar:
+    with progress(out, "exporting") as bar:
         count, begun, horizon = asyncio.run(_export(dsn, wanted, bar))
     seconds = time.monotonic() - began
     if as_json:
@@ -205,7 +205,7 @@ def import_(
     began = time.monotonic()
     with ExitStack() as stack:
         source, opened, size = _source(file, stack)
-        bar = stack.enter_context(_progress(out, "importing"))
+        bar = stack.enter_context(progress(out, "importing"))
         done = asyncio.run(_import(dsn, opened, source, chunk, size, bar))
     seconds = time.monotonic() - began
     if as_json:
@@ -270,7 +270,8 @@ async def _import(  # noqa: PLR0917 - its only caller has them all
     return done
 
 
-def _progress(out: "Output", doing: str) -> "Progress":
+def progress(out: "Output", doing: str) -> "Progress":
+    """A bar for going through events, where somebody looks; its task has a field ``events``."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     return Progress(

@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from mainstay.errors import ConfigurationError
-from mainstay.operations.cli import event_files
+from mainstay.operations.cli import event_check, event_files
 from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.options import AsJson, Dsn, Limit
 
@@ -39,6 +39,7 @@ def add_to(group: typer.Typer) -> None:
     group.command("show")(show)
     group.command("tail")(tail)
     event_files.add_to(group)
+    event_check.add_to(group)
 
 
 # -- streams -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from mainstay.storage.postgres.database import Pool, autocommit, fetch_all, fetc
 from mainstay.storage.postgres.event_rows import feed_parameters, name_of
 
 MOST_COUNTED = 100_000
-"""Events behind a checkpoint that are counted; from there on it is the difference of positions."""
+"""Positions behind a checkpoint up to which the events are counted; from there on it is that number."""
 _SMALL = 64 * 1024 * 1024
 """Bytes up to which a table is counted."""
 
@@ -97,13 +97,7 @@ class FeedQuestions:
         asked = {"subscription": subscription, "most": MOST_COUNTED}
         async with sealed(autocommit(self._pool)) as conn:
             rows = await fetch_all(conn, self._sql["lags"], asked)
-        found = []
-        for row in rows:
-            exact, horizon = row["events"] < MOST_COUNTED, row["horizon"]
-            events = row["events"] if exact else max(row["events"], horizon - row["position"])
-            seconds = max(0.0, row["seconds"] or 0.0)
-            found.append(ShardLag(row["subscription"], row["shard"], horizon, events, exact=exact, seconds=seconds))
-        return found
+        return [ShardLag(**row | {"seconds": max(0.0, row["seconds"] or 0.0)}) for row in rows]
 
     async def _value(self, query: str, asked: dict[str, Any]) -> Any:
         async with sealed(autocommit(self._pool)) as conn:

@@ -37,18 +37,18 @@ select case when pg_relation_size('eventsource.event') < %(small)s
 from (select eventsource.horizon() as horizon) as h;
 
 -- name: lags
--- How far each shard is behind: the events after its checkpoint, up to a number, and how long ago the first of them was recorded.
-select s.subscription, s.shard, s.position, h.horizon, n.events,
+-- How far each shard is behind: the events after its checkpoint, counted if there are not too many positions, and how long ago the first of them was recorded.
+select s.subscription, s.shard, h.horizon, greatest(n.events, case when p.exact then 0 else h.horizon - s.position end) as events, p.exact,
        extract(epoch from clock_timestamp() - f.recorded_at)::double precision as seconds
 from (select eventsource.horizon() as horizon) as h
 cross join eventsource.shard as s
+cross join lateral (select h.horizon - s.position <= %(most)s as exact) as p
 left join lateral (
     select e.recorded_at from eventsource.event as e
     where e.position > s.position and e.position <= h.horizon order by e.position limit 1
 ) as f on true
 left join lateral (
-    select count(*) as events
-    from (select from eventsource.event as e where e.position > s.position and e.position <= h.horizon order by e.position limit %(most)s) as e
+    select count(*) as events from eventsource.event as e where p.exact and e.position > s.position and e.position <= h.horizon
 ) as n on true
 where %(subscription)s::text is null or s.subscription = %(subscription)s
 order by s.subscription, s.shard;
