@@ -33,6 +33,14 @@ States
 * LOST: somebody else has the shard by now, or it was paused or reset. Whatever was under way was undone.
 * CLOSED: asked to end; the batch in hand was finished.
 
+What it locks. A batch begins by locking the shard's row, and holds that one lock until its COMMIT, with whatever the
+handlers lock after it; nothing of ours is locked before. So two batches of one shard never overlap, a claim, which
+passes by what is locked, never joins one, and batches of different shards wait for each other only where their handlers
+do: a deadlock among those fails one of them, which is tried again as a handler's error. A person who pauses, resets or
+replays locks the row too, and so comes between two batches. In memory there is one task for each claim and nothing is
+shared with another but pages, which nobody changes; what the task believes (`checkpoint`, whether something lies apart)
+is held against the row at the beginning of each batch.
+
 How it fails. A crash at any moment leaves the last committed batch; the lease ends, and whoever claims the shard begins
 after it. An owner that stalled beyond its lease in the midst of a batch still holds the shard's row, so nobody joins
 it; between batches it finds its claim stale.

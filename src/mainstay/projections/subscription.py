@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from mainstay.errors import ConfigurationError, StorageUnavailableError, SubscriptionNotFoundError
+from mainstay.errors import ConfigurationError, StorageError, StorageUnavailableError, SubscriptionNotFoundError
 from mainstay.events.reading import EventReader
 from mainstay.message import worker_name
 from mainstay.metrics import observed
@@ -35,6 +35,8 @@ from mainstay.telemetry import get_logger
 log = get_logger(__name__)
 
 _LEASES_RENEWED_PER_TERM = 3
+_FIRST_REST = 1.0
+_LONGEST_REST = 30.0
 
 
 class Subscription(Service):
@@ -66,6 +68,8 @@ class Subscription(Service):
         self._owner = owner
         self._runners: dict[int, ShardRunner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._claims_after = 0.0
+        self._failed_in_a_row = 0
         self.moved = asyncio.Event()
         self._feed: SharedFeed | None = None
 
@@ -116,12 +120,14 @@ class Subscription(Service):
                     await self._claim()
                 except StorageUnavailableError as error:
                     log.warning("subscription %s waits for its storage: %s", self.name, error, extra=self._about)
+                except StorageError:
+                    log.exception("subscription %s: its storage refused", self.name, extra=self._about)
                 await self._rest(min(term / _LEASES_RENEWED_PER_TERM, max(self.config.poll_seconds, 1.0)))
         finally:
             await self._end()
 
     async def _claim(self) -> None:
-        if len(self._tasks) == self.config.shards:
+        if len(self._tasks) == self.config.shards or time.monotonic() < self._claims_after:
             return
         claims = await self._store.claim(
             self.name, owner=self._owner, seconds=self.config.lease_seconds, most=self.config.shards
@@ -159,7 +165,11 @@ class Subscription(Service):
                     extra=self._about | {"shard": shard},
                 )
                 failed.append(self._runners[shard].claim)
-        await self._store.release(failed)
+        if failed:
+            rest = min(_FIRST_REST * 2**self._failed_in_a_row, _LONGEST_REST)
+            self._failed_in_a_row = min(self._failed_in_a_row + 1, 10)
+            self._claims_after = time.monotonic() + rest
+            await self._store.release(failed)
 
     async def _rest(self, seconds: float) -> None:
         """Wait until it is time to look again, or a shard has ended."""
@@ -187,6 +197,7 @@ class Subscription(Service):
             task.cancel()
 
     def _has_moved(self) -> None:
+        self._failed_in_a_row = 0
         moved, self.moved = self.moved, asyncio.Event()
         moved.set()
 

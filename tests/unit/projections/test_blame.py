@@ -1,7 +1,9 @@
 """What a failure is put down to."""
 
 import asyncio
+import time
 
+from mainstay.errors import StorageError
 from mainstay.projections.shard import ShardRunner
 from tests.support.counting import NAME, QUICK, Seen, count, is_stopped, state_of
 from tests.support.waiting import eventually
@@ -61,3 +63,36 @@ async def test_a_shard_that_ended_by_an_error_of_ours_is_taken_up_again(store, m
     await manager.wait_until(await count(store, 1), timeout=20)  # the lease is 30 s
 
     assert seen.numbers == [1]
+
+
+async def test_a_shard_that_fails_for_ever_is_taken_up_seldom(store, manager, monkeypatch) -> None:
+    began = []
+
+    async def mistaken(self):
+        began.append(time.monotonic())
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(ShardRunner, "_verify", mistaken)
+    await manager.subscribe(Seen(), QUICK)
+    await manager.start()
+    await eventually(lambda: len(began) == 3)
+
+    assert began[1] - began[0] >= 0.9
+    assert began[2] - began[1] >= 1.9
+
+
+async def test_a_storage_that_refuses_claims_is_asked_again(store, manager, checkpoints, monkeypatch, caplog) -> None:
+    claim, refusals = checkpoints.claim, iter([StorageError("permission denied")])
+
+    async def refused(*args, **options):
+        for refusal in refusals:
+            raise refusal
+        return await claim(*args, **options)
+
+    monkeypatch.setattr(checkpoints, "claim", refused)
+    await manager.subscribe(Seen(), QUICK)
+    await manager.start()
+    await manager.wait_until(await count(store, 1))
+
+    assert "its storage refused" in caplog.text
+    assert "permission denied" in caplog.text

@@ -120,9 +120,11 @@ class HorizonPublisher(Service):
             row = await fetch_one(conn, self._sql["publish_horizon"], {"holder": self._name, "lease": LEASE})
         if row is None:
             return _RETRY
-        self._learn(int(row["position"]))
-        lease = row["seconds"]
+        position, lease = int(row["position"]), row["seconds"]
         self.is_publishing = lease is None
+        if self.is_publishing and position < self._position:
+            self._position = position  # positions are given out again: another epoch, or another server
+        self._learn(position)
         pace = min(max((time.monotonic() - self._moved) / _SHARE, BUSY), IDLE)
         if lease is None:
             return pace

@@ -33,6 +33,7 @@ from mainstay.events.log import (
     StreamState,
 )
 from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_tenant
+from mainstay.joining import Shared
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.storage.sqlite.database import Database, SQLiteTransaction, fetch, queries, run, run_many
 from mainstay.storage.sqlite.event_rows import (
@@ -89,6 +90,7 @@ class SQLiteEventLog:
         self._database = Database(path, clock or SystemClock(), patience=patience, readers=readers)
         self._sql = queries("events")
         self._grown = asyncio.Event()
+        self._look = Shared(self.horizon)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -371,17 +373,19 @@ class SQLiteEventLog:
         checks.check_position(position)
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
+        age = 0.0
         while True:
             grown = self._grown
-            horizon = (await self.horizon()).position
+            horizon = (await self._look.answer(age)).position
             left = end - loop.time()
             if horizon > position or left <= 0:
                 return horizon
             try:
                 async with asyncio.timeout(min(left, LOOK_EVERY)):
                     await grown.wait()
+                age = 0.0
             except TimeoutError:
-                continue
+                age = min(timeout, LOOK_EVERY) / 2  # what another who waits has found
 
     async def held_back(self) -> float:
         """Nothing holds the feed back: whoever appends is alone until his commit."""
