@@ -27,6 +27,7 @@ from mainstay import (
     BusinessRuleException,
     EventStore,
     PostgreSQLEventStore,
+    ReadModelQuery,
     SnapshotPolicy,
     SQLiteEventStore,
     SubscriptionManager,
@@ -76,8 +77,7 @@ async def trade(store: EventStore, mark: str) -> None:
     articles = AggregateRepository(store, Article, snapshots=SnapshotPolicy.every(10), attempts=50)
     await asked(store, CUSTOMERS)
     manager = SubscriptionManager(store)
-    shelf = Shelf()
-    await manager.subscribe(shelf)
+    await manager.subscribe(Shelf())
     await manager.subscribe(Customers(mark))
 
     async with manager:
@@ -96,9 +96,9 @@ async def show(store: EventStore, articles: AggregateRepository[Article], manage
     Raises:
         SystemExit: They do not.
     """
-    rows = await manager.read_models.of(ShelfRow).find()
+    rows = await manager.read_models.of(ShelfRow).find(ReadModelQuery(order_by="id"))
     shown = Table("Article", "Left", "Sold", "Takings", "", title="The shelf")
-    for row in sorted(rows, key=lambda row: str(row.id)):
+    for row in rows:
         mark = "sold out" if row.sold_out else ""
         shown.add_row(str(row.id), str(row.left), str(row.sold), f"{row.takings / 100:.2f}", mark)
     console.print(shown)

@@ -21,6 +21,9 @@ from eventsource import (
     InMemoryEventStore,
     OptimisticLockError,
     ReadDirection,
+    ReadModel,
+    ReadModelProjection,
+    ReadModelRepository,
     ReadOptions,
     StoredEvent,
     SubscriptionConfig,
@@ -89,6 +92,17 @@ class Takings(DeclarativeProjection):
 class Rows(DatabaseProjection):
     @handles(Sold)
     async def sold(self, conn: object, event: Sold) -> None: ...
+
+
+class Row(ReadModel):
+    price: int = 0
+
+
+class Kept(ReadModelProjection[Row]):
+    @handles(Sold)
+    async def sold(self, event: Sold, repo: ReadModelRepository[Row]) -> None:
+        assert_type(await repo.get(event.aggregate_id), Row | None)
+        await repo.save(Sale())  # type: ignore[arg-type]  # of no table
 
 
 class Report:
@@ -161,6 +175,9 @@ async def tested(harness: InMemoryTestHarness) -> None:
     done = await project(Takings(), Sold(price=3))
     assert_type(done, Projected[Takings])
     assert_type(done.then(lambda takings: takings.total == 3).then_called(Calls()).projection, Takings)
+    done.then_rows(Row(id="a"))
+    done.then_rows(Sale())  # type: ignore[arg-type]  # no read model
+    assert_type(harness.read_models.of(Row), ReadModelRepository[Row])
     done.then(lambda takings: takings.totl)  # type: ignore[attr-defined]  # misspelled
     assert_type(EventBuilder(Sold).with_version(2).with_fields(price=1).build(), Sold)
     assert_type(OneEventBuilder(Refunded).build(), Refunded)
