@@ -14,12 +14,13 @@ from mainstay import (
     ReadModelQuery,
     ReadModels,
     SQLiteEventStore,
+    StreamId,
     SubscriptionManager,
 )
 from mainstay.errors import SchemaOutdatedError
 from mainstay.projections.read_model import ReadModel
 from mainstay.storage.sqlite.read_models import decimal_key
-from tests.support.spending import Everything, Spending, Spendings, buy, config, expected, keeping, spent
+from tests.support.spending import Bought, Everything, Spending, Spendings, buy, config, expected, keeping, spent
 
 PATIENCE = 90.0
 
@@ -163,3 +164,18 @@ def test_keys_of_decimals_are_in_the_order_of_their_values() -> None:
     assert decimal_key("1.50") == decimal_key("1.5") == decimal_key("150E-2")
     assert decimal_key("-0.0") == decimal_key("0")
     assert decimal_key(None) is None
+
+
+async def test_an_inline_projection_keeps_its_rows_in_the_transaction_that_appends(path, store) -> None:
+    inline = Spendings()
+    await ReadModels(store).prepare(inline)
+    async with SQLiteEventStore(path, inline=[inline]) as appending:
+        await ReadModels(appending).prepare(inline)
+        await buy(appending, 3)
+
+        async with appending.transaction() as tx:
+            await appending.append(StreamId("RmCustomer", "c0"), [Bought(price=Decimal(9))], conn=tx)
+            assert (await ReadModels(appending).of(Spending, conn=tx).get("c0")).count == 4
+            assert (await ReadModels(store).of(Spending).get("c0")).count == 3
+
+    assert (await spent(ReadModels(store)))["c0"] == (Decimal(15), 4, 4)

@@ -15,13 +15,14 @@ locked; a row that several streams change must be changed by a statement that re
 meet in a deadlock, of which one is told.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
 from mainstay.errors import ConfigurationError, ProjectionError, StorageError, shown
 from mainstay.events.decisions import fits
 from mainstay.events.event import EventEnvelope
-from mainstay.events.log import Appended, FeedFilter, Part, StreamAppend
+from mainstay.events.log import Appended, FeedFilter, Part, RecordedEvent, StreamAppend
 from mainstay.events.reading import EventReader
 
 
@@ -84,18 +85,48 @@ class Inline:
         if not written:
             return
         found = await self._source.log.read_streams(written, conn=part.conn)
-        for recorded in sorted((each for some in found.values() for each in some), key=lambda each: each.position):
-            takers = [projection for projection, wanted in self._projections if fits(wanted, recorded)]
-            for envelope in self._source.enveloped(recorded) if takers else ():
-                for projection in takers:
-                    await _hand_over(projection, envelope, part.through)
+        events = sorted((each for some in found.values() for each in some), key=lambda each: each.position)
+        async with AsyncExitStack() as batches:
+            takers = []
+            for projection, wanted in self._projections:
+                if mine := [recorded for recorded in events if fits(wanted, recorded)]:
+                    batch = _batch(projection, part.through, mine)
+                    takers.append((projection, wanted, await batches.enter_async_context(batch)))
+            for recorded in events:
+                given = [(each, conn) for each, wanted, conn in takers if fits(wanted, recorded)]
+                for envelope in self._source.enveloped(recorded) if given else ():
+                    for projection, conn in given:
+                        await _hand_over(projection, envelope, conn)
 
 
-async def _hand_over(projection: InlineProjection, envelope: EventEnvelope, through: Any) -> None:
+@asynccontextmanager
+async def _batch(projection: InlineProjection, through: Any, events: Sequence[RecordedEvent]) -> AsyncIterator[Any]:
+    """What a projection's `batch` gives, if it has one; an error of its own is blamed on the last event."""
+    make = getattr(projection, "batch", None)
+    if make is None:
+        yield through
+        return
+    is_elsewhere = False
     try:
-        await projection.handle(envelope, through)
+        async with make(through, events) as conn:
+            is_elsewhere = True
+            yield conn
+            is_elsewhere = False
+    except Exception as error:
+        if is_elsewhere or isinstance(error, StorageError):
+            raise
+        raise _blame(projection, events[-1].position, error) from error
+
+
+async def _hand_over(projection: InlineProjection, envelope: EventEnvelope, conn: Any) -> None:
+    try:
+        await projection.handle(envelope, conn)
     except StorageError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}. It is inline: nothing was appended"
-        raise ProjectionError(projection.name, envelope.position, reason) from error
+        raise _blame(projection, envelope.position, error) from error
+
+
+def _blame(projection: InlineProjection, position: int, error: Exception) -> ProjectionError:
+    reason = f"{type(error).__name__}: {error}. It is inline: nothing was appended"
+    return ProjectionError(projection.name, position, reason)

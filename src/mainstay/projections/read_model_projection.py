@@ -70,14 +70,20 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
         Raises:
             SchemaOutdatedError: It does not fit the model, and columns cannot be added: rebuild the projection.
         """
-        self._store = store.read_models
-        await self._store.create(self.table)
+        await self.keep_in(store.read_models)
+
+    async def keep_in(self, store: ReadModelStore) -> None:
+        """The same, with the place of the rows; for a projection that is not subscribed but inline."""
+        await store.create(self.table)
+        self._store = store
 
     @asynccontextmanager
     async def batch(self, conn: Any, events: Sequence[RecordedEvent]) -> AsyncIterator[BatchRows]:
         """Rows of one transaction, written at its end."""
         if self._store is None:
-            raise ConfigurationError(f"{type(self).__name__} is not subscribed: prepare(store) it first")
+            raise ConfigurationError(
+                f"{type(self).__name__} has no table: subscribe it, or await ReadModels(pool).prepare(it)"
+            )
         streams, ids = ([recorded.stream.id for recorded in events], [recorded.event.event_id for recorded in events])
         rows = BatchRows(self._store, conn, (streams, ids))
         yield rows

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from mainstay.projections.read_model import Model, table_of
+from mainstay.projections.read_model_projection import ReadModelProjection
 from mainstay.projections.read_model_repository import ReadModelRepository
 from mainstay.projections.read_model_store import ReadModelStore, TableChange
 
@@ -51,6 +52,14 @@ class ReadModels:
             SchemaOutdatedError: Columns cannot be added: rebuild the projection.
         """
         return await self.store.create(table_of(model), conn=conn)
+
+    async def prepare(self, projection: ReadModelProjection[Any]) -> None:
+        """Make the table of a projection that is inline; one that is subscribed needs no such call.
+
+        Raises:
+            SchemaOutdatedError: Columns cannot be added: rebuild the projection.
+        """
+        await projection.keep_in(self.store)
 
     def schema_sql(self, model: type[Model]) -> str:
         """The statements that make a model's table, for migrations of your own."""

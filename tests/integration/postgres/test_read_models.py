@@ -1,25 +1,29 @@
 """Read models on PostgreSQL: rows and checkpoint are one COMMIT, wherever the connection breaks; few round trips."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
+import psycopg
 import pytest
 
 from mainstay.app import PostgreSQLEventStore, ReadModels, SubscriptionManager
 from mainstay.errors import (
     ConfigurationError,
     InvalidInputError,
+    ProjectionError,
     ReadModelConflictError,
     ReadModelTableNotFoundError,
     SchemaOutdatedError,
     StorageUnavailableError,
 )
+from mainstay.events.stream import StreamId
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.read_model import ReadModel, table_of
 from mainstay.projections.read_model_query import ReadModelQuery, selection_of
 from tests.support.proxy import Proxy
 from tests.support.servers import open_pool
-from tests.support.spending import Everything, Spending, Spendings, buy, config, expected, keeping, spent
+from tests.support.spending import Bought, Everything, Spending, Spendings, buy, config, expected, keeping, spent
 from tests.support.waiting import eventually
 
 PATIENCE = 90.0
@@ -115,6 +119,29 @@ async def test_writers_that_do_not_check_lose_something(pool) -> None:
     await repo.save(theirs)
 
     assert await spent(read_models) == {"a": (Decimal(0), 1, 3)}
+
+
+async def test_a_batch_takes_one_read_and_two_writes_however_many_rows_it_has(store, pool, monkeypatch) -> None:
+    async with pool.connection() as conn:  # half of the rows are there
+        await ReadModels(pool).create_table(Spending)
+        await ReadModels(pool).of(Spending, conn=conn).save_many([Spending(id=f"c{n}") for n in range(15)])
+    last = await buy(store, 3, customers=30)
+    asked: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def counted(cursor, query, *arguments, **options):
+        asked.append(query.decode() if isinstance(query, bytes) else str(query))
+        return await execute(cursor, query, *arguments, **options)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
+    manager = SubscriptionManager(store)
+    await manager.subscribe(Spendings(), SubscriptionConfig(batch_size=1000, poll=0.05))
+    async with manager:
+        await manager.wait_until(last, timeout=PATIENCE)
+
+    about_rows = [text.split()[0] for text in asked if '"spendings"' in text and "pg_" not in text]
+    assert about_rows == ["SELECT", "INSERT", "UPDATE"]
+    assert (await spent(ReadModels(pool)))["c29"] == (Decimal(6), 3, 3)
 
 
 async def test_a_table_is_made_once_though_many_begin_at_once(pool) -> None:
@@ -246,3 +273,46 @@ async def test_a_swap_waits_for_who_reads_and_shows_them_no_gap(pool) -> None:
 
     assert seen <= {1, 2, 3, 4, 5}
     assert await spent(read_models) == {"a": (Decimal(0), 5, 1)}
+
+
+async def test_an_inline_projection_keeps_its_rows_in_the_transaction_that_appends(pool) -> None:
+    class Picky(Spendings):
+        async def handle(self, envelope, conn):
+            await super().handle(envelope, conn)
+            if envelope.event.price == 13:
+                raise ValueError("not thirteen")
+
+    inline, read_models = Picky(), ReadModels(pool)
+    await read_models.prepare(inline)
+    store = PostgreSQLEventStore(pool, inline=[inline])
+    ann = StreamId("RmCustomer", "ann")
+    await store.append(ann, [Bought(price=Decimal(price)) for price in (1, 2, 3)])
+    with pytest.raises(ProjectionError, match="not thirteen"):
+        await store.append(ann, [Bought(price=Decimal(4)), Bought(price=Decimal(13))])
+    async with pool.connection() as conn:
+        await store.append(ann, [Bought(price=Decimal(5))], conn=conn)
+        assert (await read_models.of(Spending, conn=conn).get("ann")).count == 4
+        assert (await read_models.of(Spending).get("ann")).count == 3
+        await conn.rollback()
+
+    assert await spent(read_models) == {"ann": (Decimal(6), 3, 3)}
+    assert await store.stream_version(ann) == 3
+
+
+async def test_an_error_when_rows_are_written_refuses_the_append(pool) -> None:
+    class Unwritable(Spendings):
+        @asynccontextmanager
+        async def batch(self, conn, events):
+            async with super().batch(conn, events) as rows:
+                yield rows
+            raise ValueError("no room")
+
+    inline = Unwritable()
+    await ReadModels(pool).prepare(inline)
+    store = PostgreSQLEventStore(pool, inline=[inline])
+
+    with pytest.raises(ProjectionError, match="no room"):
+        await store.append(StreamId("RmCustomer", "ann"), [Bought(price=Decimal(1))])
+
+    assert await spent(ReadModels(pool)) == {}
+    assert await store.stream_version(StreamId("RmCustomer", "ann")) == 0

@@ -227,7 +227,7 @@ def test_a_projection_without_a_model_is_refused_when_it_is_defined() -> None:
 async def test_a_projection_that_is_not_subscribed_says_so(store) -> None:
     await sell(store, 1)
     (envelope,) = [each async for each in store.read_all()]
-    with pytest.raises(ConfigurationError, match="not subscribed"):
+    with pytest.raises(ConfigurationError, match="has no table: subscribe it"):
         async with ShopTotals().batch(None, []):
             pytest.fail("the batch began")
     with pytest.raises(ConfigurationError, match="in a batch"):
