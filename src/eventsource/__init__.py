@@ -35,7 +35,13 @@ from eventsource.exceptions import (
     UnhandledEventError,
 )
 from eventsource.handlers import handles
-from eventsource.projections import DatabaseProjection, DeclarativeProjection, Projection, SyncProjection
+from eventsource.projections import (
+    CheckpointTrackingProjection,
+    DatabaseProjection,
+    DeclarativeProjection,
+    Projection,
+    SyncProjection,
+)
 from eventsource.protocols import (
     AsyncEventHandler,
     EventHandler,
@@ -107,6 +113,7 @@ __all__ = [
     "CausationId",
     "CheckpointError",
     "CheckpointRepository",
+    "CheckpointTrackingProjection",
     "CorrelationId",
     "CorruptEventError",
     "DLQRepository",

@@ -5,6 +5,7 @@ what an argument means here is said below. The door `eventsource` re-exports the
 """
 
 import logging
+from abc import abstractmethod
 from typing import Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
@@ -16,8 +17,9 @@ from mainstay.events.log import Appended
 from mainstay.events.repository import DEFAULT_ATTEMPTS, AggregateT
 from mainstay.events.snapshot import SnapshotPolicy, SnapshotStore
 from mainstay.events.store import EventStore
-from mainstay.projections import config
+from mainstay.projections import config, declarative, subscription
 from mainstay.projections.store import ProjectionStore
+from mainstay.projections.subscriber import EventSubscriber, Subscribing
 
 try:
     from mainstay.storage.sqlite.files import CheckpointFile, SnapshotFile
@@ -42,6 +44,9 @@ except (
 __all__ = [
     "AggregateRepository",
     "CheckpointFile",
+    "CheckpointTrackingProjection",
+    "DatabaseProjection",
+    "DeclarativeProjection",
     "EventPublisher",
     "SnapshotFile",
     "SubscriptionConfig",
@@ -155,6 +160,71 @@ class AggregateRepository(repository.AggregateRepository[AggregateT]):
         return self.pending_snapshot_count
 
 
+class _Resettable:
+    """What projections share that are made from a place for checkpoints.
+
+    Args:
+        checkpoint_repo: Where the subscription keeps its checkpoint; give the same to the `SubscriptionManager`.
+        dlq_repo: Left alone: dead letters are where the checkpoints are.
+        enable_tracing: Left alone: traces are recorded if the application has set up an SDK.
+    """
+
+    def __init__(
+        self,
+        checkpoint_repo: ProjectionStore | None = None,
+        dlq_repo: object = None,
+        enable_tracing: bool = False,  # noqa: FBT001, FBT002 - the signature is a promise to users of `eventsource`
+    ) -> None:
+        del dlq_repo, enable_tracing
+        super().__init__()
+        self.checkpoint_repo = checkpoint_repo
+
+    async def reset(self) -> None:
+        """Forget what was made of events; for whoever hands them over once more."""
+        await self._truncate_read_models()
+
+    async def _truncate_read_models(self) -> None:
+        """Override it."""
+
+
+class DeclarativeProjection(_Resettable, declarative.DeclarativeProjection):
+    """A projection whose methods say with `handles` which events they take.
+
+    Args:
+        checkpoint_repo: Where the subscription keeps its checkpoint; give the same to the `SubscriptionManager`.
+        dlq_repo: Left alone: dead letters are where the checkpoints are.
+        enable_tracing: Left alone: traces are recorded if the application has set up an SDK.
+    """
+
+
+class DatabaseProjection(_Resettable, declarative.DatabaseProjection):
+    """A projection whose methods also get the transaction in which the checkpoint moves.
+
+    Args:
+        checkpoint_repo: Where the subscription keeps its checkpoint; give the same to the `SubscriptionManager`.
+        dlq_repo: Left alone: dead letters are where the checkpoints are.
+        enable_tracing: Left alone: traces are recorded if the application has set up an SDK.
+    """
+
+
+class CheckpointTrackingProjection(_Resettable, EventSubscriber):
+    """Base of those who take events of some classes in ``_process_event``.
+
+    Args:
+        checkpoint_repo: Where the subscription keeps its checkpoint; give the same to the `SubscriptionManager`.
+        dlq_repo: Left alone: dead letters are where the checkpoints are.
+        enable_tracing: Left alone: traces are recorded if the application has set up an SDK.
+    """
+
+    async def handle(self, event: DomainEvent) -> None:
+        """Take one in."""
+        await self._process_event(event)
+
+    @abstractmethod
+    async def _process_event(self, event: DomainEvent) -> None:
+        """Take one in."""
+
+
 class SubscriptionConfig(config.SubscriptionConfig):
     """Settings of one subscription.
 
@@ -212,7 +282,35 @@ class SubscriptionManager(app.SubscriptionManager):
             )
         del dlq_repo
         super().__init__(event_store, checkpoint_repo, owner=owner)
+        self._checkpoint_repo = checkpoint_repo
         self._shutdown_timeout = shutdown_timeout
+
+    async def subscribe(
+        self,
+        projection: Subscribing,
+        config: config.SubscriptionConfig | None = None,
+        *,
+        name: str | None = None,
+    ) -> subscription.Subscription:
+        """Add a projection, or anything else that takes events; it begins at once if the manager runs.
+
+        Args:
+            projection: Who wants events.
+            config: How to go about it.
+            name: Of the subscription, instead of the projection's.
+
+        Raises:
+            ConfigurationError: It was made with another place for checkpoints than this manager's; or as the room's
+                class says.
+            InvalidOperationError: It is known with another number of shards.
+        """
+        wanted = getattr(projection, "checkpoint_repo", None)
+        if wanted is not None and wanted is not self._checkpoint_repo:
+            raise ConfigurationError(
+                f"{type(projection).__name__} wants its checkpoint elsewhere: give its checkpoint_repo to the "
+                "SubscriptionManager, too"
+            )
+        return await super().subscribe(projection, config, name=name)
 
     async def run_until_shutdown(self, *, grace: float | None = None) -> None:
         """Run until SIGTERM or SIGINT, then stop.

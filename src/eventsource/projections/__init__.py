@@ -1,6 +1,7 @@
 """What is made of events."""
 
 from eventsource.projections.base import (
+    CheckpointTrackingProjection,
     DatabaseProjection,
     DeclarativeProjection,
     EventHandler,
@@ -13,6 +14,7 @@ from eventsource.projections.base import (
 )
 
 __all__ = [
+    "CheckpointTrackingProjection",
     "DatabaseProjection",
     "DeclarativeProjection",
     "EventHandler",

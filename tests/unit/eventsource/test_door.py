@@ -15,16 +15,17 @@ import mainstay
 PROMISED = {
     "eventsource": (
         "AggregateId AggregateNotCreatedError AggregateNotFoundError AggregateRepository AggregateRoot "
-        "AppendResult AsyncEventHandler CausationId CheckpointError CheckpointRepository CorrelationId "
-        "CorruptEventError DLQRepository DatabaseProjection DeciderAggregate DeclarativeAggregate "
-        "DeclarativeProjection DomainEvent DuplicateEventTypeError EventHandler EventId EventNotFoundError "
-        "EventPublisher EventRegistry EventSourceError EventSourceJSONEncoder EventStore EventStoreError "
-        "EventStream EventSubscriber EventTypeNotFoundError EventVersionError ExpectedVersion "
-        "FlexibleEventHandler FlexibleEventSubscriber InMemoryCheckpointRepository InMemoryDLQRepository "
-        "InMemoryEventStore InMemorySnapshotStore KAFKA_AVAILABLE OTEL_AVAILABLE OptimisticLockError "
-        "POSTGRESQL_AVAILABLE PostgreSQLCheckpointRepository PostgreSQLDLQRepository PostgreSQLEventStore "
-        "PostgreSQLSnapshotStore Projection ProjectionError RABBITMQ_AVAILABLE REDIS_AVAILABLE ReadDirection "
-        "ReadModel ReadModelProjection ReadModelRepository ReadModels ReadOptions SQLITE_AVAILABLE "
+        "AppendResult AsyncEventHandler CausationId CheckpointError CheckpointRepository "
+        "CheckpointTrackingProjection CorrelationId CorruptEventError DLQRepository DatabaseProjection "
+        "DeciderAggregate DeclarativeAggregate DeclarativeProjection DomainEvent DuplicateEventTypeError "
+        "EventHandler EventId EventNotFoundError EventPublisher EventRegistry EventSourceError "
+        "EventSourceJSONEncoder EventStore EventStoreError EventStream EventSubscriber EventTypeNotFoundError "
+        "EventVersionError ExpectedVersion FlexibleEventHandler FlexibleEventSubscriber "
+        "InMemoryCheckpointRepository InMemoryDLQRepository InMemoryEventStore InMemorySnapshotStore "
+        "KAFKA_AVAILABLE OTEL_AVAILABLE OptimisticLockError POSTGRESQL_AVAILABLE "
+        "PostgreSQLCheckpointRepository PostgreSQLDLQRepository PostgreSQLEventStore PostgreSQLSnapshotStore "
+        "Projection ProjectionError RABBITMQ_AVAILABLE REDIS_AVAILABLE ReadDirection ReadModel "
+        "ReadModelProjection ReadModelRepository ReadModels ReadOptions SQLITE_AVAILABLE "
         "SQLiteCheckpointRepository SQLiteDLQRepository SQLiteEventStore SQLiteSnapshotStore "
         "SerializationError Snapshot SnapshotPolicy SnapshotStore StoredEvent StreamId SubscriptionConfig "
         "SubscriptionManager SyncEventHandler SyncEventStoreAdapter SyncProjection TState TenantId "
@@ -57,12 +58,12 @@ PROMISED = {
     "eventsource.migrations": "check_schema_exists get_all_schemas setup_database",
     "eventsource.observability": "ContextFilter OTEL_AVAILABLE get_tracer should_trace",
     "eventsource.projections": (
-        "DatabaseProjection DeclarativeProjection EventHandler EventHandlerBase EventSubscriber Projection "
-        "SyncEventHandler SyncProjection handles"
+        "CheckpointTrackingProjection DatabaseProjection DeclarativeProjection EventHandler EventHandlerBase "
+        "EventSubscriber Projection SyncEventHandler SyncProjection handles"
     ),
     "eventsource.projections.base": (
-        "DatabaseProjection DeclarativeProjection EventHandler EventHandlerBase EventSubscriber Projection "
-        "SyncEventHandler SyncProjection handles"
+        "CheckpointTrackingProjection DatabaseProjection DeclarativeProjection EventHandler EventHandlerBase "
+        "EventSubscriber Projection SyncEventHandler SyncProjection handles"
     ),
     "eventsource.projections.retry": "DEFAULT_RETRY_POLICY RetryPolicy",
     "eventsource.protocols": (
@@ -146,7 +147,13 @@ def test_a_room_that_is_not_built_cannot_be_imported(module):
 
 
 #: Names whose arguments are those of `eventsource`, and which derive from the class of the same name.
-DOORWAYS = {"AggregateRepository", "SubscriptionConfig", "SubscriptionManager"}
+DOORWAYS = {
+    "AggregateRepository",
+    "DatabaseProjection",
+    "DeclarativeProjection",
+    "SubscriptionConfig",
+    "SubscriptionManager",
+}
 
 
 def test_every_name_is_the_same_object_as_in_mainstay_or_takes_other_arguments():

@@ -9,7 +9,16 @@ import sys
 import pytest
 
 import mainstay
-from mainstay.doorways import AggregateRepository, CheckpointFile, SnapshotFile, SubscriptionConfig, SubscriptionManager
+from mainstay.doorways import (
+    AggregateRepository,
+    CheckpointFile,
+    CheckpointTrackingProjection,
+    DatabaseProjection,
+    DeclarativeProjection,
+    SnapshotFile,
+    SubscriptionConfig,
+    SubscriptionManager,
+)
 from mainstay.errors import AggregateNotFoundError, ConfigurationError, OptimisticLockError
 from mainstay.events.declarative import DeclarativeAggregate
 from mainstay.events.event import DomainEvent
@@ -225,6 +234,78 @@ async def test_a_manager_runs_until_it_is_shut_down(store):
     await running
 
     assert count.seen == 1
+
+
+# --- projections ------------------------------------------------------------------------------------------------------
+
+
+class Post(DeclarativeProjection):
+    def __init__(self, checkpoint_repo=None, dlq_repo=None):
+        super().__init__(checkpoint_repo=checkpoint_repo, dlq_repo=dlq_repo, enable_tracing=True)
+        self.stamps = 0
+
+    @handles(Stamped)
+    async def _stamped(self, event):
+        self.stamps += 1
+
+    async def _truncate_read_models(self):
+        self.stamps = 0
+
+
+class Tracking(CheckpointTrackingProjection):
+    def __init__(self, checkpoint_repo=None):
+        super().__init__(checkpoint_repo)
+        self.stamps = 0
+
+    def subscribed_to(self):
+        return [Stamped]
+
+    async def _process_event(self, event):
+        self.stamps += 1
+
+
+@pytest.mark.parametrize("kind", [Post, Tracking])
+async def test_a_projection_is_made_from_the_place_of_its_checkpoint(store, kind):
+    checkpoints = MemoryProjectionStore()
+    projection = kind(checkpoint_repo=checkpoints)
+    manager = SubscriptionManager(store, checkpoint_repo=checkpoints)
+    await manager.subscribe(projection)
+
+    async with manager:
+        await stamped(AggregateRepository(store, Letter), "a", times=2)
+        await manager.wait_until(2)
+
+    assert projection.stamps == 2
+    assert [state.checkpoint.position for state in await checkpoints.states(kind.__name__)] == [2]
+    await projection.reset()
+
+
+@pytest.mark.parametrize("kept", [None, MemoryProjectionStore()])
+async def test_a_projection_whose_checkpoint_would_be_elsewhere_is_refused(store, kept):
+    manager = SubscriptionManager(store, checkpoint_repo=kept)
+
+    with pytest.raises(ConfigurationError, match="Post wants its checkpoint elsewhere"):
+        await manager.subscribe(Post(checkpoint_repo=MemoryProjectionStore()))
+    await manager.subscribe(Post())
+
+
+async def test_a_projection_may_begin_again():
+    post = Post()
+    await post.handle(Stamped())
+
+    await post.reset()
+
+    assert post.stamps == 0
+
+
+def test_a_database_projection_is_one_of_the_rooms():
+    class Rows(DatabaseProjection):
+        @handles(Stamped)
+        async def _stamped(self, conn, event):
+            pass
+
+    assert isinstance(Rows(checkpoint_repo=None), mainstay.DatabaseProjection)
+    assert Rows.name == "Rows"
 
 
 # --- SQLite, or not ---------------------------------------------------------------------------------------------------
