@@ -102,6 +102,7 @@ from mainstay.errors import (
     ReadModelConflictError,
     ReadModelTableNotFoundError,
     ReasonRequiredError,
+    RebuildError,
     RequestTimeoutError,
     ScheduleNotFoundError,
     SchemaError,
@@ -146,9 +147,11 @@ from mainstay.projections.read_model_memory import MemoryReadModelStore
 from mainstay.projections.read_model_projection import ReadModelProjection
 from mainstay.projections.read_model_query import AnyOf, Filter, ReadModelPage, ReadModelQuery
 from mainstay.projections.read_model_repository import ReadModelRepository
+from mainstay.projections.rebuildable import Rebuildable, Rebuilt
 from mainstay.projections.replay import Replayed
 from mainstay.projections.store import Checkpoint, DeadLetter, DeadLetterStatus, ShardState, ShardStatus
 from mainstay.projections.subscriber import EventSubscriber
+from mainstay.projections.tables import TableComparison, Tables
 
 # -- policies and settings ---------------------------------------------------------------------------------------------
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy
@@ -359,12 +362,17 @@ __all__ = [
     "ReadModelRepository",
     "ReadModelTableNotFoundError",
     "ReadModels",
+    "RebuildError",
+    "Rebuildable",
+    "Rebuilt",
     "Replayed",
     "ShardState",
     "ShardStatus",
     "SubscriptionConfig",
     "SubscriptionNotFoundError",
     "SubscriptionManager",
+    "TableComparison",
+    "Tables",
     "TenantMismatchError",
     "register_processes",
     "setup_database",

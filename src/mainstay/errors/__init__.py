@@ -53,6 +53,7 @@ The tree::
     │   ├── ReadModelCorruptError       a row does not fit its model
     │   ├── ReadModelTableNotFoundError
     │   ├── TenantMismatchError         a row belongs to another tenant
+    │   ├── RebuildError                a rebuild stopped; the old one serves as before
     │   ├── CheckpointMismatchError     the events are not those that the checkpoint has seen
     │   └── SubscriptionNotFoundError
     └── StorageError
@@ -123,6 +124,7 @@ from mainstay.errors.events import (
     ReadModelConflictError,
     ReadModelCorruptError,
     ReadModelTableNotFoundError,
+    RebuildError,
     StreamArchivedError,
     StreamNotFoundError,
     StreamTombstonedError,
@@ -213,6 +215,7 @@ __all__ = [
     "ReadModelCorruptError",
     "ReadModelTableNotFoundError",
     "ReasonRequiredError",
+    "RebuildError",
     "RequestTimeoutError",
     "ScheduleNotFoundError",
     "SchemaDriftError",

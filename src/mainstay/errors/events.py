@@ -185,6 +185,19 @@ class ProjectionError(EventError):
         super().__init__(f"projection {projection} failed on the event at position {position}: {reason}")
 
 
+class RebuildError(EventError):
+    """A rebuild stopped. What serves goes on as before; the rebuild can be gone on with, or canceled."""
+
+    def __init__(self, subscription: str, reason: str) -> None:
+        """Keep both as attributes."""
+        self.subscription = subscription
+        self.reason = reason
+        super().__init__(
+            f"the rebuild of {subscription!r} stopped: {reason}. The old one serves as before; mend the cause and "
+            "rebuild again, which goes on where it was, or cancel_rebuild()"
+        )
+
+
 class CheckpointMismatchError(EventError):
     """The events are not those that a checkpoint has seen: a restore or a failover came between."""
 

@@ -5,6 +5,9 @@ from mainstay.events.stream import checked_text
 from mainstay.projections.store import MOST_SHARDS
 
 _NAME_LIMIT = 200
+_VERSIONS = 2**31
+REBUILD = "~rebuild"
+"""What the names of rebuilds end in."""
 
 
 def checked_subscription(name: object) -> str:
@@ -26,3 +29,29 @@ def checked_shards(shards: object) -> int:
         message = f"a subscription has 1 to {MOST_SHARDS} shards, not {shown(shards)}"
         raise ConfigurationError(message)
     return shards
+
+
+def checked_version(version: object) -> int:
+    """The number itself, if it can be a projection's version.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < _VERSIONS:
+        message = f"a projection's version is a whole number from 1, not {shown(version)}"
+        raise ConfigurationError(message)
+    return version
+
+
+def other_shards(subscription: str, known: int, wanted: int) -> str:
+    """What is said to one who registers a subscription with another number of shards than it has."""
+    return f"subscription {subscription!r} has {known} shards, not {wanted}: keep them, or rebuild it with {wanted}"
+
+
+def rebuild_name(subscription: str) -> str:
+    """Under which name a subscription is rebuilt.
+
+    Raises:
+        InvalidInputError: The subscription's name is too long for one that is rebuilt.
+    """
+    return checked_subscription(subscription + REBUILD)

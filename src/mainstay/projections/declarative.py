@@ -1,8 +1,9 @@
 """Projections with a method for each event."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from typing import Any, ClassVar, Self
 
 from mainstay.errors import ConfigurationError
 from mainstay.events.event import DomainEvent, EventEnvelope
@@ -11,6 +12,8 @@ from mainstay.events.log import FeedFilter
 from mainstay.events.reading import EventReader
 from mainstay.events.stream import StreamId
 from mainstay.projections.projection import Projection
+from mainstay.projections.store import ProjectionStore
+from mainstay.projections.tables import TableComparison, Tables, beside
 
 
 class DeclarativeProjection(Projection):
@@ -85,10 +88,24 @@ class DatabaseProjection(DeclarativeProjection):
     ``AsyncConnection``, inside a transaction, where the projection store is PostgreSQL, and aiosqlite's ``Connection``
     where it is a SQLite file; it goes on to others as their ``conn``, and is never committed or rolled back. A method
     may also take it first, under this very name: ``async def paid(self, conn, event)``.
+
+    To be rebuilt it names its tables, and its methods write to ``self.table("revenue")`` instead of ``revenue``. The
+    new tables have the form of the old ones, unless `create_tables` is overridden::
+
+        async def create_tables(self, tables: Tables) -> None:
+            await tables.conn.execute(f"create table {self.table('revenue')} (day date primary key, total int)")
+
+    Attributes:
+        tables: The tables that it writes to, named as in SQL; nobody else writes to them.
+        left_out: Columns that a comparison does not look at: what differs each time, as the time of writing.
     """
 
     __takes__: ClassVar[int] = 2
     __conn_first__: ClassVar[frozenset[str]] = frozenset()
+    tables: ClassVar[Sequence[str]] = ()
+    left_out: ClassVar[Sequence[str]] = ()
+    is_beside: bool = False
+    """Whether it writes to the tables of a rebuild."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """See which methods take the transaction first."""
@@ -98,6 +115,61 @@ class DatabaseProjection(DeclarativeProjection):
     def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
         event = envelope.event
         return (conn, event) if handler_for(self.__handlers__, type(event)) in self.__conn_first__ else (event, conn)
+
+    def table(self, name: str) -> str:
+        """Where to write: the table itself, or in a rebuild the one beside it.
+
+        Args:
+            name: One of `tables`.
+
+        Raises:
+            ConfigurationError: It is not.
+        """
+        if name not in self.tables:
+            message = f"{type(self).__name__} names no table {name!r}: tables = {(*self.tables, name)!r}"
+            raise ConfigurationError(message)
+        return beside(name) if self.is_beside else name
+
+    # -- what a rebuild asks; see `mainstay.projections.rebuild` -------------------------------------------------------
+
+    def beside(self, store: ProjectionStore) -> Self:
+        """A copy that writes to tables of its own.
+
+        Args:
+            store: Where its checkpoint is kept.
+
+        Raises:
+            ConfigurationError: It names no tables.
+        """
+        if not self.tables:
+            message = (
+                f"{type(self).__name__} cannot be rebuilt because it names no tables: give it tables = ('revenue',), "
+                "and let its methods write to self.table('revenue')"
+            )
+            raise ConfigurationError(message)
+        del store
+        made = copy(self)
+        made.is_beside = made.rebuilding = True
+        return made
+
+    async def create_tables(self, tables: Tables) -> None:
+        """Make the tables that `table` names, empty or with what is there before the first event."""
+        for name in self.tables:
+            await tables.create_like(name, self.table(name))
+
+    async def compare_tables(self, tables: Tables, sample: int) -> list[TableComparison]:
+        """Compare what serves and what was rebuilt, which have seen the same events; an empty list for nothing."""
+        return [
+            await tables.compare(name, self.table(name), sample=sample, left_out=self.left_out) for name in self.tables
+        ]
+
+    async def swap_tables(self, tables: Tables, *, keep: bool) -> None:
+        """Let the new tables have the names of the old ones, which are kept under others, or dropped."""
+        await tables.swap([(name, self.table(name)) for name in self.tables], keep=keep)
+
+    async def drop_tables(self, tables: Tables) -> None:
+        """Drop the new tables."""
+        await tables.drop([self.table(name) for name in self.tables])
 
 
 def taking_first(cls: type, handlers: Mapping[type[DomainEvent], str], word: str) -> frozenset[str]:

@@ -5,16 +5,21 @@ elsewhere in memory is not undone when a batch fails: that takes a database.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from mainstay.clock import Clock, SystemClock
-from mainstay.errors import InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
-from mainstay.projections.checks import checked_shards, checked_subscription
+from mainstay.errors import ConfigurationError, InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
+from mainstay.projections.checks import (
+    checked_shards,
+    checked_subscription,
+    checked_version,
+    other_shards,
+    rebuild_name,
+)
 from mainstay.projections.memory_transaction import MemoryTransaction
 from mainstay.projections.read_model_memory import MemoryReadModelStore
 from mainstay.projections.store import (
@@ -25,11 +30,12 @@ from mainstay.projections.store import (
     ShardState,
     ShardStatus,
 )
+from mainstay.projections.tables import TableComparison
 
 _Letters = dict[int, DeadLetter]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Shard:
     subscription: str
     number: int
@@ -43,18 +49,20 @@ class _Shard:
     reason: str | None = None
     actor: str | None = None
     letters: _Letters = field(default_factory=dict)
+    version: int = 1
+    generation: int = 1
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class MemoryBatch:
     """See `mainstay.projections.store.Batch`."""
 
-    def __init__(self, shard: _Shard, now: datetime) -> None:
+    def __init__(self, shard: _Shard, now: datetime, transaction: MemoryTransaction | None = None) -> None:
         """Stage changes of a shard."""
         self._shard = shard
         self._now = now
         self._checkpoint = shard.checkpoint
-        self.transaction = MemoryTransaction()
+        self.transaction = transaction or MemoryTransaction()
         self.letters = dict(shard.letters)
 
     @property
@@ -98,6 +106,123 @@ class MemoryBatch:
         self.letters[position] = replace(letter, attempts=letter.attempts + 1, error=error, error_type=error_type)
 
 
+class MemoryTables:
+    """There are none; a projection that is rebuilt in memory says by its own hooks what is to be done."""
+
+    def __init__(self, conn: Any) -> None:
+        """Keep the transaction."""
+        self.conn = conn
+
+    async def create_like(self, table: str, new: str) -> None:
+        """See `mainstay.projections.tables.Tables`."""
+        raise _no_tables(table, new)
+
+    async def compare(self, table: str, new: str, *, sample: int, left_out: Sequence[str] = ()) -> TableComparison:
+        """See `mainstay.projections.tables.Tables`."""
+        raise _no_tables(table, new, sample, left_out)
+
+    async def swap(self, tables: Sequence[tuple[str, str]], *, keep: bool) -> None:
+        """See `mainstay.projections.tables.Tables`."""
+        raise _no_tables(tables, keep)
+
+    async def drop(self, tables: Sequence[str]) -> None:
+        """See `mainstay.projections.tables.Tables`."""
+        raise _no_tables(tables)
+
+    async def written(self, tables: Sequence[str]) -> list[str]:
+        """See `mainstay.projections.tables.Tables`."""
+        del tables
+        return []
+
+
+class MemoryRebuilding:
+    """See `mainstay.projections.store.Rebuilding`.
+
+    Args:
+        shards: Of all subscriptions; changed when the block ends well.
+        subscription: Its name.
+        now: By the store's clock.
+    """
+
+    def __init__(self, shards: dict[str, list[_Shard]], subscription: str, now: datetime) -> None:
+        self._all = shards
+        self._name, self._rebuild = subscription, rebuild_name(subscription)
+        self._now = now
+        self._batches: dict[int, MemoryBatch] = {}
+        self._changes: list[Callable[[], None]] = []
+        self.conn = MemoryTransaction()
+        self.tables = MemoryTables(self.conn)
+        self.serving = [_state(each) for each in shards[subscription]]
+        self.rebuilt = [_state(each) for each in shards.get(self._rebuild, ())]
+
+    async def begin(self, *, shards: int, version: int, start: Checkpoint) -> None:
+        """Make a rebuild known."""
+        checked_shards(shards)
+        checked_version(version)
+        made = [_Shard(self._rebuild, each, shards, start, version=version) for each in range(shards)]
+        self._changes.append(lambda: self._all.update({self._rebuild: made}))
+
+    def batch(self, shard: int) -> MemoryBatch:
+        """One of the rebuild's shards."""
+        batch = self._batches.get(shard) or MemoryBatch(self._all[self._rebuild][shard], self._now, self.conn)
+        self._batches[shard] = batch
+        return batch
+
+    async def swap(self, *, actor: str) -> int:
+        """Let the rebuild's shards be the subscription's."""
+        old, new = self._all[self._name], self._all[self._rebuild]
+        token = max(each.token for each in (*old, *new)) + 1
+        paused = next((each for each in old if each.status is ShardStatus.PAUSED), None)
+        made = [
+            _Shard(
+                self._name,
+                each.number,
+                each.shards,
+                self._moved(each).checkpoint,
+                ShardStatus.ACTIVE if paused is None else ShardStatus.PAUSED,
+                token=token,
+                moved_at=self._now,
+                reason=None if paused is None else paused.reason,
+                actor=actor if paused is None else paused.actor,
+                letters={p: replace(k, subscription=self._name) for p, k in self._moved(each).letters.items()},
+                version=each.version,
+                generation=old[0].generation + 1,
+            )
+            for each in new
+        ]
+        taken = {position for each in made for position in each.letters}
+        left = {p: letter for each in old for p, letter in each.letters.items() if p not in taken}
+        reason = "rebuilt, without side effects"
+        for position, letter in left.items():
+            made[0].letters[position] = (
+                replace(letter, status=DeadLetterStatus.HANDLED, actor=actor, reason=reason)
+                if _waits(letter)
+                else letter
+            )
+        self._changes.append(lambda: self._all.update({self._name: made}))
+        self._changes.append(self._forget)
+        return sum(map(_waits, left.values()))
+
+    async def cancel(self) -> None:
+        """Forget the rebuild."""
+        self._changes.append(self._forget)
+
+    def apply(self) -> None:
+        """Do what was wanted."""
+        self.conn.commit()
+        for shard, batch in self._batches.items():
+            self._all[self._rebuild][shard].checkpoint = batch.checkpoint
+            self._all[self._rebuild][shard].letters = batch.letters
+        for change in self._changes:
+            change()
+
+    def _forget(self) -> None:
+        self._all.pop(self._rebuild, None)
+
+    def _moved(self, shard: _Shard) -> "MemoryBatch":
+        return self._batches.get(shard.number) or MemoryBatch(shard, self._now)
+
+
 class MemoryProjectionStore:
     """Subscriptions of one process.
 
@@ -108,7 +233,7 @@ class MemoryProjectionStore:
     def __init__(self, clock: Clock | None = None) -> None:
         """Nothing is known."""
         self._clock = clock or SystemClock()
-        self._shards: defaultdict[str, list[_Shard]] = defaultdict(list)
+        self._shards: dict[str, list[_Shard]] = {}
         self._read_models = MemoryReadModelStore()
 
     @property
@@ -116,21 +241,25 @@ class MemoryProjectionStore:
         """Read models, which take a batch's transaction."""
         return self._read_models
 
-    async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
+    async def register(
+        self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None, version: int = 1
+    ) -> None:
         """See `mainstay.projections.store.ProjectionStore`."""
         checked_subscription(subscription)
         checked_shards(shards)
+        checked_version(version)
         known = self._shards.get(subscription)
         if known is None:
             begin = start or Checkpoint()
-            self._shards[subscription] = [_Shard(subscription, each, shards, begin) for each in range(shards)]
-        elif len(known) != shards:
-            message = f"subscription {subscription!r} has {len(known)} shards, not {shards}: forget it, or keep them"
-            raise InvalidOperationError(message)
+            made = [_Shard(subscription, each, shards, begin, version=version) for each in range(shards)]
+            self._shards[subscription] = made
+        elif known[0].version == version and len(known) != shards:
+            raise InvalidOperationError(other_shards(subscription, len(known), shards))
 
-    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int) -> list[Claim]:
+    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int, version: int = 1) -> list[Claim]:
         """See `mainstay.projections.store.ProjectionStore`."""
         now = self._clock.now()
+        checked_version(version)
         until = now + timedelta(seconds=seconds)
         ours, claims = 0, []
         for shard in self._of(subscription):
@@ -139,7 +268,12 @@ class MemoryProjectionStore:
         for shard in self._of(subscription):
             if ours >= most:
                 break
-            if shard.status is not ShardStatus.ACTIVE or _live(shard, now) or shard.lock.locked():
+            if (
+                shard.version != version
+                or shard.status is not ShardStatus.ACTIVE
+                or _live(shard, now)
+                or shard.lock.locked()
+            ):
                 continue
             shard.owner, shard.leased_until, shard.token = owner, until, shard.token + 1
             claims.append(
@@ -193,6 +327,26 @@ class MemoryProjectionStore:
             yield batch
             batch.transaction.commit()
             found.letters = batch.letters
+
+    @asynccontextmanager
+    async def rebuilding(self, subscription: str) -> AsyncIterator[MemoryRebuilding]:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        rebuild = rebuild_name(subscription)
+        while True:
+            shards = [*self._known(subscription), *self._of(rebuild)]
+            async with AsyncExitStack() as locks:
+                for shard in shards:
+                    await locks.enter_async_context(shard.lock)
+                if shards != [*self._known(subscription), *self._of(rebuild)]:
+                    continue  # whom we waited for has changed them
+                held = MemoryRebuilding(self._shards, subscription, self._clock.now())
+                yield held
+                held.apply()
+                return
+
+    def tables(self, conn: Any) -> MemoryTables:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        return MemoryTables(conn)
 
     async def stop(self, claim: Claim, *, reason: str) -> None:
         """See `mainstay.projections.store.ProjectionStore`."""
@@ -311,4 +465,13 @@ def _state(shard: _Shard) -> ShardState:
         shard.reason,
         shard.actor,
         _waiting(shard),
+        shard.version,
+        shard.generation,
+    )
+
+
+def _no_tables(*_asked: object) -> ConfigurationError:
+    return ConfigurationError(
+        "there are no tables in memory: a projection that is rebuilt there overrides create_tables, compare_tables, "
+        "swap_tables and drop_tables"
     )

@@ -25,10 +25,16 @@ class Projection(ABC):
         name: Of its subscription: checkpoints are kept under it, so it outlives the class's name. The class's name
             unless given.
         on_error: What an event means that cannot be handled.
+        version: Of what it writes. Raise it when code and tables change together: code of another version than that
+            which built the tables leaves them alone, until they are rebuilt (`SubscriptionManager.rebuild`).
+        rebuilding: Whether an event is handled again, for a rebuild: then nothing is to be done that is not undone by
+            throwing the new tables away. No mails, no commands.
     """
 
     name: str = ""
     on_error: OnError = "stop"
+    version: int = 1
+    rebuilding: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Name it."""

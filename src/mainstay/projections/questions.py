@@ -238,7 +238,7 @@ class Questions:
             async with asyncio.timeout(seconds):
                 while True:
                     moved, here = mine.moved, mine.positions
-                    if len(here) == mine.config.shards and min(here.values()) >= position:
+                    if len(here) == mine.shards and min(here.values()) >= position:
                         return
                     await moved.wait()
 

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Generic, get_args, get_origin
+from copy import copy
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, Self, get_args, get_origin
 
 from mainstay.errors import ConfigurationError, shown
 from mainstay.events.event import EventEnvelope
@@ -11,9 +13,13 @@ from mainstay.events.log import RecordedEvent
 from mainstay.projections.declarative import DeclarativeProjection, taking_first
 from mainstay.projections.read_model import Model, ReadModel, ReadModelTable, table_of
 from mainstay.projections.read_model_batch import BatchRows
+from mainstay.projections.read_model_memory import MemoryReadModelStore
 from mainstay.projections.read_model_repository import ReadModelRepository
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import ProjectionStore
+from mainstay.projections.tables import BESIDE, KEPT, TableComparison, Tables
+
+_NOT_COMPARED = ("created_at", "updated_at", "version")
 
 
 class ReadModelProjection(DeclarativeProjection, Generic[Model]):
@@ -80,14 +86,85 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
     @asynccontextmanager
     async def batch(self, conn: Any, events: Sequence[RecordedEvent]) -> AsyncIterator[BatchRows]:
         """Rows of one transaction, written at its end."""
+        streams, ids = ([recorded.stream.id for recorded in events], [recorded.event.event_id for recorded in events])
+        rows = BatchRows(self._read_models, conn, (streams, ids))
+        yield rows
+        await rows.flush()
+
+    # -- what a rebuild asks; see `mainstay.projections.rebuild` -------------------------------------------------------
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """The table in use, as SQL names it."""
+        return [_quoted(self.table)]
+
+    def beside(self, store: ProjectionStore) -> Self:
+        """A copy that keeps its model in a table of its own.
+
+        Raises:
+            ConfigurationError: This one does not use the model's own table.
+        """
+        if self.table.generation:
+            message = (
+                f"{type(self).__name__} uses {self.table.name}, which is beside {self.table.base}: rebuild that one"
+            )
+            raise ConfigurationError(message)
+        made = copy(self)
+        made.rebuilding = True
+        made.table = table_of(self.model, BESIDE)
+        made._store = store.read_models  # noqa: SLF001 - a copy of its own
+        return made
+
+    async def create_tables(self, tables: Tables) -> None:
+        """Make the new table."""
+        await self._read_models.create(self.table, conn=tables.conn)
+
+    async def compare_tables(self, tables: Tables, sample: int) -> list[TableComparison]:
+        """Compare both, in the columns that both have, but for when and how often rows were written."""
+        serving, store = table_of(self.model), self._read_models
+        if not await store.exists(serving, conn=tables.conn):
+            return []
+        if not isinstance(store, MemoryReadModelStore):
+            names = _quoted(serving), _quoted(self.table)
+            found = await tables.compare(*names, sample=sample, left_out=_NOT_COMPARED)
+            return [replace(found, table=serving.name)]
+        both = await store.compare(serving, self.table, sample=sample, conn=tables.conn)
+        gone, come = both.only_first + both.different, both.only_second + both.different
+        return [
+            TableComparison(
+                serving.name,
+                both.rows_first,
+                both.rows_second,
+                gone,
+                come,
+                [each.first for each in both.sample if each.first is not None],
+                [each.second for each in both.sample if each.second is not None],
+            )
+        ]
+
+    async def swap_tables(self, tables: Tables, *, keep: bool) -> None:
+        """Let the new table have the name of the old one, which is kept under another, or dropped."""
+        serving, store = table_of(self.model), self._read_models
+        if isinstance(store, MemoryReadModelStore):
+            old = table_of(self.model, KEPT)
+            await store.swap(serving, self.table, old, conn=tables.conn)
+            if not keep:
+                await store.drop(old, conn=tables.conn)
+            return
+        await store.create(serving, conn=tables.conn)
+        await tables.swap([(_quoted(serving), _quoted(self.table))], keep=keep)
+
+    async def drop_tables(self, tables: Tables) -> None:
+        """Drop the new table."""
+        await self._read_models.drop(self.table, conn=tables.conn)
+
+    @property
+    def _read_models(self) -> ReadModelStore:
         if self._store is None:
             raise ConfigurationError(
                 f"{type(self).__name__} has no table: subscribe it, or await ReadModels(pool).prepare(it)"
             )
-        streams, ids = ([recorded.stream.id for recorded in events], [recorded.event.event_id for recorded in events])
-        rows = BatchRows(self._store, conn, (streams, ids))
-        yield rows
-        await rows.flush()
+        return self._store
 
     def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:
         if not isinstance(conn, BatchRows):
@@ -95,3 +172,7 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
         tenant = envelope.event.tenant_id if self.table.has_tenant else None
         event, repo = envelope.event, ReadModelRepository[Any](self.table, conn, tenant_id=tenant)
         return (repo, event) if handler_for(self.__handlers__, type(event)) in self.__repo_first__ else (event, repo)
+
+
+def _quoted(table: ReadModelTable) -> str:
+    return f'"{table.name}"'

@@ -67,6 +67,7 @@ from mainstay.errors import (
 from mainstay.events.event import EventEnvelope
 from mainstay.events.log import FeedPage, RecordedEvent
 from mainstay.events.reading import EventReader
+from mainstay.events.stream import StreamId
 from mainstay.message import correlated
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.failure import Failure, about, times
@@ -83,6 +84,11 @@ _SAVED_EVERY = 0.5
 _LONGEST_OUTAGE_PAUSE = 5.0
 _REASON_LIMIT = 2_000
 _UNREADABLE = (CorruptEventError, UnknownEventTypeError)
+
+
+def shard_of(stream: StreamId, shards: int) -> int:
+    """Which shard takes a stream's events."""
+    return 0 if shards == 1 else zlib.crc32(str(stream).encode()) % shards
 
 
 class RunState(StrEnum):
@@ -252,8 +258,7 @@ class ShardRunner:
         return page.position >= page.horizon
 
     def _is_mine(self, recorded: RecordedEvent) -> bool:
-        shards = self.claim.shards
-        return shards == 1 or zlib.crc32(str(recorded.stream).encode()) % shards == self.claim.shard
+        return shard_of(recorded.stream, self.claim.shards) == self.claim.shard
 
     async def _until_woken(self, seconds: float) -> int | None:
         """Wait until the feed goes on, or to be closed; the horizon, unless closed."""

@@ -22,6 +22,11 @@ other events since.
 
 *Never skipping.* Nothing moves a checkpoint past an event that was neither handled nor laid down as a dead letter in
 the same transaction.
+
+*Rebuilt in one step.* A rebuild has shards of its own, under a name that follows from the subscription's. `Rebuilding`
+holds the shards of both for one transaction, so nobody has a batch of either under way; a swap makes the rebuild's
+shards those of the subscription, with tokens above all that were given before, so that every claim from before is
+stale. Until its COMMIT nothing has changed, and after it everything has.
 """
 
 from collections.abc import Sequence
@@ -33,6 +38,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from mainstay.projections.read_model_store import ReadModelStore
+from mainstay.projections.tables import Tables
 
 MOST_SHARDS = 64
 
@@ -103,6 +109,8 @@ class ShardState:
         reason: Why it is paused or stopped.
         actor: Who paused it.
         dead_letters: Events that lie apart.
+        version: Of the projection that built the tables.
+        generation: How often they were built.
     """
 
     subscription: str
@@ -116,6 +124,8 @@ class ShardState:
     reason: str | None
     actor: str | None
     dead_letters: int
+    version: int = 1
+    generation: int = 1
 
 
 class DeadLetterStatus(StrEnum):
@@ -197,6 +207,63 @@ class Batch(Protocol):
         ...
 
 
+class Rebuilding(Protocol):
+    """One transaction that holds a subscription and its rebuild, if there is one: all shards of both."""
+
+    @property
+    def conn(self) -> Any:
+        """The transaction, of the kind that the engine knows."""
+        ...
+
+    @property
+    def tables(self) -> Tables:
+        """What can be done to tables in the transaction."""
+        ...
+
+    @property
+    def serving(self) -> Sequence[ShardState]:
+        """The subscription's shards, as they were when they were held."""
+        ...
+
+    @property
+    def rebuilt(self) -> Sequence[ShardState]:
+        """The rebuild's shards, likewise; empty if there is none."""
+        ...
+
+    async def begin(self, *, shards: int, version: int, start: Checkpoint) -> None:
+        """Make a rebuild known; there must be none.
+
+        Args:
+            shards: Into how many parts its streams are dealt out; as many has the subscription after the swap.
+            version: Of the projection that builds.
+            start: Where it begins.
+        """
+        ...
+
+    def batch(self, shard: int) -> Batch:
+        """One of the rebuild's shards, in this transaction."""
+        ...
+
+    async def swap(self, *, actor: str) -> int:
+        """Let the rebuild's shards be the subscription's, and forget the rebuild.
+
+        They are nobody's. A subscription that was paused stays paused; one that an error had stopped is active. Dead
+        letters of the rebuild stand instead of those of the old shards; what waited there otherwise was handled by the
+        rebuild, and is settled so.
+
+        Args:
+            actor: Who wants it.
+
+        Returns:
+            How many dead letters were settled.
+        """
+        ...
+
+    async def cancel(self) -> None:
+        """Forget the rebuild."""
+        ...
+
+
 class ProjectionStore(Protocol):
     """The store itself. Every method may raise `StorageError`; none leaves anything half-written."""
 
@@ -205,20 +272,23 @@ class ProjectionStore(Protocol):
         """Read models in the same database, which take `Batch.conn`."""
         ...
 
-    async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
-        """Make a subscription known; does nothing if it is, in this form.
+    async def register(
+        self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None, version: int = 1
+    ) -> None:
+        """Make a subscription known; does nothing if it is, in this form or in another version.
 
         Args:
             subscription: Its name: 1 to 200 printable characters.
             shards: Into how many parts its streams are dealt out.
             start: Where a new one begins; None for the beginning.
+            version: Of the projection.
 
         Raises:
-            InvalidOperationError: It is known with another number of shards.
+            InvalidOperationError: It is known in this version with another number of shards.
         """
         ...
 
-    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int) -> list[Claim]:
+    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int, version: int = 1) -> list[Claim]:
         """Take shards that are active and nobody's, or whose owner's lease has ended; passes by those that are locked.
 
         Args:
@@ -226,6 +296,7 @@ class ProjectionStore(Protocol):
             owner: Who we are; a shard that is ours already is renewed and not given again.
             seconds: How long the lease lasts.
             most: How many shards to hold in all, with those that are ours already.
+            version: Of the projection; there is nothing to take if another version built the tables.
         """
         ...
 
@@ -280,6 +351,24 @@ class ProjectionStore(Protocol):
 
     async def forget(self, subscription: str, *, conn: Any = None) -> None:
         """Remove a subscription, its checkpoints and its dead letters."""
+        ...
+
+    def rebuilding(self, subscription: str) -> AbstractAsyncContextManager[Rebuilding]:
+        """A transaction that holds a subscription and its rebuild, whoever owns their shards; as `batch`.
+
+        It waits for the batches that are under way, and another that wants the same waits for it.
+
+        Raises:
+            SubscriptionNotFoundError: There is no such subscription.
+        """
+        ...
+
+    def tables(self, conn: Any) -> Tables:
+        """What can be done to tables in a transaction.
+
+        Args:
+            conn: What `Batch.conn` gave.
+        """
         ...
 
     async def states(self, subscription: str | None = None) -> list[ShardState]:

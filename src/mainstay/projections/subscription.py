@@ -7,7 +7,7 @@ all subscriptions of a process, started and stopped together.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ from mainstay.errors import ConfigurationError, StorageError, StorageUnavailable
 from mainstay.events.reading import EventReader
 from mainstay.message import worker_name
 from mainstay.metrics import observed
-from mainstay.projections.checks import checked_subscription
+from mainstay.projections.checks import REBUILD, checked_subscription, checked_version
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.failure import Failure
 from mainstay.projections.feed import SharedFeed
@@ -24,10 +24,12 @@ from mainstay.projections.gauges import Gauges
 from mainstay.projections.projection import Projection
 from mainstay.projections.questions import Heartbeat, Questions
 from mainstay.projections.read_models import ReadModels
+from mainstay.projections.rebuild import Rebuild, RebuildOptions, cancel
+from mainstay.projections.rebuildable import Rebuilt
 from mainstay.projections.replay import Replay, Replayed
 from mainstay.projections.serving import serve
 from mainstay.projections.shard import RunState, ShardRunner
-from mainstay.projections.store import Checkpoint, ProjectionStore
+from mainstay.projections.store import MOST_SHARDS, Checkpoint, ProjectionStore
 from mainstay.projections.subscriber import Subscribing, as_projection
 from mainstay.service import Service, first_of
 from mainstay.telemetry import get_logger
@@ -72,6 +74,9 @@ class Subscription(Service):
         self._failed_in_a_row = 0
         self.moved = asyncio.Event()
         self._feed: SharedFeed | None = None
+        self._prepared = False
+        self.shards = config.shards
+        """As many as there are: a rebuild may have changed it."""
 
     @property
     def states(self) -> Mapping[int, RunState]:
@@ -97,8 +102,24 @@ class Subscription(Service):
             SchemaOutdatedError: The table of its read model does not fit, and cannot be brought up to date.
         """
         self.projection.wanted(self._source)
-        await self.projection.prepare(self._store)
-        await self._store.register(self.name, shards=self.config.shards, start=await self._start_at())
+        mine = checked_version(self.projection.version)
+        built_by = {state.version for state in await self._store.states(self.name)} or {mine}
+        if built_by == {mine}:
+            await self._prepare()
+        else:
+            message = "subscription %s was built by version %s, and this is version %d: it waits for a rebuild"
+            log.warning(message, self.name, *built_by, mine)
+        await self._store.register(self.name, shards=self.config.shards, start=await self._start_at(), version=mine)
+
+    def is_prepared(self) -> None:
+        """Say that the projection's tables are there."""
+        self._prepared = True
+
+    async def _prepare(self) -> None:
+        """Let the projection prepare its tables: when it is subscribed, or when those of its version are there."""
+        if not self._prepared:
+            await self.projection.prepare(self._store)
+            self._prepared = True
 
     async def _start_at(self) -> Checkpoint:
         start = self.config.start
@@ -127,14 +148,21 @@ class Subscription(Service):
             await self._end()
 
     async def _claim(self) -> None:
-        if len(self._tasks) == self.config.shards or time.monotonic() < self._claims_after:
+        if len(self._tasks) == self.shards or time.monotonic() < self._claims_after:
             return
         claims = await self._store.claim(
-            self.name, owner=self._owner, seconds=self.config.lease_seconds, most=self.config.shards
+            self.name,
+            owner=self._owner,
+            seconds=self.config.lease_seconds,
+            most=MOST_SHARDS,
+            version=self.projection.version,
         )
         if claims and self._feed is None:
             self._feed = SharedFeed(self._source.log, self.projection.wanted(self._source))
+        if claims:
+            await self._prepare()
         for claim in claims:
+            self.shards = claim.shards
             runner = ShardRunner(self._source, self._store, self.projection, self.config, claim, feed=self._feed)
             runner.moved = self._has_moved
             self._runners[claim.shard] = runner
@@ -254,6 +282,9 @@ class SubscriptionManager(Questions):
         """
         taking = as_projection(projection, name)
         subscription = Subscription(self._source, self._store, taking, config or SubscriptionConfig(), self._owner)
+        if subscription.name.endswith(REBUILD):
+            message = f"names that end in {REBUILD} are those of rebuilds: give the projection another"
+            raise ConfigurationError(message)
         if subscription.name in self._subscriptions:
             message = f"a subscription {subscription.name!r} is there already: give the projection a name of its own"
             raise ConfigurationError(message)
@@ -378,6 +409,58 @@ class SubscriptionManager(Questions):
         """
         mine = self._mine(subscription)
         return await Replay(self._source, self._store, mine.projection, actor, reason).run(key)
+
+    async def rebuild(
+        self,
+        subscription: str,
+        *,
+        actor: str,
+        config: SubscriptionConfig | None = None,
+        accept: Callable[[Rebuilt], bool] | None = None,
+        keep: bool = False,
+        sample: int = 10,
+    ) -> Rebuilt:
+        """Build a projection's tables anew beside those that serve, compare both, and swap them in one transaction.
+
+        The old ones serve and follow until then. If this is interrupted, the next call goes on where it was.
+        `mainstay.projections.rebuild` says how it goes, and what it promises.
+
+        Args:
+            subscription: One of this manager's. Its projection may be of a higher version than the one that serves.
+            actor: Who wants it.
+            config: How to go about it, and how many shards there are afterwards; the subscription's own if None.
+            accept: Asked with what was found, before the swap; False leaves the old one serving, and the rebuild as it
+                is: call again, or `cancel_rebuild`. None accepts whatever was found.
+            keep: Keep the old tables, under other names.
+            sample: So many rows of each kind of difference are named.
+
+        Raises:
+            SubscriptionNotFoundError: It is not one of this manager's.
+            InvalidOperationError: Its projection has no tables that could be rebuilt; a rebuild of another form is
+                under way; or another process ended this one.
+            RebuildError: It stopped, because an event could not be handled or it wrote where it must not; the old one
+                serves as before.
+        """
+        mine = self._mine(subscription)
+        goes = config or mine.config
+        options = RebuildOptions(actor, accept, keep, sample)
+
+        def follower(source: EventReader, store: ProjectionStore, projection: Projection) -> Subscription:
+            made = Subscription(source, store, projection, goes, self._owner)
+            made.is_prepared()
+            return made
+
+        return await Rebuild(
+            self._source, self._store, mine.projection, config=goes, options=options, follower=follower
+        ).run()
+
+    async def cancel_rebuild(self, subscription: str) -> bool:
+        """End a rebuild, in whichever process it runs, and drop its tables; says whether there was one.
+
+        Raises:
+            SubscriptionNotFoundError: It is not one of this manager's.
+        """
+        return await cancel(self._store, self._mine(subscription).projection)
 
     def _mine(self, name: str) -> Subscription:
         try:

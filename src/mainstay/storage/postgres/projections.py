@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any
 
-import orjson
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay.errors import InvalidOperationError, StorageUnavailableError, SubscriptionNotFoundError
-from mainstay.projections.checks import checked_shards, checked_subscription
+from mainstay.projections.checks import checked_shards, checked_subscription, checked_version, other_shards
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import (
     Checkpoint,
@@ -23,95 +22,21 @@ from mainstay.projections.store import (
     DeadLetterStatus,
     ProjectionStore,
     ShardState,
-    ShardStatus,
 )
-from mainstay.serialization import storable
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import (
     Connection,
     Pool,
     autocommit,
     borrowed,
-    execute,
     fetch_all,
     fetch_one,
     fetch_value,
     sealed,
     transaction,
 )
-from mainstay.storage.query_files import QueryFile
-
-
-class PostgresBatch:
-    """See `mainstay.projections.store.Batch`.
-
-    Args:
-        conn: In a transaction that holds the shard's row.
-        sql: The room's queries.
-        subscription: Its name.
-        row: The shard's.
-    """
-
-    def __init__(self, conn: Connection, sql: QueryFile, subscription: str, row: dict[str, Any]) -> None:
-        self._conn = conn
-        self._sql = sql
-        self._where = {"subscription": subscription, "shard": row["shard"]}
-        self._checkpoint = _checkpoint_from(row)
-
-    @property
-    def conn(self) -> Connection:
-        """The transaction; what handlers write through."""
-        return self._conn
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """Where the shard stands."""
-        return self._checkpoint
-
-    async def advance(self, checkpoint: Checkpoint) -> None:
-        """Move the checkpoint; one round trip."""
-        await execute(self._conn, self._sql["advance"], self._where | _checkpoint_fields(checkpoint))
-        self._checkpoint = checkpoint
-
-    async def blocked(self, keys: Sequence[str]) -> set[str]:
-        """Which of these keys have dead letters that wait; one round trip."""
-        asked = self._where | {"keys": [storable(key) for key in keys]}
-        found = {row["key"] for row in await fetch_all(self._conn, self._sql["blocked"], asked)}
-        return {key for key in keys if storable(key) in found}
-
-    async def lay_down(self, letters: Sequence[DeadLetter]) -> None:
-        """Lay events apart; one round trip."""
-        documents = [
-            {
-                "position": each.position,
-                "event_id": each.event_id,
-                "event_type": each.event_type,
-                "key": storable(each.key),
-                "error": _plain(each.error),
-                "error_type": _plain(each.error_type),
-                "attempts": each.attempts,
-            }
-            for each in letters
-        ]
-        asked = self._where | {"letters": orjson.dumps(documents).decode()}
-        await execute(self._conn, self._sql["lay_down"], asked)
-
-    async def settle(
-        self, positions: Sequence[int], status: DeadLetterStatus, *, actor: str, reason: str | None
-    ) -> int:
-        """Say what became of dead letters; one round trip."""
-        asked = self._where | {
-            "positions": list(positions),
-            "status": str(status),
-            "actor": _plain(actor),
-            "reason": _plain(reason),
-        }
-        return await execute(self._conn, self._sql["settle"], asked)
-
-    async def tried(self, position: int, *, error: str, error_type: str) -> None:
-        """A dead letter was tried once more and failed; one round trip."""
-        asked = self._where | {"position": position, "error": _plain(error), "error_type": _plain(error_type)}
-        await execute(self._conn, self._sql["tried"], asked)
+from mainstay.storage.postgres.rebuilding import PostgresRebuilding, PostgresTables
+from mainstay.storage.postgres.shard_rows import PostgresBatch, checkpoint_fields, checkpoint_from, plain, state_from
 
 
 class PostgresProjectionStore:
@@ -134,21 +59,29 @@ class PostgresProjectionStore:
 
         return PostgresReadModelStore(self.pool)
 
-    async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
+    async def register(
+        self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None, version: int = 1
+    ) -> None:
         """Make a subscription known; one round trip."""
         asked = {
             "subscription": checked_subscription(subscription),
             "shards": checked_shards(shards),
-            **_checkpoint_fields(start or Checkpoint()),
+            "version": checked_version(version),
+            **checkpoint_fields(start or Checkpoint()),
         }
-        known = await self._value("register", asked)
-        if known != shards:
-            message = f"subscription {subscription!r} has {known} shards, not {shards}: forget it, or keep them"
-            raise InvalidOperationError(message)
+        (row,) = await self._rows("register", asked)
+        if row["version"] == version and row["shards"] != shards:
+            raise InvalidOperationError(other_shards(subscription, row["shards"], shards))
 
-    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int) -> list[Claim]:
+    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int, version: int = 1) -> list[Claim]:
         """Take shards that are free; one round trip."""
-        asked = {"subscription": subscription, "owner": owner, "seconds": seconds, "most": most}
+        asked = {
+            "subscription": subscription,
+            "owner": owner,
+            "seconds": seconds,
+            "most": most,
+            "version": checked_version(version),
+        }
         return [
             Claim(
                 subscription,
@@ -156,7 +89,7 @@ class PostgresProjectionStore:
                 row["shards"],
                 row["token"],
                 owner,
-                _checkpoint_from(row),
+                checkpoint_from(row),
                 row["dead_letters"],
             )
             for row in await self._rows("claim", asked)
@@ -195,28 +128,41 @@ class PostgresProjectionStore:
             with _outages(conn):
                 yield PostgresBatch(conn, self._sql, subscription, row)
 
+    @asynccontextmanager
+    async def rebuilding(self, subscription: str) -> AsyncIterator[PostgresRebuilding]:
+        """A transaction that holds a subscription and its rebuild."""
+        async with transaction(self.pool, translate_body=False) as conn:
+            held = PostgresRebuilding(self.pool, conn, self._sql, subscription)
+            await held.hold()
+            with _outages(conn):
+                yield held
+
+    def tables(self, conn: Connection) -> PostgresTables:
+        """What can be done to tables in a transaction."""
+        return PostgresTables(self.pool, conn, self._sql)
+
     async def stop(self, claim: Claim, *, reason: str) -> None:
         """Stop a shard because of an error; one round trip."""
         asked = {
             "subscription": claim.subscription,
             "shard": claim.shard,
             "token": claim.token,
-            "reason": _plain(reason),
+            "reason": plain(reason),
         }
         await self._value("stop", asked)
 
     async def pause(self, subscription: str, *, actor: str, reason: str | None = None) -> int:
         """Pause all shards; one round trip, which waits for the batches in hand."""
-        asked = {"subscription": subscription, "actor": _plain(actor), "reason": _plain(reason)}
+        asked = {"subscription": subscription, "actor": plain(actor), "reason": plain(reason)}
         return _known(subscription, await self._value("pause", asked))
 
     async def resume(self, subscription: str, *, actor: str) -> int:
         """Let paused and stopped shards go on; one round trip."""
-        return _known(subscription, await self._value("resume", {"subscription": subscription, "actor": _plain(actor)}))
+        return _known(subscription, await self._value("resume", {"subscription": subscription, "actor": plain(actor)}))
 
     async def reset(self, subscription: str, checkpoint: Checkpoint, *, actor: str, conn: Any = None) -> None:
         """Move all shards to a checkpoint; one round trip."""
-        asked = {"subscription": subscription, "actor": _plain(actor), **_checkpoint_fields(checkpoint)}
+        asked = {"subscription": subscription, "actor": plain(actor), **checkpoint_fields(checkpoint)}
         _known(subscription, await self._value("reset", asked, conn))
 
     async def forget(self, subscription: str, *, conn: Any = None) -> None:
@@ -225,22 +171,7 @@ class PostgresProjectionStore:
 
     async def states(self, subscription: str | None = None) -> list[ShardState]:
         """What is known of all shards, or of one subscription's; one round trip."""
-        return [
-            ShardState(
-                row["subscription"],
-                row["shard"],
-                row["shards"],
-                ShardStatus(row["status"]),
-                _checkpoint_from(row),
-                row["owner"],
-                row["leased_until"],
-                row["moved_at"],
-                row["reason"],
-                row["actor"],
-                row["dead_letters"],
-            )
-            for row in await self._rows("states", {"subscription": subscription})
-        ]
+        return [state_from(row) for row in await self._rows("states", {"subscription": subscription})]
 
     async def dead_letters(
         self,
@@ -254,7 +185,7 @@ class PostgresProjectionStore:
         """Dead letters by position; one round trip."""
         asked = {
             "subscription": subscription,
-            "key": _plain(key),
+            "key": plain(key),
             "status": None if status is None else str(status),
             "after": after,
             "limit": limit,
@@ -292,19 +223,6 @@ def _outages(conn: Connection) -> Iterator[None]:
         raise
 
 
-def _checkpoint_fields(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "position": checkpoint.position,
-        "epoch": checkpoint.epoch,
-        "event_id": checkpoint.event_id,
-        "event_position": checkpoint.event_position,
-    }
-
-
-def _checkpoint_from(row: dict[str, Any]) -> Checkpoint:
-    return Checkpoint(row["position"], row["epoch"], row["event_id"], row["event_position"])
-
-
 def _claims_fields(claims: Sequence[Claim]) -> dict[str, Any]:
     return {
         "subscription": claims[0].subscription,
@@ -317,7 +235,3 @@ def _known(subscription: str, count: int | None) -> int:
     if count is None:
         raise SubscriptionNotFoundError(subscription)
     return count
-
-
-def _plain(value: str | None) -> str | None:
-    return None if value is None else storable(value)

@@ -19,12 +19,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any
-from uuid import UUID
 
 import aiosqlite
 
 from mainstay.errors import InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
-from mainstay.projections.checks import checked_shards, checked_subscription
+from mainstay.projections.checks import checked_shards, checked_subscription, checked_version, other_shards
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import (
     Checkpoint,
@@ -32,97 +31,20 @@ from mainstay.projections.store import (
     DeadLetter,
     DeadLetterStatus,
     ShardState,
-    ShardStatus,
 )
-from mainstay.serialization import storable
-from mainstay.storage.query_files import QueryFile
-from mainstay.storage.sqlite.database import Database, SQLiteTransaction, fetch, queries, run, run_many
-from mainstay.storage.sqlite.event_rows import as_json, micros_of, time_of
+from mainstay.storage.sqlite.database import Database, SQLiteTransaction, fetch, queries, run
+from mainstay.storage.sqlite.event_rows import as_json, micros_of
+from mainstay.storage.sqlite.rebuilding import SQLiteRebuilding, SQLiteTables
+from mainstay.storage.sqlite.shard_rows import (
+    SQLiteBatch,
+    checkpoint_fields,
+    checkpoint_from,
+    letter_from,
+    plain,
+    state_from,
+)
 
 _MICROSECONDS = 1_000_000
-
-
-class SQLiteBatch:
-    """See `mainstay.projections.store.Batch`.
-
-    Args:
-        database: The file.
-        sql: The room's queries.
-        mine: The transaction.
-        where: Which shard: its subscription's name and its number.
-        checkpoint: Where it stands.
-    """
-
-    def __init__(
-        self, database: Database, sql: QueryFile, mine: SQLiteTransaction, where: dict[str, Any], checkpoint: Checkpoint
-    ) -> None:
-        self._database = database
-        self._sql = sql
-        self._mine = mine
-        self._where = where
-        self._checkpoint = checkpoint
-
-    @property
-    def conn(self) -> aiosqlite.Connection:
-        """The connection, in the transaction; what handlers write through, and may pass as ``conn``."""
-        return self._mine.connection
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """Where the shard stands."""
-        return self._checkpoint
-
-    async def advance(self, checkpoint: Checkpoint) -> None:
-        """Move the checkpoint."""
-        await self._ask("advance", {**_checkpoint_fields(checkpoint), "now": self._now()})
-        self._checkpoint = checkpoint
-
-    async def blocked(self, keys: Sequence[str]) -> set[str]:
-        """Which of these keys have dead letters that wait."""
-        found = {row[0] for row in await self._ask("blocked", {"keys": as_json(map(storable, keys))})}
-        return {key for key in keys if storable(key) in found}
-
-    async def lay_down(self, letters: Sequence[DeadLetter]) -> None:
-        """Lay events apart."""
-        now = self._now()
-        rows = [
-            (
-                self._where["subscription"],
-                self._where["shard"],
-                each.position,
-                each.event_id.bytes,
-                each.event_type,
-                storable(each.key),
-                _plain(each.error),
-                _plain(each.error_type),
-                each.attempts,
-                now,
-            )
-            for each in letters
-        ]
-        self._mine.require()
-        with self._database.translated():
-            await run_many(self.conn, self._sql["lay_down"], rows)
-
-    async def settle(
-        self, positions: Sequence[int], status: DeadLetterStatus, *, actor: str, reason: str | None
-    ) -> int:
-        """Say what became of dead letters."""
-        said = {"status": str(status), "actor": _plain(actor), "reason": _plain(reason)}
-        return len(await self._ask("settle", {"positions": as_json(positions), "now": self._now(), **said}))
-
-    async def tried(self, position: int, *, error: str, error_type: str) -> None:
-        """A dead letter was tried once more and failed."""
-        said = {"error": _plain(error), "error_type": _plain(error_type)}
-        await self._ask("tried", {"position": position, **said})
-
-    async def _ask(self, query: str, asked: dict[str, Any]) -> list[Any]:
-        self._mine.require()
-        with self._database.translated():
-            return await fetch(self.conn, self._sql[query], self._where | asked)
-
-    def _now(self) -> int:
-        return micros_of(self._database.now())
 
 
 class SQLiteProjectionStore:
@@ -145,31 +67,33 @@ class SQLiteProjectionStore:
 
         return SQLiteReadModelStore(self.database)
 
-    async def register(self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None) -> None:
+    async def register(
+        self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None, version: int = 1
+    ) -> None:
         """Make a subscription known."""
         name, count = checked_subscription(subscription), checked_shards(shards)
         asked = {
             "subscription": name,
             "shards": count,
+            "version": checked_version(version),
             "now": micros_of(self.database.now()),
             "numbers": as_json(range(count)),
-            **_checkpoint_fields(start or Checkpoint()),
+            **checkpoint_fields(start or Checkpoint()),
         }
         known = await self._read("shards_of", (name,))
         if not known:
             async with self._write(None) as mine:
                 await fetch(mine.connection, self._sql["add_subscription"], asked)
                 known = await fetch(mine.connection, self._sql["shards_of"], (name,))
-                if known[0][0] == count:
+                if known == [(count, version)]:
                     await fetch(mine.connection, self._sql["add_shards"], asked)
-        if known[0][0] != count:
-            message = f"subscription {name!r} has {known[0][0]} shards, not {count}: forget it, or keep them"
-            raise InvalidOperationError(message)
+        if known[0][1] == version and known[0][0] != count:
+            raise InvalidOperationError(other_shards(name, known[0][0], count))
 
-    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int) -> list[Claim]:
+    async def claim(self, subscription: str, *, owner: str, seconds: float, most: int, version: int = 1) -> list[Claim]:
         """Take shards that are free; writes only if there are some, and waits for the batch in hand."""
         now = micros_of(self.database.now())
-        asked = {"subscription": subscription, "owner": owner, "now": now}
+        asked = {"subscription": subscription, "owner": owner, "now": now, "version": checked_version(version)}
         ((free, held),) = await self._read("free", asked)
         if not free or held >= most or self.database.writes_here():
             return []
@@ -178,7 +102,7 @@ class SQLiteProjectionStore:
             asked |= {"now": now, "until": now + _micros(seconds), "most": most}
             rows = await fetch(mine.connection, self._sql["claim"], asked)
         return [
-            Claim(subscription, shard, shards, token, owner, _checkpoint_from(checkpoint), letters)
+            Claim(subscription, shard, shards, token, owner, checkpoint_from(checkpoint), letters)
             for shard, token, *checkpoint, shards, letters in sorted(rows)
         ]
 
@@ -230,25 +154,38 @@ class SQLiteProjectionStore:
             )
             raise StaleLeaseError(message)
         where = {"subscription": asked["subscription"], "shard": asked["shard"]}
-        return SQLiteBatch(self.database, self._sql, mine, where, _checkpoint_from(rows[0]))
+        return SQLiteBatch(self.database, self._sql, mine, where, checkpoint_from(rows[0]))
+
+    @asynccontextmanager
+    async def rebuilding(self, subscription: str) -> AsyncIterator[SQLiteRebuilding]:
+        """A transaction that holds the file."""
+        async with self.database.write() as mine:
+            mine.connection.row_factory = None
+            held = SQLiteRebuilding(self.database, mine, self._sql, subscription)
+            await held.hold()
+            yield held
+
+    def tables(self, conn: aiosqlite.Connection) -> SQLiteTables:
+        """What can be done to tables in a transaction."""
+        return SQLiteTables(self.database, conn, self._sql)
 
     async def stop(self, claim: Claim, *, reason: str) -> None:
         """Stop a shard because of an error."""
-        asked = {"subscription": claim.subscription, "shard": claim.shard, "reason": _plain(reason)}
+        asked = {"subscription": claim.subscription, "shard": claim.shard, "reason": plain(reason)}
         async with self.batch(claim) as batch:
             with self.database.translated():
                 await fetch(batch.conn, self._sql["stop"], asked)
 
     async def pause(self, subscription: str, *, actor: str, reason: str | None = None) -> int:
         """Pause all shards, after the batch in hand."""
-        asked = {"subscription": subscription, "actor": _plain(actor), "reason": _plain(reason)}
+        asked = {"subscription": subscription, "actor": plain(actor), "reason": plain(reason)}
         async with self._write(None) as mine:
             await self._known(mine, subscription)
             return len(await fetch(mine.connection, self._sql["pause"], asked))
 
     async def resume(self, subscription: str, *, actor: str) -> int:
         """Let paused and stopped shards go on."""
-        asked = {"subscription": subscription, "actor": _plain(actor)}
+        asked = {"subscription": subscription, "actor": plain(actor)}
         async with self._write(None) as mine:
             await self._known(mine, subscription)
             return len(await fetch(mine.connection, self._sql["resume"], asked))
@@ -257,9 +194,9 @@ class SQLiteProjectionStore:
         """Move all shards to a checkpoint."""
         asked = {
             "subscription": subscription,
-            "actor": _plain(actor),
+            "actor": plain(actor),
             "now": micros_of(self.database.now()),
-            **_checkpoint_fields(checkpoint),
+            **checkpoint_fields(checkpoint),
         }
         async with self._write(conn) as mine:
             await self._known(mine, subscription)
@@ -274,25 +211,7 @@ class SQLiteProjectionStore:
 
     async def states(self, subscription: str | None = None) -> list[ShardState]:
         """What is known of all shards, or of one subscription's."""
-        found = []
-        for row in await self._read("states", {"subscription": subscription}):
-            name, shard, shards, status, *checkpoint, owner, leased_until, moved_at, reason, actor, letters = row
-            found.append(
-                ShardState(
-                    name,
-                    shard,
-                    shards,
-                    ShardStatus(status),
-                    _checkpoint_from(checkpoint),
-                    owner,
-                    None if leased_until is None else time_of(leased_until),
-                    None if moved_at is None else time_of(moved_at),
-                    reason,
-                    actor,
-                    letters,
-                )
-            )
-        return found
+        return [state_from(row) for row in await self._read("states", {"subscription": subscription})]
 
     async def dead_letters(
         self,
@@ -306,12 +225,12 @@ class SQLiteProjectionStore:
         """Dead letters by position."""
         asked = {
             "subscription": subscription,
-            "key": _plain(key),
+            "key": plain(key),
             "status": None if status is None else str(status),
             "after": after,
             "limit": limit,
         }
-        return [_letter_from(row) for row in await self._read("dead_letters", asked)]
+        return [letter_from(row) for row in await self._read("dead_letters", asked)]
 
     async def _read(self, query: str, asked: Any) -> list[Any]:
         async with self.database.read() as connection:
@@ -328,40 +247,6 @@ class SQLiteProjectionStore:
             raise SubscriptionNotFoundError(subscription)
 
 
-def _checkpoint_fields(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "position": checkpoint.position,
-        "epoch": checkpoint.epoch and checkpoint.epoch.bytes,
-        "event_id": checkpoint.event_id and checkpoint.event_id.bytes,
-        "event_position": checkpoint.event_position,
-    }
-
-
-def _checkpoint_from(row: Sequence[Any]) -> Checkpoint:
-    position, epoch, event_id, event_position = row
-    return Checkpoint(position, epoch and UUID(bytes=epoch), event_id and UUID(bytes=event_id), event_position)
-
-
-def _letter_from(row: Sequence[Any]) -> DeadLetter:
-    subscription, shard, position, event_id, *what, created_at, status, actor, reason = row
-    event_type, key, error, error_type, attempts = what
-    return DeadLetter(
-        subscription,
-        shard,
-        position,
-        UUID(bytes=event_id),
-        event_type,
-        key,
-        error,
-        error_type,
-        attempts,
-        time_of(created_at),
-        DeadLetterStatus(status),
-        actor,
-        reason,
-    )
-
-
 def _claims_fields(claims: Sequence[Claim]) -> dict[str, Any]:
     return {
         "subscription": claims[0].subscription,
@@ -371,7 +256,3 @@ def _claims_fields(claims: Sequence[Claim]) -> dict[str, Any]:
 
 def _micros(seconds: float) -> int:
     return round(seconds * _MICROSECONDS)
-
-
-def _plain(value: str | None) -> str | None:
-    return None if value is None else storable(value)

@@ -1,12 +1,12 @@
 -- name: register
--- Make a subscription known; says how many shards it has.
-select eventsource.register_subscription(
-    %(subscription)s, %(shards)s, %(position)s, %(epoch)s, %(event_id)s, %(event_position)s);
+-- Make a subscription known; says how many shards it has, and its version.
+select shards, version from eventsource.register_subscription(
+    %(subscription)s, %(shards)s, %(version)s, %(position)s, %(epoch)s, %(event_id)s, %(event_position)s);
 
 -- name: claim
 -- Take shards that are free.
 select shard, shards, token, position, epoch, event_id, event_position, dead_letters
-from eventsource.claim_shards(%(subscription)s, %(owner)s, %(seconds)s, %(most)s);
+from eventsource.claim_shards(%(subscription)s, %(owner)s, %(seconds)s, %(most)s, %(version)s);
 
 -- name: renew
 -- Prolong leases; the shards that are still ours.
@@ -78,7 +78,7 @@ select eventsource.forget_subscription(%(subscription)s);
 -- name: states
 -- What is known of all shards, or of one subscription's.
 select s.subscription, s.shard, n.shards, s.status, s.position, s.epoch, s.event_id, s.event_position,
-    s.owner, s.leased_until, s.moved_at, s.reason, s.actor,
+    s.owner, s.leased_until, s.moved_at, s.reason, s.actor, n.version, n.generation,
     (select count(*) from eventsource.dead_letter as d
      where d.subscription = s.subscription and d.shard = s.shard and d.status = 'WAITING') as dead_letters
 from eventsource.shard as s
@@ -92,3 +92,36 @@ select subscription, shard, position, event_id, event_type, key, error, error_ty
     actor, reason
 from eventsource.list_dead_letters(
     %(subscription)s::text, %(key)s::text, %(status)s::text, %(after)s::bigint, %(limit)s::integer);
+
+-- name: hold
+-- Hold a subscription with its shards for the rest of the transaction; whether there is one.
+select eventsource.hold_subscription(%(subscription)s);
+
+-- name: swap
+-- Let the shards of a rebuild be those of a subscription that is held, too; how many dead letters that settles.
+select eventsource.swap_subscription(%(subscription)s, %(rebuild)s, %(actor)s);
+
+-- name: create_beside
+-- Make an empty table of the form of another.
+select eventsource.create_beside(%(table)s, %(beside)s);
+
+-- name: compare_tables
+-- What differs between two tables.
+select eventsource.compare_tables(%(table)s, %(beside)s, %(left_out)s, %(sample)s) as difference;
+
+-- name: swap_tables
+-- Let new tables have the names of old ones.
+select eventsource.swap_tables(%(tables)s::text[], %(besides)s::text[], %(kept)s::text[]);
+
+-- name: drop_tables
+-- Drop tables, as far as they are there.
+select eventsource.drop_tables(%(tables)s::text[]);
+
+-- name: written
+-- Which of these tables this transaction has written to: it holds the lock that writing takes.
+select t as "table" from unnest(%(tables)s::text[]) as t
+where exists (
+    select from pg_locks as l
+    where l.locktype = 'relation' and l.pid = pg_backend_pid() and l.relation = to_regclass(t)
+        and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+        and l.mode in ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'));

@@ -5667,7 +5667,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION eventsource.claim_shards(p_subscription text, p_owner text, p_seconds double precision, p_most integer) RETURNS TABLE(shard integer, shards integer, token bigint, "position" bigint, epoch uuid, event_id uuid, event_position bigint, dead_letters bigint)
+CREATE FUNCTION eventsource.claim_shards(p_subscription text, p_owner text, p_seconds double precision, p_most integer, p_version integer) RETURNS TABLE(shard integer, shards integer, token bigint, "position" bigint, epoch uuid, event_id uuid, event_position bigint, dead_letters bigint)
     LANGUAGE plpgsql
     AS $$
 declare
@@ -5680,6 +5680,7 @@ begin
         with free as (
             select s.shard as number from eventsource.shard as s
             where s.subscription = p_subscription and s.status = 'ACTIVE'
+                and exists (select from eventsource.subscription as n where n.subscription = p_subscription and n.version = p_version)
                 and (s.owner is null or s.leased_until <= v_now)
             order by s.shard
             limit greatest(p_most - v_held, 0)
@@ -5748,6 +5749,72 @@ begin
                end
         from unnest(p_places, p_versions, p_event_ids) with ordinality as e(place, version, event_id, no)
         order by e.no;
+end;
+$$;
+
+CREATE FUNCTION eventsource.compare_tables(p_old text, p_new text, p_except text[], p_sample integer) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $_$
+declare
+    v_except text[];
+    v_old bigint;
+    v_new bigint;
+    v_gone jsonb;
+    v_come jsonb;
+    c_difference constant text :=
+        'with d as (select to_jsonb(a) - $1 as r from %s as a except all select to_jsonb(b) - $1 from %s as b)
+         select jsonb_build_object(
+             ''rows'', (select count(*) from d),
+             ''sample'', coalesce((select jsonb_agg(s.r) from (select d.r from d order by d.r::text limit $2) as s), ''[]''))';
+begin
+    select coalesce(array_agg(distinct c.attname::text), '{}') || p_except into v_except
+    from pg_attribute as c
+    left join pg_attrdef as f on f.adrelid = c.attrelid and f.adnum = c.attnum
+    where c.attrelid in (p_old::regclass, p_new::regclass) and c.attnum > 0 and not c.attisdropped
+        and (c.attidentity <> '' or pg_get_expr(f.adbin, f.adrelid) like 'nextval(%'
+            or (select count(*) from pg_attribute as o
+                where o.attrelid in (p_old::regclass, p_new::regclass) and o.attname = c.attname and not o.attisdropped) < 2);
+    execute format('select count(*) from %s', p_old::regclass) into v_old;
+    execute format('select count(*) from %s', p_new::regclass) into v_new;
+    execute format(c_difference, p_old::regclass, p_new::regclass) into v_gone using v_except, p_sample;
+    execute format(c_difference, p_new::regclass, p_old::regclass) into v_come using v_except, p_sample;
+    return jsonb_build_object(
+        'old', v_old, 'new', v_new, 'only_old', v_gone -> 'rows', 'only_new', v_come -> 'rows',
+        'sample_old', v_gone -> 'sample', 'sample_new', v_come -> 'sample');
+end;
+$_$;
+
+CREATE FUNCTION eventsource.create_beside(p_table text, p_beside text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_table regclass := to_regclass(p_table);
+    v_name text[] := parse_ident(p_beside);
+begin
+    if v_table is null then
+        raise exception 'there is no table %', p_table using errcode = '42P01';
+    end if;
+    if exists (select from pg_trigger as t where t.tgrelid = v_table and not t.tgisinternal)
+        or exists (select from pg_class as c where c.oid = v_table and c.relrowsecurity)
+    then
+        raise exception 'table % has triggers or row-level security, which no copy has: make the new table yourself, in create_tables()', p_table
+            using errcode = '0A000';
+    end if;
+    perform eventsource.refuse_dependents(array[p_table]);
+    execute format(
+        'create table %I.%I (like %s including all)',
+        (select n.nspname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = v_table),
+        v_name[cardinality(v_name)], v_table);
+end;
+$$;
+
+CREATE FUNCTION eventsource.drop_tables(p_tables text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    for i in 1..cardinality(p_tables) loop
+        execute format('drop table if exists %s', (select string_agg(quote_ident(n), '.') from unnest(parse_ident(p_tables[i])) as n));
+    end loop;
 end;
 $$;
 
@@ -5919,7 +5986,7 @@ CREATE FUNCTION eventsource.forget_subscription(p_subscription text) RETURNS voi
     LANGUAGE plpgsql
     AS $$
 begin
-    perform from eventsource.shard as s where s.subscription = p_subscription order by s.shard for update;
+    perform eventsource.hold_subscription(p_subscription);
     delete from eventsource.subscription as s where s.subscription = p_subscription;
 end;
 $$;
@@ -5936,6 +6003,19 @@ begin
             null;  -- expressions cost less than statements
         end if;
     end if;
+end;
+$$;
+
+CREATE FUNCTION eventsource.hold_subscription(p_subscription text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform from eventsource.subscription as s where s.subscription = p_subscription for no key update;
+    if not found then
+        return false;
+    end if;
+    perform from eventsource.shard as s where s.subscription = p_subscription order by s.shard for update;
+    return true;
 end;
 $$;
 
@@ -6403,21 +6483,45 @@ begin
 end;
 $$;
 
-CREATE FUNCTION eventsource.register_subscription(p_subscription text, p_shards integer, p_position bigint, p_epoch uuid, p_event_id uuid, p_event_position bigint) RETURNS integer
-    LANGUAGE plpgsql
+CREATE FUNCTION eventsource.refuse_dependents(p_tables text[]) RETURNS void
+    LANGUAGE plpgsql STABLE
     AS $$
 declare
-    v_shards integer;
+    v_found text;
+    v_table text;
 begin
-    insert into eventsource.subscription (subscription, shards) values (p_subscription, p_shards)
+    select d.what, d.refobjid::regclass::text into v_found, v_table
+    from (
+        select 'view ' || r.ev_class::regclass::text as what, d.refobjid
+        from pg_depend as d join pg_rewrite as r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
+        where d.refclassid = 'pg_class'::regclass and r.ev_class <> d.refobjid
+        union all
+        select 'foreign key ' || c.conname || ' of ' || c.conrelid::regclass::text, c.confrelid
+        from pg_constraint as c
+        where c.contype = 'f' and c.conrelid <> all (select to_regclass(t)::oid from unnest(p_tables) as t where to_regclass(t) is not null)
+    ) as d
+    where d.refobjid = any (select to_regclass(t)::oid from unnest(p_tables) as t)
+    limit 1;
+    if found then
+        raise exception
+            'the % hangs on table %, and would mean the old one after a swap: drop it, and make it again afterwards', v_found, v_table
+            using errcode = '2BP01';
+    end if;
+end;
+$$;
+
+CREATE FUNCTION eventsource.register_subscription(p_subscription text, p_shards integer, p_version integer, p_position bigint, p_epoch uuid, p_event_id uuid, p_event_position bigint) RETURNS TABLE(shards integer, version integer)
+    LANGUAGE plpgsql
+    AS $$
+begin
+    insert into eventsource.subscription (subscription, shards, version) values (p_subscription, p_shards, p_version)
     on conflict do nothing;
     if found then
         insert into eventsource.shard (subscription, shard, position, epoch, event_id, event_position)
         select p_subscription, n, p_position, p_epoch, p_event_id, p_event_position
         from generate_series(0, p_shards - 1) as n;
     end if;
-    select s.shards into v_shards from eventsource.subscription as s where s.subscription = p_subscription;
-    return v_shards;
+    return query select s.shards, s.version from eventsource.subscription as s where s.subscription = p_subscription;
 end;
 $$;
 
@@ -6524,6 +6628,117 @@ begin
     update eventsource.shard as s
     set status = 'STOPPED', reason = p_reason, actor = null, owner = null, leased_until = null
     where s.subscription = p_subscription and s.shard = p_shard;
+end;
+$$;
+
+CREATE FUNCTION eventsource.swap_subscription(p_subscription text, p_rebuild text, p_actor text) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_token bigint;
+    v_paused eventsource.shard;
+    v_settled integer;
+begin
+    select max(s.token) + 1 into v_token from eventsource.shard as s where s.subscription in (p_subscription, p_rebuild);
+    select s.* into v_paused from eventsource.shard as s
+    where s.subscription = p_subscription and s.status = 'PAUSED' order by s.shard limit 1;
+
+    delete from eventsource.dead_letter as d using eventsource.dead_letter as n
+    where d.subscription = p_subscription and n.subscription = p_rebuild and n.position = d.position;
+    update eventsource.dead_letter as d
+    set status = 'HANDLED', actor = p_actor, reason = 'rebuilt, without side effects', settled_at = clock_timestamp()
+    where d.subscription = p_subscription and d.status = 'WAITING';
+    get diagnostics v_settled = row_count;
+    update eventsource.dead_letter as d set subscription = p_subscription where d.subscription = p_rebuild;
+
+    delete from eventsource.shard as s where s.subscription = p_subscription;
+    insert into eventsource.shard (
+        subscription, shard, status, position, epoch, event_id, event_position, token, moved_at, reason, actor)
+    select
+        p_subscription, s.shard, coalesce(v_paused.status, 'ACTIVE'), s.position, s.epoch, s.event_id, s.event_position, v_token,
+        clock_timestamp(), v_paused.reason, coalesce(v_paused.actor, p_actor)
+    from eventsource.shard as s where s.subscription = p_rebuild;
+    update eventsource.subscription as s
+    set shards = n.shards, version = n.version, generation = s.generation + 1
+    from eventsource.subscription as n
+    where s.subscription = p_subscription and n.subscription = p_rebuild;
+    delete from eventsource.subscription as s where s.subscription = p_rebuild;
+    return v_settled;
+end;
+$$;
+
+CREATE FUNCTION eventsource.swap_tables(p_tables text[], p_new text[], p_kept text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_old regclass[] := (select array_agg(t::regclass order by n) from unnest(p_tables) with ordinality as u(t, n));
+    v_new regclass[] := (select array_agg(t::regclass order by n) from unnest(p_new) with ordinality as u(t, n));
+    v_names text[] := (select array_agg(c.relname::text order by n)
+                       from unnest(v_old) with ordinality as u(t, n) join pg_class as c on c.oid = u.t);
+    v_besides text[] := (select array_agg(c.relname::text order by n)
+                         from unnest(v_new) with ordinality as u(t, n) join pg_class as c on c.oid = u.t);
+    v_timeout text := current_setting('lock_timeout');
+    v_parts text[];
+    v_found record;
+begin
+    for v_try in 1..60 loop
+        begin
+            perform set_config('lock_timeout', '200ms', true);
+            execute format(
+                'lock table %s in access exclusive mode',
+                (select string_agg(t::text, ', ' order by t) from unnest(v_old || v_new) as t));
+            exit;
+        exception when lock_not_available then
+            if v_try = 60 then
+                raise exception 'the tables % are in use: a transaction that reads or writes them is open for long',
+                    array_to_string(p_tables, ', ') using errcode = '55P03';
+            end if;
+        end;
+        perform pg_sleep(0.3);
+    end loop;
+    perform set_config('lock_timeout', v_timeout, true);
+    perform eventsource.refuse_dependents(p_tables);
+
+    for i in 1..cardinality(v_old) loop
+        for v_found in
+            select a.grantee, a.privilege_type, a.is_grantable
+            from pg_class as c, aclexplode(c.relacl) as a
+            where c.oid = v_old[i] and a.grantee <> c.relowner
+        loop
+            execute format(
+                'grant %s on %s to %s%s', v_found.privilege_type, v_new[i],
+                case v_found.grantee when 0 then 'public' else v_found.grantee::regrole::text end,
+                case when v_found.is_grantable then ' with grant option' else '' end);
+        end loop;
+        if p_kept is not null then
+            if to_regclass(p_kept[i]) is not null then
+                raise exception 'there is a table % already, kept by an earlier rebuild: drop it, or keep none', p_kept[i]
+                    using errcode = '42P07';
+            end if;
+            v_parts := parse_ident(p_kept[i]);
+            for v_found in select x.indexrelid::regclass as index, c.relname from pg_index as x join pg_class as c on c.oid = x.indexrelid
+                           where x.indrelid = v_old[i]
+            loop
+                execute format('alter index %s rename to %I', v_found.index, left(v_found.relname, 58) || '__old');
+            end loop;
+            execute format('alter table %s rename to %I', v_old[i], v_parts[cardinality(v_parts)]);
+        end if;
+    end loop;
+    if p_kept is null then
+        execute format('drop table %s', (select string_agg(t::text, ', ') from unnest(v_old) as t));
+    end if;
+    for i in 1..cardinality(v_new) loop
+        execute format('alter table %s rename to %I', v_new[i], v_names[i]);
+        for v_found in
+            select x.indexrelid::regclass as index, v_names[i] || substr(c.relname, length(v_besides[i]) + 1) as name, c.relnamespace
+            from pg_index as x join pg_class as c on c.oid = x.indexrelid
+            where x.indrelid = v_new[i] and starts_with(c.relname, v_besides[i])
+        loop
+            if not exists (select from pg_class as c where c.relname = v_found.name and c.relnamespace = v_found.relnamespace) then
+                execute format('alter index %s rename to %I', v_found.index, v_found.name);
+            end if;
+        end loop;
+    end loop;
 end;
 $$;
 
@@ -6996,8 +7211,14 @@ ALTER TABLE eventsource.stream ALTER COLUMN stream_no ADD GENERATED ALWAYS AS ID
 CREATE TABLE eventsource.subscription (
     subscription text NOT NULL COLLATE pg_catalog."C",
     shards integer NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    generation integer DEFAULT 1 NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
+
+COMMENT ON COLUMN eventsource.subscription.version IS 'Of the projection that built the tables: code of another version leaves them alone.';
+
+COMMENT ON COLUMN eventsource.subscription.generation IS 'How often the tables were built.';
 
 CREATE TABLE mainstay.function_file (
     path text NOT NULL,

@@ -3,7 +3,8 @@
 
 -- name: add_subscription
 -- Make a subscription known, unless it is.
-insert into mainstay_subscription (subscription, shards, created_at) values (:subscription, :shards, :now)
+insert into mainstay_subscription (subscription, shards, version, created_at)
+values (:subscription, :shards, :version, :now)
 on conflict do nothing;
 
 -- name: add_shards
@@ -14,13 +15,14 @@ where true
 on conflict do nothing;
 
 -- name: shards_of
--- Into how many shards a subscription is dealt out; no row if it is not known.
-select shards from mainstay_subscription where subscription = ?;
+-- Into how many shards a subscription is dealt out, and its version; no row if it is not known.
+select shards, version from mainstay_subscription where subscription = ?;
 
 -- name: free
 -- How many shards could be claimed, and how many the owner has.
 select
-    count(*) filter (where status = 'ACTIVE' and (owner is null or leased_until <= :now)),
+    count(*) filter (where status = 'ACTIVE' and (owner is null or leased_until <= :now)
+        and :version = (select version from mainstay_subscription where subscription = :subscription)),
     count(*) filter (where owner = :owner and leased_until > :now)
 from mainstay_shard
 where subscription = :subscription;
@@ -34,6 +36,7 @@ where subscription = :subscription
         select free.shard from mainstay_shard as free
         where free.subscription = :subscription
             and free.status = 'ACTIVE'
+            and :version = (select version from mainstay_subscription where subscription = :subscription)
             and (free.owner is null or free.leased_until <= :now)
         order by free.shard
         limit max(:most - (
@@ -188,7 +191,8 @@ select
     (
         select count(*) from mainstay_dead_letter as letter
         where letter.subscription = shard.subscription and letter.shard = shard.shard and letter.status = 'WAITING'
-    )
+    ),
+    its.version, its.generation
 from mainstay_shard as shard
 join mainstay_subscription as its on its.subscription = shard.subscription
 where :subscription is null or shard.subscription = :subscription
@@ -206,3 +210,66 @@ where subscription = :subscription
     and (:status is null or status = :status)
 order by position
 limit :limit;
+
+-- name: next_token
+-- One above all that were given for the shards of two names.
+select max(token) + 1 from mainstay_shard where subscription in (:subscription, :rebuild);
+
+-- name: drop_doubles
+-- Dead letters in whose place there are some of the rebuild's.
+delete from mainstay_dead_letter
+where subscription = :subscription
+    and position in (select position from mainstay_dead_letter where subscription = :rebuild);
+
+-- name: settle_rebuilt
+-- Dead letters that waited, and were handled by a rebuild; gives their positions.
+update mainstay_dead_letter
+set status = 'HANDLED', actor = :actor, reason = 'rebuilt, without side effects', settled_at = :now
+where subscription = :subscription and status = 'WAITING'
+returning position;
+
+-- name: move_letters
+-- Let a rebuild's dead letters be the subscription's.
+update mainstay_dead_letter set subscription = :subscription where subscription = :rebuild;
+
+-- name: move_shards
+-- Let a rebuild's shards be the subscription's, and nobody's.
+update mainstay_shard
+set subscription = :subscription, status = :status, token = :token, owner = null, leased_until = null,
+    moved_at = :now, reason = :reason, actor = :actor
+where subscription = :rebuild;
+
+-- name: raise_generation
+-- Let a subscription have the form that it was rebuilt in.
+update mainstay_subscription
+set generation = generation + 1,
+    (shards, version) = (select built.shards, built.version from mainstay_subscription as built where built.subscription = :rebuild)
+where subscription = :subscription;
+
+-- name: made_by
+-- The statements that made a table and its indexes; null for an index that belongs to a constraint.
+select type, name, sql from sqlite_master where tbl_name = :table collate nocase and type in ('table', 'index');
+
+-- name: columns
+-- The columns of a table, but those that the database numbers by itself.
+select col.name from pragma_table_info(:table) as col
+where not (
+    col.pk = 1
+    and exists (
+        select from_.sql from sqlite_master as from_
+        where from_.name = :table collate nocase and from_.sql like '%autoincrement%'
+    )
+);
+
+-- name: hanging
+-- What may hang on a table and would not follow it: views and triggers, by their text, and foreign keys of others.
+select type, name, sql from sqlite_master where type in ('view', 'trigger') and sql like :like
+union all
+select 'foreign key of', other.name, null
+from sqlite_master as other
+join pragma_foreign_key_list(other.name) as fk
+where other.type = 'table' and fk."table" = :table collate nocase and other.name <> :table collate nocase;
+
+-- name: indexes
+-- The names of all indexes.
+select name from sqlite_master where type = 'index';

@@ -10,6 +10,8 @@ create table if not exists mainstay_schema (
 create table mainstay_subscription (
     subscription text primary key,
     shards integer not null,
+    version integer not null default 1,  -- of the projection that built the tables
+    generation integer not null default 1,  -- how often they were built
     created_at integer not null  -- microseconds since 1970, as all times
 ) strict, without rowid;
 

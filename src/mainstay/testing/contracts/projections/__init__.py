@@ -13,6 +13,7 @@ It needs pytest-asyncio in auto mode.
 
 from mainstay.testing.contracts.projections.base import LEASE, NAME, ProjectionStoreSuite, at, letter
 from mainstay.testing.contracts.projections.dead_letters import DeadLetterContract
+from mainstay.testing.contracts.projections.rebuilding import RebuildContract
 from mainstay.testing.contracts.projections.shards import ShardContract
 
 __all__ = [
@@ -21,11 +22,12 @@ __all__ = [
     "DeadLetterContract",
     "ProjectionStoreContract",
     "ProjectionStoreSuite",
+    "RebuildContract",
     "ShardContract",
     "at",
     "letter",
 ]
 
 
-class ProjectionStoreContract(ShardContract, DeadLetterContract):
+class ProjectionStoreContract(ShardContract, DeadLetterContract, RebuildContract):
     """All of it."""

@@ -6,8 +6,13 @@ create schema if not exists eventsource;
 create table eventsource.subscription (
     subscription  text         collate "C" constraint subscription_pkey primary key,
     shards        integer      not null,
+    version       integer      not null default 1,
+    generation    integer      not null default 1,
     created_at    timestamptz  not null default clock_timestamp()
 );
+
+comment on column eventsource.subscription.version is 'Of the projection that built the tables: code of another version leaves them alone.';
+comment on column eventsource.subscription.generation is 'How often the tables were built.';
 
 -- A row is updated once for each batch of events, and nothing that changes is indexed: room for the next version beside it.
 create table eventsource.shard (

@@ -1,10 +1,11 @@
--- Take shards that are active and nobody's, or whose owner's lease has ended, up to p_most with those the owner has already.
+-- Take shards that are active and nobody's, or whose owner's lease has ended, up to p_most with those the owner has already; none
+-- if the tables were built by a projection of another version.
 --
 -- Locks the rows it takes, in no order that matters: it passes by what is locked, so it waits for nobody. A shard in a batch
 -- is locked by it until the batch's COMMIT, and so is not taken even if its lease has ended. A crash before the COMMIT leaves
 -- the shards as they were; after it, they are free again when p_seconds are over. The higher token shuts out whoever had one before.
 create or replace function eventsource.claim_shards(
-    p_subscription text, p_owner text, p_seconds double precision, p_most integer
+    p_subscription text, p_owner text, p_seconds double precision, p_most integer, p_version integer
 )
 returns table (
     shard integer, shards integer, token bigint, "position" bigint, epoch uuid, event_id uuid, event_position bigint,
@@ -22,6 +23,7 @@ begin
         with free as (
             select s.shard as number from eventsource.shard as s
             where s.subscription = p_subscription and s.status = 'ACTIVE'
+                and exists (select from eventsource.subscription as n where n.subscription = p_subscription and n.version = p_version)
                 and (s.owner is null or s.leased_until <= v_now)
             order by s.shard
             limit greatest(p_most - v_held, 0)
