@@ -1,7 +1,8 @@
 """Reading events: typed, in pages, each event named that cannot be read."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,6 +14,7 @@ from mainstay.events.log import (
     PAGE,
     EventLog,
     FeedFilter,
+    FeedPage,
     Horizon,
     Query,
     QueryItem,
@@ -26,6 +28,8 @@ from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 
 EventType = type[DomainEvent] | str
 """A class of events, or the name under which its events are stored."""
+_LOADED = 5 * PAGE
+"""Events that are fetched at once to be loaded together: they are all held anyway."""
 
 
 class EventPage(NamedTuple):
@@ -143,7 +147,7 @@ class EventReader:
         first: RecordedEvent | None = None
         last: RecordedEvent | None = None
         read = self.codec.read
-        pages = self._pages(stream, after_version, up_to_version, up_to_time, None, conn=conn)
+        pages = self._pages(stream, after_version, up_to_version, up_to_time, None, page=_LOADED, conn=conn)
         async for recorded in pages:
             first, last = first or recorded[0], recorded[-1]
             for each in recorded:
@@ -188,16 +192,12 @@ class EventReader:
                 yield envelope
             return
         wanted = self.filter(types=types, categories=categories, tenant_id=tenant_id, query=query)
-        left = limit
-        while left is None or left > 0:
-            asked = page if left is None else min(page, left)
-            found = await self.log.read_feed(after=after, limit=asked, wanted=wanted, archived=archived)
-            for recorded in found.events:
-                for envelope in self.enveloped(recorded):
-                    yield envelope
-            if found.position >= found.horizon or found.position <= after:
-                return
-            after, left = found.position, None if left is None else left - len(found.events)
+        read = self.codec.read
+        async with aclosing(self._feed_pages(after, limit, wanted, archived=archived, page=page)) as pages:
+            async for found in pages:
+                for each in found:
+                    for event in read(each):
+                        yield EventEnvelope(event, each.position, each.stream, each.version, each.recorded_at)
 
     async def read_category(
         self,
@@ -259,6 +259,35 @@ class EventReader:
             EventEnvelope(event, recorded.position, recorded.stream, recorded.version, recorded.recorded_at)
             for event in self.codec.read(recorded)
         ]
+
+    async def _feed_pages(
+        self, after: int, limit: int | None, wanted: FeedFilter, *, archived: bool, page: int
+    ) -> AsyncGenerator[list[RecordedEvent]]:
+        """The feed as the log has it. From the second page on, the next one is on its way while one is used."""
+        left, is_first = limit, True
+        coming: asyncio.Task[FeedPage] | None = None
+
+        def asking() -> Coroutine[Any, Any, FeedPage]:
+            asked = page if left is None else min(page, left)
+            return self.log.read_feed(after=after, limit=asked, wanted=wanted, archived=archived)
+
+        try:
+            while left is None or left > 0:
+                found = await (coming or asking())
+                coming = None
+                is_last = found.position >= found.horizon or found.position <= after
+                after, left = found.position, None if left is None else left - len(found.events)
+                if not is_first and not is_last and left != 0:
+                    coming = asyncio.create_task(asking())
+                    await asyncio.sleep(0)  # it asks
+                yield found.events
+                if is_last:
+                    return
+                is_first = False
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
 
     async def _pages(
         self,

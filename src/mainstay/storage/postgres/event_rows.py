@@ -138,33 +138,39 @@ def _expected(expected: ExpectedVersion) -> int:
     return STREAM_EXISTS if expected.exists else ANY_VERSION
 
 
+def recorded_from(row: Row, stream: StreamId) -> RecordedEvent:
+    """An event of a stream, of a row that begins with it."""
+    (position, version, recorded_at, event_id, event_type, payload, occurred_at, event_version, correlation_id,
+     causation_id, actor_id, metadata, tags, *_) = row  # fmt: skip
+    event = NewEvent(
+        event_id,
+        event_type,
+        b"{}" if payload is None else payload.encode(),
+        occurred_at,
+        event_version,
+        correlation_id,
+        causation_id,
+        actor_id,
+        None if metadata is None else metadata.encode(),
+        () if tags is None else tuple(tags),
+    )
+    return RecordedEvent(position, stream, version, recorded_at, event, payload is None)
+
+
 class EventRows:
-    """Makes events of rows; streams that come again are named by one object."""
+    """Makes events of rows that end with what names their streams; those that come again are named by one object."""
 
     def __init__(self) -> None:
-        self._streams: dict[tuple[str, str, str], StreamId] = {}
+        self._streams: dict[Row, StreamId] = {}
 
     def event(self, row: Row) -> RecordedEvent:
         """One event."""
-        (position, category, stream_id, tenant_id, version, recorded_at, event_id, event_type, payload, occurred_at,
-         event_version, correlation_id, causation_id, actor_id, metadata, tags) = row  # fmt: skip
-        name = (category, stream_id, tenant_id)
+        name = row[-3:]
         stream = self._streams.get(name)
         if stream is None:
+            category, stream_id, tenant_id = name
             stream = self._streams[name] = StreamId(category, stream_id, tenant_id or None)
-        event = NewEvent(
-            event_id,
-            event_type,
-            b"{}" if payload is None else payload.encode(),
-            occurred_at,
-            event_version,
-            correlation_id,
-            causation_id,
-            actor_id,
-            None if metadata is None else metadata.encode(),
-            () if tags is None else tuple(tags),
-        )
-        return RecordedEvent(position, stream, version, recorded_at, event, tombstoned=payload is None)
+        return recorded_from(row, stream)
 
     def page(self, after: int, limit: int, rows: Sequence[Row]) -> FeedPage:
         """A page of the feed."""

@@ -48,6 +48,7 @@ from mainstay.storage.postgres.event_rows import (
     name_of,
     names_of,
     plain_array_of,
+    recorded_from,
     state_from,
     tenant_text,
 )
@@ -168,10 +169,9 @@ class PostgresEventLog:
             "limit": limit,
         }
         rows = await self._ask("read_stream_backwards" if backwards else "read_stream", asked, conn)
-        if rows and rows[0][0]:
+        if rows and rows[0][-1]:
             raise StreamTombstonedError(stream)
-        made = EventRows()
-        return [made.event(row) for _, *row in rows if row[0] is not None]
+        return [recorded_from(row, stream) for row in rows if row[0] is not None]
 
     async def read_streams(
         self, after: Sequence[tuple[StreamId, int]], *, conn: Any = None
@@ -182,13 +182,13 @@ class PostgresEventLog:
             checks.check_window(version, None, None, 1)
         asked = {**names_of([stream for stream, _ in after]), "after": plain_array_of(version for _, version in after)}
         found: dict[StreamId, list[RecordedEvent]] = {stream: [] for stream, _ in after}
-        made = EventRows()
-        for place, tombstoned, *row in await self._ask("read_streams", asked, conn) if after else ():
+        for row in await self._ask("read_streams", asked, conn) if after else ():
+            *_, place, tombstoned = row
             stream, _ = after[place - 1]
             if tombstoned:
                 raise StreamTombstonedError(stream)
             if row[0] is not None:
-                found[stream].append(made.event(row))
+                found[stream].append(recorded_from(row, stream))
         return found
 
     # -- reading the feed ---------------------------------------------------------------------------------------------

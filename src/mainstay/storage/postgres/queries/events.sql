@@ -16,13 +16,13 @@ from eventsource.append_one(
     %(causation_id)s::uuid, %(actor_id)s::text, %(metadata)s::json, %(tags)s::text);
 
 -- name: read_stream
--- One page of a stream's events, the earliest first; the first column says whether the stream is tombstoned.
-select s.tombstoned_at is not null, e.*
+-- One page of a stream's events, the earliest first; the last column says whether the stream is tombstoned.
+select e.*, s.tombstoned_at is not null
 from eventsource.stream as s
 left join lateral (
     select
-        e.position, s.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
-        e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+        e.position, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text, e.occurred_at, e.event_version,
+        e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
     from eventsource.event as e
     join eventsource.kind as k on k.kind_no = e.kind_no
     where e.stream_no = s.stream_no and e.version > %(after)s and e.version <= %(up_to)s
@@ -34,13 +34,13 @@ where s.category = %(category)s and s.tenant_id = %(tenant)s and s.stream_id = %
 order by e.version;
 
 -- name: read_stream_backwards
--- One page of a stream's events, the latest first; the first column says whether the stream is tombstoned.
-select s.tombstoned_at is not null, e.*
+-- One page of a stream's events, the latest first; the last column says whether the stream is tombstoned.
+select e.*, s.tombstoned_at is not null
 from eventsource.stream as s
 left join lateral (
     select
-        e.position, s.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
-        e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+        e.position, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text, e.occurred_at, e.event_version,
+        e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
     from eventsource.event as e
     join eventsource.kind as k on k.kind_no = e.kind_no
     where e.stream_no = s.stream_no and e.version > %(after)s and e.version <= %(up_to)s
@@ -52,15 +52,15 @@ where s.category = %(category)s and s.tenant_id = %(tenant)s and s.stream_id = %
 order by e.version desc;
 
 -- name: read_streams
--- The events of several streams, each after a version, stream by stream; the first columns say which of those asked for, and whether it is tombstoned.
-select a.place, s.tombstoned_at is not null, e.*
+-- The events of several streams, each after a version, stream by stream; the last columns say which of those asked for, and whether it is tombstoned.
+select e.*, a.place, s.tombstoned_at is not null
 from unnest(%(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(after)s::integer[])
     with ordinality as a(category, tenant_id, stream_id, after, place)
 join eventsource.stream as s on s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id
 left join lateral (
     select
-        e.position, s.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
-        e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+        e.position, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text, e.occurred_at, e.event_version,
+        e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
     from eventsource.event as e
     join eventsource.kind as k on k.kind_no = e.kind_no
     where e.stream_no = s.stream_no and e.version > a.after
@@ -71,8 +71,8 @@ order by a.place, e.version;
 -- name: read_feed
 -- One page of the feed; the first row is no event, its position is the horizon.
 select
-    position, category, stream_id, tenant_id, version, recorded_at, event_id, event_type, payload, occurred_at, event_version,
-    correlation_id, causation_id, actor_id, metadata, tags
+    position, version, recorded_at, event_id, event_type, payload, occurred_at, event_version, correlation_id, causation_id,
+    actor_id, metadata, tags, category, stream_id, tenant_id
 from eventsource.read_feed(
     %(after)s::bigint, %(limit)s::integer, %(types)s::text[], %(categories)s::text[], %(tenant)s::text, %(items)s::jsonb,
     %(archived)s::boolean);
@@ -96,8 +96,8 @@ where k.locktype = 'advisory' and k.objsubid = 1 and k.classid::bigint >> 16 = 2
 -- name: event_at
 -- The event at a position. The horizon is not asked: it may lie below a position that was given out before, while a transaction is open whose floor came late.
 select
-    e.position, k.category, s.stream_id, s.tenant_id, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text,
-    e.occurred_at, e.event_version, e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags
+    e.position, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text, e.occurred_at, e.event_version,
+    e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags, k.category, s.stream_id, s.tenant_id
 from eventsource.event as e
 join eventsource.stream as s on s.stream_no = e.stream_no
 join eventsource.kind as k on k.kind_no = e.kind_no
