@@ -5,8 +5,8 @@ driver's own way with lists looks at each of them several times.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -27,6 +27,7 @@ from mainstay.events.stream import ExpectedVersion, StreamId
 ANY_VERSION = -1
 STREAM_EXISTS = -2
 Row = Sequence[Any]
+T = TypeVar("T")
 
 
 def array_of(texts: Iterable[str | None]) -> str:
@@ -75,15 +76,22 @@ def append_parameters(appends: Sequence[StreamAppend], condition: Condition | No
         "payloads": array_of(event.payload.decode() for event in events),
         "occurred_at": array_of(event.occurred_at.isoformat() for event in events),
         "event_versions": plain_array_of(event.event_version for event in events),
-        "correlation_ids": plain_array_of(event.correlation_id for event in events),
-        "causation_ids": plain_array_of(event.causation_id for event in events),
-        "actor_ids": array_of(event.actor_id for event in events),
-        "metadata": array_of(None if event.metadata is None else event.metadata.decode() for event in events),
+        "correlation_ids": _if_any(plain_array_of, [event.correlation_id for event in events]),
+        "causation_ids": _if_any(plain_array_of, [event.causation_id for event in events]),
+        "actor_ids": _if_any(array_of, [event.actor_id for event in events]),
+        "metadata": _if_any(
+            array_of, [None if event.metadata is None else event.metadata.decode() for event in events]
+        ),
         "tags": array_of(array_of(event.tags) if event.tags else None for event in events) if tagged else None,
         "items": None if condition is None else items_of(condition.fail_if),
         "after": 0 if condition is None else condition.after,
         "tenant": None if condition is None or condition.tenant_id is None else str(condition.tenant_id),
     }
+
+
+def _if_any(written: Callable[[Iterable[T | None]], str], values: Sequence[T | None]) -> str | None:
+    """An array of values; None if there is none but nulls, which costs less to read."""
+    return written(values) if any(value is not None for value in values) else None
 
 
 def append_one_parameters(append: StreamAppend) -> dict[str, str | None]:

@@ -6055,8 +6055,17 @@ CREATE FUNCTION eventsource.kinds_of(p_categories text[], p_types text[]) RETURN
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
+    v_count integer := cardinality(p_types);
     v_kinds integer[];
 begin
+    if p_types = array_fill(p_types[1], array[v_count]) and p_categories = array_fill(p_categories[1], array[v_count]) then
+        select array_fill(k.kind_no, array[v_count]) into v_kinds
+        from eventsource.kind as k
+        where k.category = p_categories[1] and k.event_type = p_types[1] order by k.category, k.event_type limit 1;
+        if found then
+            return v_kinds;
+        end if;
+    end if;
     for i in 1..2 loop
         select array_agg(k.kind_no order by t.n) into v_kinds
         from unnest(p_categories, p_types) with ordinality as t(category, event_type, n)

@@ -2,7 +2,7 @@
 --
 -- Called by PostgresEventLog, and by anything that can call SQL. Streams are named in the order in which their events get positions: category, tenant
 -- (empty: none), id, what version is expected (0: never written, above: exactly this, -1: any, -2: any but 0), and how many events it gets; none makes
--- it a guard. Events stand in parallel arrays, those of the first stream first; p_tags are arrays in their text form. p_items is the query of a
+-- it a guard. Events stand in parallel arrays, those of the first stream first, or null where all would be null (p_correlation_ids to p_tags); p_tags are arrays in their text form. p_items is the query of a
 -- condition, an array of {types, tags}, or null; p_after its position, p_tenant its tenant. Returns a row for each stream, in order: its version, the position
 -- of its last event (null for a guard), and whether the events were there already.
 --

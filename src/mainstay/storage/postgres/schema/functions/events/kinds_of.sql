@@ -1,7 +1,7 @@
 -- The numbers of some types of events in the categories beside them; what is new gets one.
 --
 -- Called by append and prepare_import. Locks nothing, waits for nothing: what another transaction makes of the same kind at the same time is
--- another number. A crash before COMMIT leaves no new kind.
+-- another number. A crash before COMMIT leaves no new kind. One kind for all is looked for once.
 create or replace function eventsource.kinds_of(p_categories text[], p_types text[])
 returns integer[]
 language plpgsql volatile
@@ -12,8 +12,17 @@ set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+    v_count integer := cardinality(p_types);
     v_kinds integer[];
 begin
+    if p_types = array_fill(p_types[1], array[v_count]) and p_categories = array_fill(p_categories[1], array[v_count]) then
+        select array_fill(k.kind_no, array[v_count]) into v_kinds
+        from eventsource.kind as k
+        where k.category = p_categories[1] and k.event_type = p_types[1] order by k.category, k.event_type limit 1;
+        if found then
+            return v_kinds;
+        end if;
+    end if;
     for i in 1..2 loop
         select array_agg(k.kind_no order by t.n) into v_kinds
         from unnest(p_categories, p_types) with ordinality as t(category, event_type, n)
