@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from mainstay.events.event import DomainEvent
 from mainstay.events.handles import handles
 from mainstay.events.snapshot import MemorySnapshotStore
 from mainstay.events.store import InMemoryEventStore
-from mainstay.events.stream import StreamId
+from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.projections.memory import MemoryProjectionStore
 
 
@@ -234,6 +235,17 @@ async def test_a_manager_runs_until_it_is_shut_down(store):
     await running
 
     assert count.seen == 1
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("expected", "number"), [(1, 1), (ExpectedVersion.stream_exists(), -2)])
+def test_a_lock_error_is_made_from_an_id_and_two_versions(expected, number):
+    error = OptimisticLockError("letter", expected, 2)
+
+    assert (error.aggregate_id, error.expected_version, error.actual_version) == ("letter", number, 2)
+    assert pickle.loads(pickle.dumps(error)).expected_version == number
 
 
 # --- projections ------------------------------------------------------------------------------------------------------
