@@ -78,15 +78,15 @@ def streams(
         filtered = prefix or category or tenant or after
         out.show("No streams found." if filtered else "No events were appended yet.")
         return
-    tenants = any(each.stream.tenant_id for each in found)
+    tenants, closed = any(each.stream.tenant_id for each in found), any(_state(each) for each in found)
     rows = table(
         ("category", FOLDED), ("id", FOLDED), *([("tenant", FOLDED)] if tenants else []), ("events", NUMBER),
-        ("begun", NUMBER), ("state", WHOLE),
+        ("begun", NUMBER), *([("state", WHOLE)] if closed else []),
     )  # fmt: skip
     for each in found:
         rows.add_row(
             each.stream.category, str(each.stream.id), *([str(each.stream.tenant_id or "")] if tenants else []),
-            count(each.version), ago(each.created_at), _state(each),
+            count(each.version), ago(each.created_at), *([_state(each)] if closed else []),
         )  # fmt: skip
     out.show(rows)
     if len(found) == limit:
@@ -194,7 +194,7 @@ async def _some(  # noqa: PLR0917 - its only caller has them all
 def _show_state(out: "Output", state: "StreamState") -> None:
     from rich.text import Text
 
-    from mainstay.operations.cli.output import counted, facts, moment
+    from mainstay.operations.cli.output import facts, moment
 
     tombstone = None
     if state.tombstoned:
@@ -204,7 +204,7 @@ def _show_state(out: "Output", state: "StreamState") -> None:
         facts(
             [
                 ("stream", str(state.stream)),
-                ("events", counted(state.version, "event")),
+                ("events", f"{state.version:,}"),
                 ("begun", moment(state.created_at)),
                 ("state", tombstone or archived),
             ]
