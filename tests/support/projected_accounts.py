@@ -14,6 +14,7 @@ from mainstay import (
 )
 
 TABLES = """
+create table balance (account text primary key, amount int);
 create table paid (projection text, account text, amount int constraint not_negative check (amount >= 0))
 """
 MEND = "alter table paid drop constraint not_negative"
@@ -42,6 +43,21 @@ class Strict(Apart):
     on_error = "stop"
 
 
+class Balances(DatabaseProjection):
+    """Can be rebuilt."""
+
+    name = "balances"
+    tables = ("balance",)
+
+    @handles(AmountPaid)
+    async def paid(self, event: AmountPaid, conn: Any) -> None:
+        table = self.table("balance")
+        await conn.execute(
+            f"insert into {table} as b values (%s, %s) on conflict (account) do update set amount = b.amount + %s",
+            [str(event.aggregate_id), event.amount, event.amount],
+        )
+
+
 class Broken(Apart):
     """Cannot be made without an argument."""
 
@@ -56,6 +72,13 @@ async def manager(pool: Any) -> SubscriptionManager:
     made = SubscriptionManager(PostgreSQLEventStore(pool))
     await made.subscribe(Apart(), QUICK)
     await made.subscribe(Strict(), QUICK)
+    return made
+
+
+async def balances(pool: Any) -> SubscriptionManager:
+    """What can be rebuilt."""
+    made = SubscriptionManager(PostgreSQLEventStore(pool))
+    await made.subscribe(Balances(), QUICK)
     return made
 
 

@@ -68,6 +68,7 @@ COMMANDS = [
     ["projections", "dead-letters", "show", "revenue", "1"],
     ["projections", "dead-letters", "discard", "revenue", "1"],
     ["projections", "replay", "tests.support.projected_accounts:apart"],
+    ["projections", "rebuild", "tests.support.projected_accounts:balances", "--yes"],
     ["projections", "run", "tests.support.projected_accounts:apart"],
     ["worker", "mainstay.operations.demo.handlers:registry"],
 ]

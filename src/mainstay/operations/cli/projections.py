@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from mainstay.errors import InvalidOperationError
-from mainstay.operations.cli import dead_letters, projection_code
+from mainstay.operations.cli import dead_letters, projection_code, rebuilding
 from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.deciding import Who, name_of
 from mainstay.operations.cli.exits import Exit
@@ -40,6 +40,7 @@ def add_to(group: typer.Typer) -> None:
     dead_letters.add_to(letters)
     group.add_typer(letters)
     projection_code.add_to(group)
+    group.command("rebuild")(rebuilding.rebuild)
 
 
 def list_(*, dsn: Dsn = None, as_json: AsJson = False) -> None:

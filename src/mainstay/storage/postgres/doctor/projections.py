@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from psycopg.rows import DictRow
 
+from mainstay.projections.checks import REBUILD
 from mainstay.storage.postgres.doctor.check import Check, Limits, fault, ok, span, warning
 
 _NAME = "projections"
@@ -15,8 +16,23 @@ _SAID = 200
 def projections(rows: list[DictRow], limits: Limits) -> Iterator[Check]:
     """Every projection runs, keeps up, and handles what it is given."""
     for row in rows:
-        name, found = row["name"], [*_standing(row), *_behind(row, limits), *_apart(row)]
+        name = row["name"]
+        if name.endswith(REBUILD):
+            yield _rebuild(row, name.removesuffix(REBUILD))
+            continue
+        found = [*_standing(row), *_behind(row, limits), *_apart(row)]
         yield from found or [ok(_NAME, f"Projection {name} runs, and is {span(row['seconds'])} behind.")]
+
+
+def _rebuild(row: DictRow, name: str) -> Check:
+    if row["stopped"]:
+        seen = f"The rebuild of projection {name} is stopped by an error: {(row['stopped_reason'] or '')[:_SAID]}."
+    elif row["unowned"] == row["shards"]:
+        seen = f"A rebuild of projection {name} was begun, and no process goes on with it."
+    else:
+        return ok(_NAME, f"Projection {name} is being rebuilt.")
+    command = f"mainstay projections rebuild MODULE:NAME {name}"
+    return warning(_NAME, seen, f"Go on with it: `{command}`; or drop it: `{command} --cancel`", row["name"])
 
 
 def _standing(row: DictRow) -> Iterator[Check]:
