@@ -113,6 +113,8 @@ from mainstay.errors import (
     StreamTombstonedError,
     SubscriptionNotFoundError,
     TenantMismatchError,
+    TenantMissingError,
+    TenantScopeError,
     TransientCommandError,
     UnhandledEventError,
     UnknownEventTypeError,
@@ -176,6 +178,9 @@ from mainstay.sync import (
     SyncWorker,
 )
 from mainstay.telemetry import ContextFilter
+
+# -- tenants -----------------------------------------------------------------------------------------------------------
+from mainstay.tenancy import all_tenants, current_tenant, require_tenant, tenant_scope
 
 __version__ = "0.1.0.dev0"
 
@@ -328,6 +333,8 @@ __all__ = [
     "SyncSubscriptionManager",
     "SyncTroubleshootingQueue",
     "SyncWorker",
+    "TenantMissingError",
+    "TenantScopeError",
     "TransientCommandError",
     "TroubleshootingItem",
     "TroubleshootingQueue",
@@ -335,7 +342,9 @@ __all__ = [
     "UnknownEventTypeError",
     "Worker",
     "__version__",
+    "all_tenants",
     "check_schema_exists",
+    "current_tenant",
     "get_schema_sql",
     "handler",
     "handles",
@@ -375,6 +384,8 @@ __all__ = [
     "Tables",
     "TenantMismatchError",
     "register_processes",
+    "require_tenant",
     "setup_database",
+    "tenant_scope",
     "upcast",
 ]

@@ -5,6 +5,7 @@ import re
 import secrets
 import socket
 from contextvars import ContextVar
+from typing import Any
 from uuid import UUID
 
 from mainstay.errors import ConfigurationError, InvalidDomainError, InvalidInputError, InvalidQueueError, shown
@@ -76,6 +77,34 @@ def checked_id(value: object, name: str) -> UUID:
             pass
     message = f"{name} must be a UUID, not {shown(value)}"
     raise InvalidInputError(message)
+
+
+def checked_name(value: Any, what: str, limit: int) -> UUID | str:
+    """An id in its one form: a UUID if it is one or is written as one, else a text.
+
+    Raises:
+        InvalidInputError: Neither, or empty, too long, or with control characters; the message says what it was to be.
+    """
+    if isinstance(value, UUID):
+        return value
+    text = checked_text(value, what, limit)
+    try:
+        found = UUID(text)
+    except ValueError:
+        return text
+    return found if str(found) == text else text
+
+
+def checked_text(value: Any, what: str, limit: int) -> str:
+    """The value itself, if it is a text that a name may be.
+
+    Raises:
+        InvalidInputError: Not a text, empty, too long, or with control characters; the message says what it was to be.
+    """
+    if not isinstance(value, str) or not value.strip() or len(value) > limit or not value.isprintable():
+        message = f"{what} must be 1 to {limit:,} printable characters, not {shown(value)}"
+        raise InvalidInputError(message)
+    return value
 
 
 def command_queue(domain: str) -> str:

@@ -39,6 +39,8 @@ The tree::
     │   │   └── ReadModelConflictError  nor is the row
     │   ├── DuplicateEventError         some of these event ids are in the stream, and some are not
     │   ├── AppendConditionError        an event that must not have happened has (`append_if`)
+    │   ├── TenantScopeError            the scope is one tenant's, what was asked for another's
+    │   ├── TenantMissingError          this needs a tenant's scope
     │   ├── StreamNotFoundError
     │   ├── StreamArchivedError         it takes no more events
     │   ├── StreamTombstonedError       it is gone for good
@@ -130,6 +132,8 @@ from mainstay.errors.events import (
     StreamTombstonedError,
     SubscriptionNotFoundError,
     TenantMismatchError,
+    TenantMissingError,
+    TenantScopeError,
     UnhandledEventError,
     UnknownEventTypeError,
 )
@@ -232,6 +236,8 @@ __all__ = [
     "StreamTombstonedError",
     "SubscriptionNotFoundError",
     "TenantMismatchError",
+    "TenantMissingError",
+    "TenantScopeError",
     "TransientCommandError",
     "UnhandledEventError",
     "UnknownEventTypeError",

@@ -66,6 +66,25 @@ class AppendConditionError(EventError):
         super().__init__(f"the event at position {position} forbids this append: read again and decide anew")
 
 
+class TenantScopeError(EventError):
+    """Code that runs in the scope of one tenant asked for what is another's. Nothing was written."""
+
+    def __init__(self, tenant_id: Any, other: Any, what: Any) -> None:
+        """Keep the scope's tenant, the other, and what was asked for, as ``tenant_id``, ``other`` and ``what``."""
+        self.tenant_id = tenant_id
+        self.other = other
+        self.what = what
+        super().__init__(f"{what} is of tenant {shown(other)}, and this runs in the scope of {shown(tenant_id)}")
+
+
+class TenantMissingError(EventError):
+    """Code that needs a tenant runs outside any scope."""
+
+    def __init__(self) -> None:
+        """There is nothing to keep."""
+        super().__init__("this needs a tenant: run it inside `with tenant_scope(tenant_id):`")
+
+
 class StreamNotFoundError(EventError):
     """No such stream: it was never written."""
 

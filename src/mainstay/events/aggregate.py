@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mainstay.errors import ConfigurationError, EventVersionError, InvalidInputError, shown
 from mainstay.events.event import DomainEvent
 from mainstay.events.stream import StreamId
+from mainstay.tenancy import current_tenant
 
 TState = TypeVar("TState")
 EventT = TypeVar("EventT", bound=DomainEvent)
@@ -28,7 +29,7 @@ class AggregateRoot(Generic[TState]):
 
     Args:
         aggregate_id: Which one.
-        tenant_id: Whose.
+        tenant_id: Whose; in a tenant's scope that tenant's unless given.
 
     Attributes:
         aggregate_type: Category of its stream; the class's name unless given.
@@ -58,7 +59,8 @@ class AggregateRoot(Generic[TState]):
         cls.__state_type__ = _state_type(cls)
 
     def __init__(self, aggregate_id: UUID | str, *, tenant_id: UUID | str | None = None) -> None:
-        self._stream = StreamId(self.aggregate_type or type(self).__name__, aggregate_id, tenant_id)
+        tenant = current_tenant() if tenant_id is None else tenant_id
+        self._stream = StreamId(self.aggregate_type or type(self).__name__, aggregate_id, tenant)
         self._state = cast("TState", None)
         self._version = 0
         self._uncommitted: list[DomainEvent] = []

@@ -7,8 +7,10 @@ from uuid import UUID
 
 from mainstay.errors import InvalidInputError, InvalidPayloadError, shown
 from mainstay.events.log import MOST_EVENTS, MOST_TAGS, Condition, FeedFilter, NewEvent, Query, StreamAppend
-from mainstay.events.stream import LARGEST_VERSION, ExpectedVersion, StreamId, checked_tenant, checked_text
+from mainstay.events.stream import LARGEST_VERSION, ExpectedVersion, StreamId
+from mainstay.message import checked_text
 from mainstay.serialization import from_json, to_json
+from mainstay.tenancy import checked_tenant
 
 LARGEST_POSITION = 2**63 - 1
 LONGEST_NAME = 200

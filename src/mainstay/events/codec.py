@@ -23,9 +23,9 @@ from mainstay.events.event import DomainEvent, EventTombstone
 from mainstay.events.log import NewEvent, RecordedEvent
 from mainstay.events.registry import EventRegistry
 from mainstay.events.reviving import Reviver, reviver
-from mainstay.events.stream import StreamId, checked_name
+from mainstay.events.stream import StreamId
 from mainstay.events.upcasting import RawEvent
-from mainstay.message import causation_id_var, correlation_id_var
+from mainstay.message import causation_id_var, checked_name, correlation_id_var
 from mainstay.serialization import checked_object, model_to_json
 from mainstay.serialization import to_json as checked_json
 

@@ -15,7 +15,8 @@ from mainstay.events.log import (
     StreamAppend,
     StreamState,
 )
-from mainstay.events.stream import StreamId, checked_tenant
+from mainstay.events.stream import StreamId
+from mainstay.tenancy import checked_tenant
 
 
 @dataclass(frozen=True, slots=True)

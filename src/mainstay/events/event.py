@@ -17,7 +17,8 @@ from typing_extensions import TypeVar
 
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.definition import LONGEST_NAME, refuse_hidden_methods, settled
-from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_name
+from mainstay.events.stream import LARGEST_VERSION, StreamId
+from mainstay.message import checked_name
 from mainstay.serialization import model_to_json
 
 

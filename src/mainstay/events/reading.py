@@ -23,8 +23,10 @@ from mainstay.events.log import (
 )
 from mainstay.events.options import ReadOptions, stream_named
 from mainstay.events.registry import EventRegistry
+from mainstay.events.scope import scoped, scoped_filter, scoped_tenant
 from mainstay.events.stream import StreamId
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
+from mainstay.tenancy import current_tenant
 
 EventType = type[DomainEvent] | str
 """A class of events, or the name under which its events are stored."""
@@ -89,7 +91,7 @@ class EventReader:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    async def read_stream(
+    def read_stream(
         self,
         stream: StreamId | str,
         options: ReadOptions | None = None,
@@ -119,15 +121,18 @@ class EventReader:
             CorruptEventError: An event cannot be read; it is named.
             UnknownEventTypeError: An event's type has no class; it is named.
             StreamTombstonedError: The stream is.
+            TenantScopeError: It is not of the tenant in whose scope this is called; raised at the call.
         """
-        stream = stream_named(stream)
+        named = scoped(stream_named(stream))
         if options is not None:
-            async for envelope in options.narrowed(self.read_stream(stream, conn=conn, **options.of_stream())):
-                yield envelope
-            return
-        pages = self._pages(
-            stream, after_version, up_to_version, up_to_time, limit, backwards=backwards, page=page, conn=conn
+            return options.narrowed(self.read_stream(named, conn=conn, **options.of_stream()))
+        return self._read_pages(
+            self._pages(
+                named, after_version, up_to_version, up_to_time, limit, backwards=backwards, page=page, conn=conn
+            )
         )
+
+    async def _read_pages(self, pages: AsyncIterator[list[RecordedEvent]]) -> AsyncIterator[EventEnvelope]:
         async for recorded in pages:
             for each in recorded:
                 for event in self.codec.read(each):
@@ -147,14 +152,14 @@ class EventReader:
         first: RecordedEvent | None = None
         last: RecordedEvent | None = None
         read = self.codec.read
-        pages = self._pages(stream, after_version, up_to_version, up_to_time, None, page=_LOADED, conn=conn)
+        pages = self._pages(scoped(stream), after_version, up_to_version, up_to_time, None, page=_LOADED, conn=conn)
         async for recorded in pages:
             first, last = first or recorded[0], recorded[-1]
             for each in recorded:
                 events += read(each)
         return LoadedStream(events, first, last)
 
-    async def read_all(
+    def read_all(
         self,
         options: ReadOptions | None = None,
         *,
@@ -183,23 +188,26 @@ class EventReader:
         Raises:
             CorruptEventError: An event cannot be read; it is named.
             UnknownEventTypeError: An event's type has no class; it is named.
+            TenantScopeError: Not of the tenant in whose scope this is called; raised at the call.
         """
         if options is not None:
-            found_by = self.read_all(
-                types=types, categories=categories, query=query, archived=archived, page=page, **options.of_feed()
+            return options.narrowed(
+                self.read_all(
+                    types=types, categories=categories, query=query, archived=archived, page=page, **options.of_feed()
+                )
             )
-            async for envelope in options.narrowed(found_by):
-                yield envelope
-            return
         wanted = self.filter(types=types, categories=categories, tenant_id=tenant_id, query=query)
+        return self._read_feed(self._feed_pages(after, limit, scoped_filter(wanted), archived=archived, page=page))
+
+    async def _read_feed(self, found_pages: AsyncGenerator[list[RecordedEvent]]) -> AsyncIterator[EventEnvelope]:
         read = self.codec.read
-        async with aclosing(self._feed_pages(after, limit, wanted, archived=archived, page=page)) as pages:
+        async with aclosing(found_pages) as pages:
             async for found in pages:
                 for each in found:
                     for event in read(each):
                         yield EventEnvelope(event, each.position, each.stream, each.version, each.recorded_at)
 
-    async def read_category(
+    def read_category(
         self,
         category: str,
         *,
@@ -208,8 +216,7 @@ class EventReader:
         tenant_id: UUID | str | None = None,
     ) -> AsyncIterator[EventEnvelope]:
         """The events of all streams of a category; as `read_all`."""
-        async for envelope in self.read_all(after=after, limit=limit, categories=[category], tenant_id=tenant_id):
-            yield envelope
+        return self.read_all(after=after, limit=limit, categories=[category], tenant_id=tenant_id)
 
     async def read_page(
         self, *, after: int = 0, limit: int = PAGE, wanted: FeedFilter | None = None, archived: bool = True
@@ -222,9 +229,8 @@ class EventReader:
             wanted: What `filter` gave.
             archived: With those of archived streams.
         """
-        found = await self.log.read_feed(
-            after=after, limit=limit, wanted=FeedFilter() if wanted is None else wanted, archived=archived
-        )
+        asked = scoped_filter(FeedFilter() if wanted is None else wanted)
+        found = await self.log.read_feed(after=after, limit=limit, wanted=asked, archived=archived)
         events = [envelope for recorded in found.events for envelope in self.enveloped(recorded)]
         return EventPage(events, found.position, found.horizon)
 
@@ -327,20 +333,25 @@ class EventReader:
     # -- streams and the feed ------------------------------------------------------------------------------------------
 
     async def event_at(self, position: int) -> list[EventEnvelope]:
-        """What stands at a position that the feed gave out: one event as a rule; none if there is none."""
+        """What stands at a position that the feed gave out: one event as a rule.
+
+        None if there is none, or it is not of the tenant in whose scope this is called.
+        """
         recorded = await self.log.event_at(position)
-        return [] if recorded is None else self.enveloped(recorded)
+        if recorded is None or current_tenant() not in (None, recorded.stream.tenant_id):
+            return []
+        return self.enveloped(recorded)
 
     async def stream_version(self, stream: StreamId, *, conn: Any = None) -> int:
         """The number of a stream's events; 0 if it was never written."""
-        state = await self.log.stream_state(stream, conn=conn)
+        state = await self.log.stream_state(scoped(stream), conn=conn)
         return 0 if state is None else state.version
 
     async def stream_state(self, stream: StreamId, *, conn: Any = None) -> StreamState | None:
         """What is known of a stream; None if it was never written."""
-        return await self.log.stream_state(stream, conn=conn)
+        return await self.log.stream_state(scoped(stream), conn=conn)
 
-    async def streams(
+    def streams(
         self, *, category: str | None = None, tenant_id: UUID | str | None = None, prefix: str = "", page: int = PAGE
     ) -> AsyncIterator[StreamState]:
         """Streams, in the order of category, tenant and id, a page at a time.
@@ -351,8 +362,11 @@ class EventReader:
             prefix: Only those whose ids, as texts, begin so.
             page: Streams that are fetched at once.
         """
+        tenant = scoped_tenant(tenant_id)
+        return self._list_streams({"category": category, "tenant_id": tenant, "prefix": prefix, "limit": page})
+
+    async def _list_streams(self, asked: dict[str, Any]) -> AsyncIterator[StreamState]:
         after: StreamId | None = None
-        asked: dict[str, Any] = {"category": category, "tenant_id": tenant_id, "prefix": prefix, "limit": page}
         while found := await self.log.streams(**asked, after=after):
             for state in found:
                 yield state

@@ -26,11 +26,13 @@ from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.log import Appended
 from mainstay.events.reading import LoadedStream
+from mainstay.events.scope import scoped
 from mainstay.events.snapshot import Snapshot, SnapshotPolicy, SnapshotStore
 from mainstay.events.store import EventStore
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.events.tracing import loading
 from mainstay.metrics import is_observed
+from mainstay.tenancy import current_tenant
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class AggregateRepository(Generic[AggregateT]):
         aggregate: The class; it is called with the id, and with ``tenant_id`` if there is one.
         snapshots: When to leave a snapshot; never, unless given.
         snapshot_store: Where; the store's own unless given.
-        tenant_id: Whose aggregates.
+        tenant_id: Whose aggregates; in a tenant's scope that tenant's unless given.
         attempts: How often `execute` tries.
 
     Raises:
@@ -167,7 +169,8 @@ class AggregateRepository(Generic[AggregateT]):
         return await self._store.stream_version(self._stream(aggregate_id), conn=conn)
 
     def _stream(self, aggregate_id: UUID | str) -> StreamId:
-        return StreamId(self._aggregate.aggregate_type, aggregate_id, self._tenant_id)
+        tenant = current_tenant() if self._tenant_id is None else self._tenant_id
+        return StreamId(self._aggregate.aggregate_type, aggregate_id, tenant)
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
@@ -186,8 +189,10 @@ class AggregateRepository(Generic[AggregateT]):
             OptimisticLockError: Somebody else has appended; nothing was written. Load it again and retry, or use
                 `execute`.
             InvalidInputError: Of another class or tenant.
+            TenantScopeError: Of another tenant than the scope that this runs in.
         """
         stream = aggregate.stream
+        scoped(stream)
         if stream != self._stream(aggregate.aggregate_id):
             raise InvalidInputError(f"{stream} does not belong into this repository, of {self._stream('...')}")
         events = aggregate.uncommitted_events

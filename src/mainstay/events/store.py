@@ -22,6 +22,7 @@ from mainstay.events.log import (
 )
 from mainstay.events.memory import MemoryEventLog
 from mainstay.events.registry import EventRegistry
+from mainstay.events.scope import refuse_others, scoped, scoped_tenant
 from mainstay.events.snapshot import MemorySnapshotStore, SnapshotStore
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.events.tracing import Appending
@@ -112,6 +113,7 @@ class EventStore(ByAggregate):
             OptimisticLockError: The stream is not as expected; nothing was written.
             ProjectionError: An inline projection raised; nothing was written.
             InvalidInputError: An event says that it belongs to another stream, or is none.
+            TenantScopeError: The stream or an event is not of the tenant in whose scope this runs.
             InvalidPayloadError: An event cannot be written as JSON.
             EventError: As `EventLog.append` says.
         """
@@ -150,11 +152,11 @@ class EventStore(ByAggregate):
         """
         by_stream: dict[StreamId, list[DomainEvent]] = {}
         for event in events:
-            by_stream.setdefault(stream or _own_stream(event), []).append(event)
+            by_stream.setdefault(scoped(stream or _own_stream(event)), []).append(event)
         appends = [self._written(Append(each, mine)) for each, mine in by_stream.items()]
         if not appends:
             raise InvalidInputError("append_if needs an event at least")
-        return await self._append(appends, Condition(fail_if, after), conn)
+        return await self._append(appends, Condition(fail_if, after, scoped_tenant(None)), conn)
 
     async def _append(self, appends: Sequence[StreamAppend], condition: Condition | None, conn: Any) -> list[Appended]:
         if not is_observed():
@@ -197,7 +199,9 @@ class EventStore(ByAggregate):
             raise ConfigurationError(message)
 
         async def written() -> AsyncIterator[tuple[StreamId, NewEvent]]:
-            async for stream, event in _each(events):
+            async for given, event in _each(events):
+                stream = scoped(given)
+                refuse_others([event])
                 for document in self.codec.written([event], stream):
                     yield stream, document
 
@@ -206,7 +210,9 @@ class EventStore(ByAggregate):
     def _written(self, append: Append) -> StreamAppend:
         expected = ExpectedVersion.of(append.expected)
         first = None if expected.version is None else expected.version + 1
-        return StreamAppend(append.stream, self.codec.written(append.events, append.stream, first), expected)
+        stream = scoped(append.stream)
+        refuse_others(append.events)
+        return StreamAppend(stream, self.codec.written(append.events, stream, first), expected)
 
     # -- streams -------------------------------------------------------------------------------------------------------
 
@@ -217,7 +223,9 @@ class EventStore(ByAggregate):
 
         Raises:
             StreamNotFoundError: It was never written.
+            TenantScopeError: It is not of the tenant in whose scope this runs.
         """
+        stream = scoped(stream)
         if conn is None:
             async with self.log.transaction() as mine:
                 return await self.tombstone(stream, reason=reason, actor=actor, conn=mine)
@@ -232,8 +240,9 @@ class EventStore(ByAggregate):
         Raises:
             StreamNotFoundError: It was never written.
             StreamTombstonedError: It is.
+            TenantScopeError: It is not of the tenant in whose scope this runs.
         """
-        return await self.log.archive(stream, archived=archived, conn=conn)
+        return await self.log.archive(scoped(stream), archived=archived, conn=conn)
 
 
 class InMemoryEventStore(EventStore):

@@ -1,14 +1,15 @@
 """Streams: what names one, and what an append expects of it."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 from uuid import UUID
 
 from mainstay.errors import InvalidInputError, shown
+from mainstay.message import checked_name, checked_text
+from mainstay.tenancy import checked_tenant
 
 _CATEGORY_LIMIT = 200
 _ID_LIMIT = 200
-_TENANT_LIMIT = 200
 LARGEST_VERSION = 2_147_483_647
 """Events that one stream may hold."""
 
@@ -124,40 +125,3 @@ class ExpectedVersion:
         if self.version:
             return f"version {self.version}"
         return {None: "any version", True: "that the stream exists", False: "no stream"}[self.exists]
-
-
-def checked_tenant(value: UUID | str | None) -> UUID | str | None:
-    """A tenant's id in its one form; None stays None.
-
-    Raises:
-        InvalidInputError: See `StreamId`.
-    """
-    return None if value is None else checked_name(value, "a tenant's id", _TENANT_LIMIT)
-
-
-def checked_name(value: Any, what: str, limit: int) -> UUID | str:
-    """An id in its one form: a UUID if it is one or is written as one, else a text.
-
-    Raises:
-        InvalidInputError: Neither, or empty, too long, or with control characters; the message says what it was to be.
-    """
-    if isinstance(value, UUID):
-        return value
-    text = checked_text(value, what, limit)
-    try:
-        found = UUID(text)
-    except ValueError:
-        return text
-    return found if str(found) == text else text
-
-
-def checked_text(value: Any, what: str, limit: int) -> str:
-    """The value itself, if it is a text that a name may be.
-
-    Raises:
-        InvalidInputError: Not a text, empty, too long, or with control characters; the message says what it was to be.
-    """
-    if not isinstance(value, str) or not value.strip() or len(value) > limit or not value.isprintable():
-        message = f"{what} must be 1 to {limit:,} printable characters, not {shown(value)}"
-        raise InvalidInputError(message)
-    return value

@@ -1,7 +1,7 @@
 """What is refused before any database is asked."""
 
 from mainstay.errors import ConfigurationError, shown
-from mainstay.events.stream import checked_text
+from mainstay.message import checked_text
 from mainstay.projections.store import MOST_SHARDS
 
 _NAME_LIMIT = 200

@@ -24,7 +24,7 @@ from typing_extensions import TypeAliasType, is_typeddict
 
 from mainstay.errors import ConfigurationError, InvalidInputError, InvalidPayloadError, shown
 from mainstay.events.checks import check_time
-from mainstay.events.stream import checked_name
+from mainstay.message import checked_name
 from mainstay.serialization import from_json, to_json
 
 LONGEST_NAME_BYTES = 48

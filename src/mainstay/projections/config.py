@@ -1,12 +1,16 @@
 """How a subscription goes about its work."""
 
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
+from uuid import UUID
 
 from mainstay.errors import ConfigurationError, shown
+from mainstay.events.log import FeedFilter
 from mainstay.projections.checks import checked_shards
 from mainstay.retry import RetryPolicy, as_seconds, checked_policy
+from mainstay.tenancy import all_tenants, checked_tenant, tenant_scope
 
 _LARGEST_BATCH = 10_000
 _SHORTEST_LEASE = 1.0
@@ -26,9 +30,11 @@ class SubscriptionConfig:
         retry_policy: How often an event is tried, and how long to wait in between.
         lease: Time (or seconds) after which the shards of a process that died go to another; at least 1 s.
         poll: Time (or seconds) between looks at the feed while nothing wakes it.
+        tenant_id: Only this tenant's events are handled, in its scope; None for those of all, outside any scope.
 
     Raises:
         ConfigurationError: A value out of range.
+        InvalidInputError: Not a tenant's id.
     """
 
     batch_size: int = 100
@@ -37,6 +43,7 @@ class SubscriptionConfig:
     retry_policy: RetryPolicy = field(default=DEFAULT_POLICY)
     lease: timedelta | float = 30.0
     poll: timedelta | float = 1.0
+    tenant_id: UUID | str | None = None
 
     def __post_init__(self) -> None:
         """Check every value once, here."""
@@ -53,6 +60,25 @@ class SubscriptionConfig:
             raise ConfigurationError("retry_policy must be a RetryPolicy, not None")
         object.__setattr__(self, "lease", _at_least(_SHORTEST_LEASE, "lease", self.lease))
         object.__setattr__(self, "poll", _at_least(_SHORTEST_POLL, "poll", self.poll))
+        object.__setattr__(self, "tenant_id", checked_tenant(self.tenant_id))
+
+    def limited(self, wanted: FeedFilter) -> FeedFilter:
+        """What a projection wants, of this subscription's tenant only.
+
+        Raises:
+            ConfigurationError: It wants another tenant's.
+        """
+        if self.tenant_id is None:
+            return wanted
+        own = checked_tenant(wanted.tenant_id)
+        if own not in (None, self.tenant_id):
+            message = f"the projection wants events of tenant {shown(own)}, its subscription of {shown(self.tenant_id)}"
+            raise ConfigurationError(message)
+        return replace(wanted, tenant_id=self.tenant_id)
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """What events are handled in: never the scope of whoever started the subscription."""
+        return all_tenants() if self.tenant_id is None else tenant_scope(self.tenant_id)
 
     @property
     def lease_seconds(self) -> float:

@@ -245,7 +245,7 @@ class Questions:
     async def _lag(self, name: str, horizon: int, states: Sequence[ShardState]) -> Lag:
         reached = self._reached(name, states)
         mine = self._subscriptions.get(name)
-        wanted = EVERYTHING if mine is None else mine.projection.wanted(self._source)
+        wanted = EVERYTHING if mine is None else mine.config.limited(mine.projection.wanted(self._source))
         page = await self._source.log.read_feed(after=reached, limit=1, wanted=wanted)
         behind = (datetime.now(UTC) - page.events[0].recorded_at).total_seconds() if page.events else 0.0
         return Lag(name, reached, horizon, max(0.0, behind))

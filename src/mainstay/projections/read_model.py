@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from mainstay.errors import ConfigurationError, InvalidInputError, ReadModelCorruptError, shown
-from mainstay.events.stream import checked_text
+from mainstay.message import checked_text
 from mainstay.projections.columns import LONGEST_ID, LONGEST_NAME_BYTES, Column, Kind, column_of
 
 Row = dict[str, Any]

@@ -128,7 +128,7 @@ class Rebuild:
         self._behind = copy(source)
         self._behind.log = cast("EventLog", Behind(source.log, self._reached))
         self._make = follower
-        self._wanted = projection.wanted(source)
+        self._wanted = config.limited(projection.wanted(source))
         self._failures: dict[int, int] = {}
         self._letters: dict[int, BaseException] = {}
         self._found: Rebuilt | None = None

@@ -148,7 +148,7 @@ class ShardRunner:
         self._source = source
         self._store = store
         self._projection = projection
-        self._feed = feed or SharedFeed(source.log, projection.wanted(source))
+        self._feed = feed or SharedFeed(source.log, config.limited(projection.wanted(source)))
         self._config = config
         self.claim = claim
         self.state = RunState.VERIFYING
@@ -373,7 +373,7 @@ class ShardRunner:
         """Let the projection handle an event; one that cancels itself has failed, and does not end this shard."""
         event = envelope.event
         try:
-            with correlated(event.correlation_id, event.event_id):
+            with self._config.scope(), correlated(event.correlation_id, event.event_id):
                 await self._projection.handle(envelope, conn)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()

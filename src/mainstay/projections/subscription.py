@@ -101,7 +101,7 @@ class Subscription(Service):
             InvalidOperationError: It is known with another number of shards.
             SchemaOutdatedError: The table of its read model does not fit, and cannot be brought up to date.
         """
-        self.projection.wanted(self._source)
+        self.config.limited(self.projection.wanted(self._source))
         mine = checked_version(self.projection.version)
         built_by = {state.version for state in await self._store.states(self.name)} or {mine}
         if built_by == {mine}:
@@ -158,7 +158,7 @@ class Subscription(Service):
             version=self.projection.version,
         )
         if claims and self._feed is None:
-            self._feed = SharedFeed(self._source.log, self.projection.wanted(self._source))
+            self._feed = SharedFeed(self._source.log, self.config.limited(self.projection.wanted(self._source)))
         if claims:
             await self._prepare()
         for claim in claims:
@@ -408,7 +408,8 @@ class SubscriptionManager(Questions):
             SubscriptionNotFoundError: It is not one of this manager's.
         """
         mine = self._mine(subscription)
-        return await Replay(self._source, self._store, mine.projection, actor, reason).run(key)
+        with mine.config.scope():
+            return await Replay(self._source, self._store, mine.projection, actor, reason).run(key)
 
     async def rebuild(
         self,
@@ -436,6 +437,7 @@ class SubscriptionManager(Questions):
 
         Raises:
             SubscriptionNotFoundError: It is not one of this manager's.
+            ConfigurationError: The config is of another tenant than the subscription.
             InvalidOperationError: Its projection has no tables that could be rebuilt; a rebuild of another form is
                 under way; or another process ended this one.
             RebuildError: It stopped, because an event could not be handled or it wrote where it must not; the old one
@@ -443,6 +445,11 @@ class SubscriptionManager(Questions):
         """
         mine = self._mine(subscription)
         goes = config or mine.config
+        if goes.tenant_id != mine.config.tenant_id:
+            message = (
+                f"subscription {subscription!r} is limited to tenant {mine.config.tenant_id}, and its rebuild, too"
+            )
+            raise ConfigurationError(message)
         options = RebuildOptions(actor, accept, keep, sample)
 
         def follower(source: EventReader, store: ProjectionStore, projection: Projection) -> Subscription:
@@ -450,9 +457,10 @@ class SubscriptionManager(Questions):
             made.is_prepared()
             return made
 
-        return await Rebuild(
-            self._source, self._store, mine.projection, config=goes, options=options, follower=follower
-        ).run()
+        with goes.scope():
+            return await Rebuild(
+                self._source, self._store, mine.projection, config=goes, options=options, follower=follower
+            ).run()
 
     async def cancel_rebuild(self, subscription: str) -> bool:
         """End a rebuild, in whichever process it runs, and drop its tables; says whether there was one.

@@ -13,6 +13,7 @@ an event that cannot be read before it raises.
 """
 
 import asyncio
+import contextvars
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -108,13 +109,18 @@ def in_pages(
             return items
 
         size: Any = options.get("page", PAGE)
-        items = self._call(begin)
-        is_last = False
-        while not is_last:
-            page, error, is_last = self._call(lambda _: _page_of(items, size))
-            yield from page
-            if error is not None:
-                raise error
+        called = contextvars.copy_context()  # a tenant's scope counts where this is called, not where it is used up
+
+        def pages() -> Iterator[T]:
+            items = called.run(self._call, begin)
+            is_last = False
+            while not is_last:
+                page, error, is_last = self._call(lambda _: _page_of(items, size))
+                yield from page
+                if error is not None:
+                    raise error
+
+        return pages()
 
     return read
 

@@ -68,3 +68,5 @@ class SyncSubscriptionManager(BlockingEvents[SubscriptionManager]):
     health = blocking(SubscriptionManager.health)
     is_healthy = blocking(SubscriptionManager.is_healthy)
     drain = blocking(SubscriptionManager.drain)
+    rebuild = blocking(SubscriptionManager.rebuild)
+    cancel_rebuild = blocking(SubscriptionManager.cancel_rebuild)

@@ -33,7 +33,7 @@ from mainstay.events.log import (
     StreamAppend,
     StreamState,
 )
-from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_tenant
+from mainstay.events.stream import LARGEST_VERSION, StreamId
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.callers import Rows, asynchronous, rows_of
 from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, judged, sealed, transaction
@@ -55,6 +55,7 @@ from mainstay.storage.postgres.event_rows import (
 from mainstay.storage.postgres.passing import PassedConnection
 from mainstay.storage.postgres.prepared import PreparedScript
 from mainstay.storage.postgres.waking import HorizonWatch
+from mainstay.tenancy import checked_tenant
 
 
 class PostgresEventLog:

@@ -32,7 +32,7 @@ from mainstay.events.log import (
     StreamAppend,
     StreamState,
 )
-from mainstay.events.stream import LARGEST_VERSION, StreamId, checked_tenant
+from mainstay.events.stream import LARGEST_VERSION, StreamId
 from mainstay.joining import Shared
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.storage.sqlite.database import Database, SQLiteTransaction, fetch, queries, run, run_many
@@ -50,6 +50,7 @@ from mainstay.storage.sqlite.event_rows import (
 )
 from mainstay.storage.sqlite.projections import SQLiteProjectionStore
 from mainstay.storage.sqlite.snapshots import SQLiteSnapshotStore
+from mainstay.tenancy import checked_tenant
 
 CHUNK = 1_000
 """Events that an import writes at a time."""
