@@ -2,10 +2,16 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
+from psycopg.types.numeric import FloatLoader
+from psycopg.types.string import TextLoader
+from psycopg_pool import AsyncConnectionPool
 
 from mainstay.app import PostgreSQLEventStore, ReadModels, SubscriptionManager
 from mainstay.errors import (
@@ -236,6 +242,28 @@ async def test_a_page_in_the_order_of_an_index_reads_as_many_rows_as_it_gives(po
     scans = [node for node in nodes(plan) if "Scan" in node["Node Type"]]
     assert scans[0]["Node Type"] == "Index Scan"
     assert scans[0]["Actual Rows"] + scans[0].get("Rows Removed by Filter", 0) < 60
+
+
+async def test_a_pool_that_reads_and_writes_values_its_own_way_changes_nothing(dsn) -> None:
+    async def configure(conn) -> None:
+        conn.adapters.register_loader("numeric", FloatLoader)
+        conn.adapters.register_loader("timestamptz", TextLoader)
+        conn.adapters.register_loader("uuid", TextLoader)
+        conn.row_factory = dict_row
+        await conn.execute("set timezone = 'America/New_York'")
+        await conn.commit()
+
+    exact = Spending(
+        id=uuid4(), total=Decimal("0.1000000000000000055511151231257827"), deleted_at=datetime.max.replace(tzinfo=UTC)
+    )
+    async with AsyncConnectionPool(dsn, configure=configure, open=False) as pool:
+        read_models = ReadModels(pool)
+        await read_models.create_table(Spending)
+        await read_models.of(Spending).save(exact)
+        found = await read_models.of(Spending).get_deleted(exact.id)
+
+    assert found == exact
+    assert str(found.total) == str(exact.total)
 
 
 async def test_read_models_are_somewhere(pool) -> None:

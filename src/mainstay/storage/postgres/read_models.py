@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 import psycopg
+import psycopg.postgres
 import psycopg.sql
 from psycopg.abc import Buffer
-from psycopg.adapt import Loader
+from psycopg.adapt import AdaptersMap, Loader
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from sqlalchemy import (
@@ -82,6 +83,26 @@ class _UtcLoader(Loader):
 
     def load(self, data: Buffer) -> datetime:
         return _EPOCH + timedelta(microseconds=int.from_bytes(data, "big", signed=True))
+
+
+def _our_adapters() -> AdaptersMap:
+    """How values come and go, whatever the user's pool makes of them: a Decimal that came as a float were not exact."""
+    adapters = AdaptersMap(types=psycopg.postgres.types)
+    psycopg.postgres.register_default_adapters(adapters)
+    adapters.register_loader("timestamptz", _UtcLoader)
+    return adapters
+
+
+_ADAPTERS = _our_adapters()
+
+
+class _Cursor(psycopg.AsyncCursor[tuple[Any, ...]]):
+    """A cursor with adapters of our own."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        """The same for all of them; nobody adds to it."""
+        return _ADAPTERS
 
 
 class PostgresFlavor(Flavor):
@@ -272,8 +293,7 @@ class PostgresReadModelStore(ReadModelTables):
     @asynccontextmanager
     async def _cursor(self, table: ReadModelTable, conn: Any) -> AsyncIterator[psycopg.AsyncCursor[tuple[Any, ...]]]:
         try:
-            async with borrowed(self.pool, conn) as there, psycopg.AsyncCursor(there, row_factory=tuple_row) as cursor:
-                cursor.adapters.register_loader("timestamptz", _UtcLoader)
+            async with borrowed(self.pool, conn) as there, _Cursor(there, row_factory=tuple_row) as cursor:
                 yield cursor
         except psycopg.Error as error:
             if error.sqlstate == _UNDEFINED_TABLE:
@@ -331,7 +351,7 @@ def _arrays(table: ReadModelTable, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 async def _ask(conn: Connection, query: str, **asked: Any) -> list[tuple[Any, ...]]:
-    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
+    async with _Cursor(conn, row_factory=tuple_row) as cursor:
         await cursor.execute(query.encode(), asked)
         return await cursor.fetchall() if cursor.description else []
 
