@@ -17,6 +17,7 @@ from mainstay import (
     SubscriptionManager,
     handles,
 )
+from mainstay.errors import SchemaOutdatedError
 
 QUICK = SubscriptionConfig(poll=0.05, batch_size=10)
 
@@ -48,6 +49,38 @@ class ScaleTotalsTwice(ScaleTotals):
     @handles(Weighed)
     async def weighed(self, event, repo):
         await super().weighed(event.model_copy(update={"grams": event.grams * 2}), repo)
+
+
+class Stock(ReadModel):
+    __table_name__ = 'Stock "of" 100%'
+    grams: Decimal
+    times: int
+
+
+class StockByUnit(ReadModel):
+    """The same table in a form that cannot be had by adding columns."""
+
+    __table_name__ = 'Stock "of" 100%'
+    __indexes__ = ("unit",)
+    grams: int
+    unit: str
+
+
+class Stocks(ReadModelProjection[Stock]):
+    name = "stocks"
+
+    @handles(Weighed)
+    async def weighed(self, event, repo):
+        await repo.save(Stock(id=event.aggregate_id, grams=event.grams, times=1))
+
+
+class StocksByUnit(ReadModelProjection[StockByUnit]):
+    name = "stocks"
+    version = 2
+
+    @handles(Weighed)
+    async def weighed(self, event, repo):
+        await repo.save(StockByUnit(id=event.aggregate_id, grams=int(event.grams), unit="g"))
 
 
 class Contract:
@@ -96,6 +129,28 @@ class Contract:
         assert (refused.swapped, done.swapped, done.is_same) == (False, True, False)
         (table,) = done.tables
         assert (table.gone, table.come, table.serving, table.rebuilt) == (1, 1, 1, 1)
+
+    async def test_a_table_takes_another_form_under_a_name_that_needs_quoting(self, store):
+        old = SubscriptionManager(store, self.checkpoints(store))
+        new = SubscriptionManager(store, self.checkpoints(store))
+        await self.weigh(store, 1, 2, 3)
+        await old.subscribe(Stocks(), QUICK)
+        async with old:
+            await old.wait_until(3)
+            if not isinstance(store, InMemoryEventStore):
+                with pytest.raises(SchemaOutdatedError, match="rebuild the projection"):
+                    await new.read_models.create_table(StockByUnit)
+            await new.subscribe(StocksByUnit(), QUICK)
+            async with new:
+                done = [await new.rebuild("stocks", actor="ann", keep=keep) for keep in (True, False, False)]
+                await new.wait_until(await self.weigh(store, 4))
+
+                (row,) = await new.read_models.of(StockByUnit).find()
+                change = await new.read_models.create_table(StockByUnit)
+
+        assert [each.swapped for each in done] == [True, True, True]
+        assert (row.grams, row.unit) == (4, "g")
+        assert (change.created, change.columns, change.indexes) == (False, (), 0)
 
     def checkpoints(self, store):
         return None

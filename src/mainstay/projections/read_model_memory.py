@@ -261,7 +261,8 @@ class MemoryReadModelStore:
         check_number(sample, "a sample", 0, MOST_SAMPLES)
         with self._changes(conn) as changes:
             one, two = ({row["id"]: row for row in changes.rows(changes.table(each))} for each in (first, second))
-        compared = compared_columns(first)
+            both = changes.table(first).columns & changes.table(second).columns
+        compared = [name for name in compared_columns(first) if name in both]
         changed = [key for key in one.keys() & two.keys() if any(one[key][c] != two[key][c] for c in compared)]
         only_one, only_two = one.keys() - two.keys(), two.keys() - one.keys()
         keys = sorted([*changed, *only_one, *only_two])[:sample]

@@ -151,7 +151,8 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
             if not keep:
                 await store.drop(old, conn=tables.conn)
             return
-        await store.create(serving, conn=tables.conn)
+        if not await store.exists(serving, conn=tables.conn):
+            await store.create(serving, conn=tables.conn)
         await tables.swap([(_quoted(serving), _quoted(self.table))], keep=keep)
 
     async def drop_tables(self, tables: Tables) -> None:
@@ -175,4 +176,5 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
 
 
 def _quoted(table: ReadModelTable) -> str:
-    return f'"{table.name}"'
+    name = table.name.replace('"', '""')
+    return f'"{name}"'
