@@ -2,7 +2,7 @@
 
 import pytest
 
-from mainstay import PostgreSQLEventStore, SubscriptionManager
+from mainstay import MemoryProjectionStore, PostgreSQLEventStore, SubscriptionConfig, SubscriptionManager
 from mainstay.errors import StorageUnavailableError
 from mainstay.events.stream import StreamId
 from mainstay.storage.postgres.commands import PostgresCommandStore
@@ -208,3 +208,24 @@ async def test_a_subscription_that_ran_through_a_failover_looks_again_before_it_
             await enter(PostgreSQLEventStore(its_pool), *range(100, 160))
         assert await entries(kept) == list(range(10 + tail))
         assert Entered.__event_type__ == "TestEntered"
+
+
+async def test_who_waits_on_a_standby_is_woken_by_what_is_published(clusters):
+    """A standby refuses LISTEN, and to take a lease: it looks at what the primary's publisher writes."""
+    primary = clusters.primary()
+    standby = clusters.standby(primary)
+    async with open_pool(primary.dsn()) as pool, open_pool(standby.dsn()) as its_pool:
+        store, copy = PostgreSQLEventStore(pool), PostgreSQLEventStore(its_pool)
+        manager = SubscriptionManager(copy, MemoryProjectionStore())
+        heard = []
+
+        class Hearing:
+            async def handle(self, event):
+                heard.append(event.amount)
+
+        await manager.subscribe(Hearing(), SubscriptionConfig(poll=3600.0), name="heard on the standby")
+        async with manager, HorizonPublisher(pool):
+            for amount in range(3):
+                last = await enter(store, amount)
+                await manager.wait_until(last, timeout=PATIENCE)
+                assert heard == list(range(amount + 1))

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from mainstay.errors import StorageUnavailableError
+from mainstay.errors import PermissionDeniedError, StorageUnavailableError
 from mainstay.events.event import DomainEvent
 from mainstay.events.store import EventStore
 from mainstay.events.stream import StreamId
@@ -278,3 +278,15 @@ async def test_who_appends_waits_for_a_projection_that_runs_elsewhere(pool, dsn)
             done = await store.append(StreamId("TestBell", f"bell {number}"), [Rung(number=number)])
             await web.wait_until(done.position, subscription="heard", timeout=PATIENCE)
             assert heard.numbers[-1:] == [number]
+
+
+async def test_one_who_may_not_publish_leaves_it_and_sees_everything(pool, monkeypatch, caplog) -> None:
+    async def refused(self):
+        raise PermissionDeniedError("permission denied for function publish_horizon")
+
+    monkeypatch.setattr(HorizonPublisher, "_publish", refused)
+    async with hearing(pool, poll=0.05) as (heard, _):
+        await ring(pool, 1)
+        await eventually(lambda: heard.numbers == [1], timeout=PATIENCE)
+
+    assert caplog.text.count("could not publish the horizon; will try again in 30 s") == 1
