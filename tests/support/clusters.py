@@ -5,10 +5,12 @@ that MAINSTAY_TEST_PG15_BIN names. Where they are missing, tests are skipped wit
 """
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,7 @@ class Clusters:
         self._home = home
         self._made: list[Cluster] = []
         self._original: Path | None = None
+        self._numbers = count()
 
     def blank(self) -> Cluster:
         """A new cluster without our database; not started."""
@@ -157,6 +160,7 @@ class Clusters:
         """A running cluster with our schema in a database."""
         if self._original is None:
             original = self.blank()
+            self._made.remove(original)
             original.start()
             with psycopg.connect(original.dsn("postgres"), autocommit=True) as conn:
                 conn.execute(f"create database {DATABASE}")
@@ -179,13 +183,14 @@ class Clusters:
         return cluster
 
     def close(self) -> None:
-        """Stop them all."""
+        """Stop and remove them all; only what primaries are copied from stays."""
         for cluster in self._made:
             cluster.stop("immediate")
+            shutil.rmtree(cluster.data.parent)
         self._made.clear()
 
     def _next(self) -> Cluster:
-        directory = self._home / f"cluster{len(list(self._home.iterdir()))}"
+        directory = self._home / str(next(self._numbers))
         directory.mkdir(mode=0o700)
         if "user" in self._programs.options:
             os.chown(directory, self._programs.options["user"], self._programs.options["group"])

@@ -163,7 +163,12 @@ async def test_events_that_took_the_place_of_unwanted_ones_are_handled_after_a_n
             manager = manager_of(store, kept)
             await manager.subscribe(Ledger(), QUICK)
             async with manager:
-                await manager.wait_until(await others(store), timeout=PATIENCE)
+                last = await others(store)
+
+                async def saved(last=last):
+                    return (await state_of(kept)).checkpoint.position >= last
+
+                await eventually(saved, timeout=PATIENCE)
         primary.stop("immediate")
         standby.start()
         standby.promote()
