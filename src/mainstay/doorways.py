@@ -6,7 +6,7 @@ what an argument means here is said below. The door `eventsource` re-exports the
 
 import logging
 from abc import abstractmethod
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 from uuid import UUID
 
 from mainstay import app
@@ -20,6 +20,7 @@ from mainstay.events.store import EventStore
 from mainstay.projections import config, declarative, subscription
 from mainstay.projections.store import ProjectionStore
 from mainstay.projections.subscriber import EventSubscriber, Subscribing
+from mainstay.tenancy import all_tenants, require_tenant, tenant_scope
 
 try:
     from mainstay.storage.sqlite.files import CheckpointFile, SnapshotFile
@@ -51,6 +52,9 @@ __all__ = [
     "SnapshotFile",
     "SubscriptionConfig",
     "SubscriptionManager",
+    "TenantDomainEvent",
+    "clear_tenant_context",
+    "set_current_tenant",
 ]
 
 _log = logging.getLogger(__name__)
@@ -344,3 +348,35 @@ class SubscriptionManager(app.SubscriptionManager):
             SubscriptionNotFoundError: It is not known.
         """
         return await super().resume(subscription, actor=actor)
+
+
+class TenantDomainEvent(DomainEvent):
+    """An event that needs a tenant: it is given one, or `with_tenant_context` takes that of the scope."""
+
+    tenant_id: UUID | str
+
+    @classmethod
+    def with_tenant_context(cls, **fields: Any) -> Self:
+        """An event of the tenant in whose scope this runs, unless ``tenant_id`` is given.
+
+        Raises:
+            TenantMissingError: It runs in none, and no tenant is given.
+        """
+        return cls(**({} if "tenant_id" in fields else {"tenant_id": require_tenant()}), **fields)
+
+
+del TenantDomainEvent.__event_type__  # a base of events, which no registry is to find
+
+
+def set_current_tenant(tenant_id: UUID | str) -> None:
+    """Run what follows in this task or thread in the name of a tenant: a scope without an end.
+
+    Raises:
+        InvalidInputError: No such id.
+    """
+    tenant_scope(tenant_id).__enter__()
+
+
+def clear_tenant_context() -> None:
+    """Run what follows in this task or thread outside any scope."""
+    all_tenants().__enter__()
