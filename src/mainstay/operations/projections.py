@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from mainstay.errors import InvalidInputError, SubscriptionNotFoundError
+from mainstay.errors import InvalidInputError, InvalidOperationError, SubscriptionNotFoundError
 from mainstay.events.log import RecordedEvent
 from mainstay.projections.store import DeadLetter, DeadLetterStatus, ShardState, ShardStatus
 from mainstay.storage.postgres.events import PostgresEventLog
@@ -136,6 +136,19 @@ class Projections:
             SubscriptionNotFoundError: It is not known.
         """
         return await self.store.resume(subscription, actor=operator or "")
+
+    async def forget(self, subscription: str) -> None:
+        """Remove a subscription that nobody runs, with its checkpoints and its dead letters.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+            InvalidOperationError: Somebody runs it.
+        """
+        (found,) = await self.list(subscription)
+        if found.owned:
+            message = f"{subscription} runs in {', '.join(found.owners)}: end that first, or pause the projection"
+            raise InvalidOperationError(message)
+        await self.store.forget(subscription)
 
     # -- dead letters -------------------------------------------------------------------------------------------------
     async def dead_letters(

@@ -160,6 +160,21 @@ def test_a_projection_is_paused_by_somebody_for_a_reason_and_resumed(paid):
     assert [each.code for each in resumed] == [0, 5]
 
 
+def test_one_that_is_not_wanted_any_more_is_forgotten(paid):
+    forget = ("projections", "forget", "strict", "--dsn", paid)
+    nobody = run(*forget)
+    no = run(*forget, stdin="n\n", at_terminal=True)
+    execute(paid, "update eventsource.shard set owner = 'me', leased_until = now() + interval '1 min'")
+    runs = run(*forget, "--yes")
+    execute(paid, "update eventsource.shard set owner = null, leased_until = null")
+    yes = run(*forget, stdin="y\n", at_terminal=True)
+
+    assert (nobody.code, no.code, yes.code) == (2, 1, 0)
+    assert (runs.code, "runs in me" in runs.err) == (5, True)
+    assert [each["subscription"] for each in run("projections", "list", "--dsn", paid, "--json").json] == ["apart"]
+    assert run(*forget, "--yes").code == 5
+
+
 def test_one_that_stopped_goes_on_with_the_very_event(paid):
     execute(paid, MEND)
     resumed = run("projections", "resume", "strict", "--dsn", paid)

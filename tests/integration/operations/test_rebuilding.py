@@ -50,6 +50,7 @@ def test_what_differs_is_shown_and_swapped_if_the_answer_is_yes(paid):
     before = balance(paid)
     yes = run(*REBUILD, "balances", "--keep", "--dsn", paid, stdin="y\n", at_terminal=True)
 
+    assert run("fsck", "--dsn", paid).code == 0
     assert (no.code, "They differ. Swap?" in no.out, "--cancel" in no.err) == (1, True, True)
     assert "- amount: 99, account: bob" in no.out
     assert "+ amount: 3, account: bob" in no.out
@@ -80,6 +81,7 @@ def test_it_can_be_compared_only_and_dropped(paid):
     execute(paid, "update balance set amount = 3")
     same = run(*REBUILD, "--compare", "--dsn", paid, "--json")
 
+    assert run("fsck", "--dsn", paid).code == 0
     assert compared.code == 1
     assert "A rebuild of projection balances was begun" in told.out
     assert [each.code for each in dropped] == [0, 5]

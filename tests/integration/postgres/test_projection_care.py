@@ -66,7 +66,7 @@ async def test_a_projection_that_is_nobodys_and_has_dead_letters_is_told_of(pool
 
     assert (unowned.level, apart.level, much_later.level) == (Level.WARNING, Level.WARNING, Level.FAULT)
     assert "revenue is nobody's (2 of 2 shards)" in unowned.seen
-    assert "forget_subscription('revenue')" in unowned.advice
+    assert "mainstay projections forget revenue" in unowned.advice
     assert "could not handle 1 event," in apart.seen
     assert "mainstay projections dead-letters groups revenue" in apart.advice
 

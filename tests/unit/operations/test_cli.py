@@ -63,6 +63,7 @@ COMMANDS = [
     ["projections", "lag", "--watch"],
     ["projections", "pause", "revenue"],
     ["projections", "resume", "revenue"],
+    ["projections", "forget", "revenue", "--yes"],
     ["projections", "dead-letters", "groups"],
     ["projections", "dead-letters", "list", "revenue"],
     ["projections", "dead-letters", "show", "revenue", "1"],

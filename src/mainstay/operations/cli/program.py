@@ -31,7 +31,7 @@ from mainstay.operations.cli import (
 from mainstay.operations.cli.exits import EXIT_CODES_HELP, Exit, report
 
 NAME = "mainstay"
-_HELP = "Reliable commands on nothing but PostgreSQL."
+_HELP = "Reliable commands and event sourcing on nothing but PostgreSQL."
 
 
 class _SeenEnoughError(Exception):

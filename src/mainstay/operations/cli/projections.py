@@ -1,16 +1,17 @@
 """``mainstay projections``: subscriptions, how far they are, and letting them go on or not."""
 
 import asyncio
+import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from mainstay.errors import InvalidOperationError
+from mainstay.errors import ConfigurationError, InvalidOperationError
 from mainstay.operations.cli import dead_letters, projection_code, rebuilding
 from mainstay.operations.cli.asking import ask
-from mainstay.operations.cli.deciding import Who, name_of
+from mainstay.operations.cli.deciding import Who, Yes, name_of
 from mainstay.operations.cli.exits import Exit
 from mainstay.operations.cli.options import AsJson, Dsn, Reason
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from mainstay.operations.cli.output import Output
+    from mainstay.operations.operator import Operator
     from mainstay.operations.projections import SubscriptionOverview
 
 HELP = "See how far projections are, pause and resume them, and decide on events that they could not handle."
@@ -36,6 +38,7 @@ def add_to(group: typer.Typer) -> None:
     group.command("lag")(lag)
     group.command("pause")(pause)
     group.command("resume")(resume)
+    group.command("forget")(forget)
     letters = typer.Typer(name="dead-letters", help=dead_letters.HELP, no_args_is_help=True, rich_markup_mode=None)
     dead_letters.add_to(letters)
     group.add_typer(letters)
@@ -196,6 +199,28 @@ def resume(*, name: Name, operator: Who = None, dsn: Dsn = None, as_json: AsJson
     if not ask(dsn, lambda person: person.projections.resume(name, operator=name_of(operator))):
         raise InvalidOperationError(f"{name} is neither paused nor stopped; see `mainstay projections list`")
     _done(f"Resumed {name}.", "A process that has it goes on within a second or so.", "resumed", as_json=as_json)
+
+
+def forget(*, name: Name, yes: Yes = False, dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """Forget a projection that nobody runs any more: its checkpoints and its dead letters. Its tables stay.
+
+    A process that has it would begin it anew. Exit code 5 if somebody runs it.
+    """
+    if not yes and (as_json or not sys.stdin.isatty()):
+        raise ConfigurationError("it asks before it forgets, and there is nobody to ask: add --yes")
+
+    async def asked(operator: "Operator") -> bool:
+        (found,) = await operator.projections.list(name)
+        what = f"{name}, at position {found.position:,}, with {found.dead_letters:,} dead letters"
+        if not yes and not await asyncio.to_thread(typer.confirm, f"Forget {what}?"):
+            return False
+        await operator.projections.forget(name)
+        return True
+
+    if not ask(dsn, asked):
+        typer.echo("Nothing was changed.")
+        raise typer.Exit(Exit.FOUND)
+    _done(f"Forgot {name}.", "Its tables are as they were.", "forgotten", as_json=as_json)
 
 
 def _done(words: str, more: str, what: str, *, as_json: bool) -> None:

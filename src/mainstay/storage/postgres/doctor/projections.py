@@ -61,8 +61,8 @@ def _behind(row: DictRow, limits: Limits) -> Iterator[Check]:
         yield make(
             _NAME,
             f"Projection {name} is nobody's ({_of(row, 'unowned')}) and {span(seconds)} behind: no process runs it.",
-            "Start one: `mainstay projections run MODULE:NAME`; if it is no longer wanted, "
-            f"`select eventsource.forget_subscription({row['quoted']});`",
+            "Start one: `mainstay projections run MODULE:NAME`; if it is no longer wanted: `mainstay projections "
+            f"forget {name}`",
             name,
         )
     elif row["stopped"] + row["paused"] == 0 and seconds >= limits.projection_lag:

@@ -192,7 +192,7 @@ order by floor, k.pid;
 
 -- name: projections
 -- Every subscription: its shards that stand still or are nobody's, how long ago what it comes to next was recorded, and what lies apart.
-select n.subscription as name, quote_literal(n.subscription) as quoted, n.shards,
+select n.subscription as name, n.shards,
        (count(*) filter (where s.status = 'STOPPED'))::integer as stopped,
        max(s.reason) filter (where s.status = 'STOPPED') as stopped_reason,
        (count(*) filter (where s.status = 'PAUSED'))::integer as paused,
