@@ -2,7 +2,7 @@
 
 Who sends one command after another took a connection from the pool for each, and gave it back: a tenth of what a send
 cost. Here the next caller finds it, if he comes before the event loop turns to something else: a sequence of awaited
-calls does.
+calls does. Meanwhile the event loop is told of its socket once (`mainstay.storage.postgres.reading`).
 
 Promises. Whoever waits for the pool is served first: the connection goes back at once. It also goes back when nobody
 has taken it in the turn of the event loop that it was left in, and after `RUN` seconds in any case, so that the pool
@@ -23,6 +23,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from mainstay.storage.postgres.database import Connection, Pool, replace_lost
+from mainstay.storage.postgres.reading import Reading
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class PassedConnection:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._left: tuple[Connection, float] | None = None
+        self._left: tuple[Connection, Reading, float] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, use: Callable[[Connection], Awaitable[T]]) -> T:
@@ -55,28 +56,34 @@ class PassedConnection:
             psycopg.Error: What the pool or ``use`` raises.
         """
         left, self._left = self._left, None
-        conn, until = left or (await self._pool.getconn(), time.monotonic() + RUN)
+        if left is None:
+            conn = await self._pool.getconn()
+            reading, until = Reading(conn), time.monotonic() + RUN
+        else:
+            conn, reading, until = left
         try:
             result = await use(conn)
         except BaseException:
-            await self._give_back(conn)
+            await self._give_back(conn, reading)
             raise
         if self._left is None and time.monotonic() < until and may_pass_on(self._pool):
-            self._left = conn, until
+            self._left = conn, reading, until
             asyncio.get_running_loop().call_soon(self._clear)
         else:
-            await self._give_back(conn)
+            await self._give_back(conn, reading)
         return result
 
     def _clear(self) -> None:
         """Give back what nobody has taken in this turn of the event loop."""
         left, self._left = self._left, None
         if left is not None:
-            task = asyncio.get_running_loop().create_task(self._give_back(left[0]))
+            conn, reading, _ = left
+            task = asyncio.get_running_loop().create_task(self._give_back(conn, reading))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _give_back(self, conn: Connection) -> None:
+    async def _give_back(self, conn: Connection, reading: Reading) -> None:
+        reading.end()
         try:
             if conn.info.transaction_status in _OPEN:
                 with suppress(psycopg.Error):  # the pool looks at it again
