@@ -195,8 +195,9 @@ class TestLeases(OnPostgres, WorldSuite):
             await eventually(self._says(world, command_id, A.STALE_REFUSED), timeout=PATIENCE)
             another = await world.settled(await world.send("Other"))
 
-        assert (done.status, done.result) == (S.COMPLETED, 2)
-        assert (await world.known(command_id)).result == 2
+        assert done.status is S.COMPLETED
+        assert done.result >= 2  # more, if the machine stood still for longer than a lease
+        assert (await world.known(command_id)).result == done.result
         assert another.status is S.COMPLETED
 
     async def test_a_command_that_kills_its_workers_stops_within_its_attempts(self, world: World) -> None:
