@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mainstay.clock import Clock, SystemClock
-from mainstay.errors import ConfigurationError, InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
+from mainstay.errors import InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
 from mainstay.projections.checks import (
     checked_shards,
     checked_subscription,
@@ -20,6 +20,7 @@ from mainstay.projections.checks import (
     other_shards,
     rebuild_name,
 )
+from mainstay.projections.memory_tables import MemoryTables
 from mainstay.projections.memory_transaction import MemoryTransaction
 from mainstay.projections.read_model_memory import MemoryReadModelStore
 from mainstay.projections.store import (
@@ -30,7 +31,6 @@ from mainstay.projections.store import (
     ShardState,
     ShardStatus,
 )
-from mainstay.projections.tables import TableComparison
 
 _Letters = dict[int, DeadLetter]
 
@@ -106,52 +106,26 @@ class MemoryBatch:
         self.letters[position] = replace(letter, attempts=letter.attempts + 1, error=error, error_type=error_type)
 
 
-class MemoryTables:
-    """There are none; a projection that is rebuilt in memory says by its own hooks what is to be done."""
-
-    def __init__(self, conn: Any) -> None:
-        """Keep the transaction."""
-        self.conn = conn
-
-    async def create_like(self, table: str, new: str) -> None:
-        """See `mainstay.projections.tables.Tables`."""
-        raise _no_tables(table, new)
-
-    async def compare(self, table: str, new: str, *, sample: int, left_out: Sequence[str] = ()) -> TableComparison:
-        """See `mainstay.projections.tables.Tables`."""
-        raise _no_tables(table, new, sample, left_out)
-
-    async def swap(self, tables: Sequence[tuple[str, str]], *, keep: bool) -> None:
-        """See `mainstay.projections.tables.Tables`."""
-        raise _no_tables(tables, keep)
-
-    async def drop(self, tables: Sequence[str]) -> None:
-        """See `mainstay.projections.tables.Tables`."""
-        raise _no_tables(tables)
-
-    async def written(self, tables: Sequence[str]) -> list[str]:
-        """See `mainstay.projections.tables.Tables`."""
-        del tables
-        return []
-
-
 class MemoryRebuilding:
     """See `mainstay.projections.store.Rebuilding`.
 
     Args:
         shards: Of all subscriptions; changed when the block ends well.
+        read_models: Whose tables are rebuilt.
         subscription: Its name.
         now: By the store's clock.
     """
 
-    def __init__(self, shards: dict[str, list[_Shard]], subscription: str, now: datetime) -> None:
+    def __init__(
+        self, shards: dict[str, list[_Shard]], read_models: MemoryReadModelStore, subscription: str, now: datetime
+    ) -> None:
         self._all = shards
         self._name, self._rebuild = subscription, rebuild_name(subscription)
         self._now = now
         self._batches: dict[int, MemoryBatch] = {}
         self._changes: list[Callable[[], None]] = []
         self.conn = MemoryTransaction()
-        self.tables = MemoryTables(self.conn)
+        self.tables = MemoryTables(read_models, self.conn)
         self.serving = [_state(each) for each in shards[subscription]]
         self.rebuilt = [_state(each) for each in shards.get(self._rebuild, ())]
 
@@ -339,14 +313,14 @@ class MemoryProjectionStore:
                     await locks.enter_async_context(shard.lock)
                 if shards != [*self._known(subscription), *self._of(rebuild)]:
                     continue  # whom we waited for has changed them
-                held = MemoryRebuilding(self._shards, subscription, self._clock.now())
+                held = MemoryRebuilding(self._shards, self._read_models, subscription, self._clock.now())
                 yield held
                 held.apply()
                 return
 
     def tables(self, conn: Any) -> MemoryTables:
         """See `mainstay.projections.store.ProjectionStore`."""
-        return MemoryTables(conn)
+        return MemoryTables(self._read_models, conn)
 
     async def stop(self, claim: Claim, *, reason: str) -> None:
         """See `mainstay.projections.store.ProjectionStore`."""
@@ -467,11 +441,4 @@ def _state(shard: _Shard) -> ShardState:
         _waiting(shard),
         shard.version,
         shard.generation,
-    )
-
-
-def _no_tables(*_asked: object) -> ConfigurationError:
-    return ConfigurationError(
-        "there are no tables in memory: a projection that is rebuilt there overrides create_tables, compare_tables, "
-        "swap_tables and drop_tables"
     )

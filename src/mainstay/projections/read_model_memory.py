@@ -14,75 +14,100 @@ from mainstay.errors import (
     TenantMismatchError,
     shown,
 )
-from mainstay.events.checks import check_number
 from mainstay.projections.columns import REQUIRED
 from mainstay.projections.memory_transaction import MemoryTransaction
 from mainstay.projections.read_model import ReadModelTable, Row
 from mainstay.projections.read_model_query import Condition, Operator, Selection
-from mainstay.projections.read_model_store import Comparison, Difference, TableChange
-
-MOST_SAMPLES = 1_000
-"""Differences that are shown."""
-UNCOMPARED = frozenset({"created_at", "updated_at", "version"})
-"""Columns that say when a row was written and how often, not what it says."""
+from mainstay.projections.read_model_store import TableChange
 
 
 @dataclass(eq=False, slots=True)
-class _Table:
+class Table:
+    """Rows by id.
+
+    Attributes:
+        columns: Their names.
+        rows: What is committed.
+    """
+
     columns: set[str]
     rows: dict[Any, Row] = field(default_factory=dict)
 
 
-class _Changes:
+class Changes:
     """What a transaction has done: rows by table, and which name stands for which table."""
 
     def __init__(self, store: "MemoryReadModelStore") -> None:
         self._store = store
-        self._names: dict[str, _Table] | None = None
-        self._rows: dict[_Table, dict[Any, Row | None]] = {}
-        self._before: dict[_Table, dict[Any, Row | None]] = {}
+        self._names: dict[str, Table] | None = None
+        self._names_before: dict[str, Table] = {}
+        self._rows: dict[Table, dict[Any, Row | None]] = {}
+        self._before: dict[Table, dict[Any, Row | None]] = {}
 
     @property
-    def names(self) -> dict[str, _Table]:
+    def names(self) -> Mapping[str, Table]:
+        """Which name stands for which table."""
         return self._store.tables if self._names is None else self._names
 
-    def rename(self, change: Callable[[dict[str, _Table]], None]) -> None:
-        self._names = dict(self.names)
-        change(self._names)
+    def become(self, names: dict[str, Table]) -> None:
+        """Let names stand for other tables."""
+        if self._names is None:
+            self._names_before = dict(self._store.tables)
+        self._names = names
 
-    def table(self, table: ReadModelTable) -> _Table:
-        found = self.names.get(table.name)
+    def named(self, name: str) -> Table:
+        """A table by its name.
+
+        Raises:
+            ReadModelTableNotFoundError: There is none.
+        """
+        found = self.names.get(name)
         if found is None:
-            raise ReadModelTableNotFoundError(table.name)
+            raise ReadModelTableNotFoundError(name)
         return found
 
-    def get(self, table: _Table, key: Any) -> Row | None:
+    def table(self, table: ReadModelTable) -> Table:
+        """A table of a model; see `named`."""
+        return self.named(table.name)
+
+    def get(self, table: Table, key: Any) -> Row | None:
+        """A row, as it is in here."""
         changed = self._rows.get(table, {})
         return changed[key] if key in changed else table.rows.get(key)
 
-    def set(self, table: _Table, key: Any, row: Row | None) -> None:
+    def set(self, table: Table, key: Any, row: Row | None) -> None:
+        """Write a row, or delete it (None)."""
         self._before.setdefault(table, {}).setdefault(key, table.rows.get(key))
         self._rows.setdefault(table, {})[key] = row
 
-    def rows(self, table: _Table) -> Iterator[Row]:
+    def rows(self, table: Table) -> Iterator[Row]:
+        """All rows, as they are in here."""
         changed = self._rows.get(table, {})
         yield from (row for key, row in table.rows.items() if key not in changed)
         yield from (row for row in changed.values() if row is not None)
 
     def check(self) -> None:
+        """See `mainstay.projections.memory_transaction.Staged`."""
         for table, before in self._before.items():
             if any(table.rows.get(key) is not row for key, row in before.items()):
                 raise StorageUnavailableError("rows were changed by somebody else meanwhile, and nothing was written")
 
     def apply(self) -> None:
+        """See `mainstay.projections.memory_transaction.Staged`."""
         for table, changed in self._rows.items():
             for key, row in changed.items():
                 if row is None:
                     table.rows.pop(key, None)
                 else:
                     table.rows[key] = row
-        if self._names is not None:
-            self._store.tables = self._names
+        names, before = self._names or {}, self._names_before
+        for name in names.keys() | before.keys():
+            if names.get(name) is before.get(name):
+                continue
+            if name in names:
+                self._store.tables[name] = names[name]
+            else:
+                self._store.tables.pop(name, None)
 
 
 class MemoryReadModelStore:
@@ -90,18 +115,19 @@ class MemoryReadModelStore:
 
     def __init__(self) -> None:
         """No tables."""
-        self.tables: dict[str, _Table] = {}
+        self.tables: dict[str, Table] = {}
 
     def transaction(self) -> AbstractAsyncContextManager[MemoryTransaction]:
         """A transaction; what it changes is seen outside when it ends."""
         return _transaction()
 
     @contextmanager
-    def _changes(self, conn: Any) -> Iterator[_Changes]:
+    def changes(self, conn: Any) -> Iterator[Changes]:
+        """What a transaction has done; without one, of its own, which is applied at the end."""
         if conn is not None and not isinstance(conn, MemoryTransaction):
             raise ConfigurationError(f"conn must be a transaction in memory, not {shown(conn)}")
         mine = MemoryTransaction() if conn is None else conn
-        yield mine.staged(self, lambda: _Changes(self))
+        yield mine.staged(self, lambda: Changes(self))
         if conn is None:
             mine.commit()
 
@@ -109,13 +135,13 @@ class MemoryReadModelStore:
 
     async def fetch(self, table: ReadModelTable, ids: Sequence[Any], *, conn: Any = None) -> dict[Any, Row]:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             there = changes.table(table)
             return {key: dict(row) for key in ids if (row := changes.get(there, key)) is not None}
 
     async def put(self, table: ReadModelTable, rows: Sequence[Row], *, conn: Any = None) -> dict[Any, Row]:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             there = changes.table(table)
             for row in rows:
                 known = changes.get(there, row["id"])
@@ -131,7 +157,7 @@ class MemoryReadModelStore:
 
     async def insert(self, table: ReadModelTable, rows: Sequence[Row], *, conn: Any = None) -> int:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             there = changes.table(table)
             missing = [row for row in rows if changes.get(there, row["id"]) is None]
             for row in missing:
@@ -142,7 +168,7 @@ class MemoryReadModelStore:
         self, table: ReadModelTable, rows: Sequence[Row], versions: Sequence[int], *, conn: Any = None
     ) -> int:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             there, count = changes.table(table), 0
             for row, version in zip(rows, versions, strict=True):
                 known = changes.get(there, row["id"])
@@ -161,7 +187,7 @@ class MemoryReadModelStore:
         conn: Any = None,
     ) -> int:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             there, count = changes.table(table), 0
             for place, key in enumerate(ids):
                 row = changes.get(there, key)
@@ -181,7 +207,7 @@ class MemoryReadModelStore:
         conn: Any = None,
     ) -> bool:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             there = changes.table(table)
             row = changes.get(there, id)
             if row is None or not holds(row, where):
@@ -192,7 +218,7 @@ class MemoryReadModelStore:
 
     async def find(self, table: ReadModelTable, selection: Selection, *, conn: Any = None) -> list[Row]:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             found = [row for row in changes.rows(changes.table(table)) if holds(row, selection.conditions)]
         for each in reversed(selection.order):
             name = each.column.name
@@ -204,12 +230,12 @@ class MemoryReadModelStore:
 
     async def count(self, table: ReadModelTable, selection: Selection, *, conn: Any = None) -> int:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             return sum(holds(row, selection.conditions) for row in changes.rows(changes.table(table)))
 
     async def truncate(self, table: ReadModelTable, *, where: Sequence[Condition] = (), conn: Any = None) -> int:
         """See `ReadModelRows`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             there = changes.table(table)
             gone = [row["id"] for row in changes.rows(there) if holds(row, where)]
             for key in gone:
@@ -225,10 +251,10 @@ class MemoryReadModelStore:
 
     async def create(self, table: ReadModelTable, *, conn: Any = None) -> TableChange:
         """See `ReadModelStore`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             there = changes.names.get(table.name)
             if there is None:
-                changes.rename(lambda names: names.update({table.name: _Table(set(table.columns))}))
+                changes.become({**changes.names, table.name: Table(set(table.columns))})
                 return TableChange(created=True, indexes=len(table.indexes))
             added = tuple(name for name in table.columns if name not in there.columns)
             rows = list(changes.rows(there))
@@ -243,46 +269,16 @@ class MemoryReadModelStore:
 
     async def exists(self, table: ReadModelTable, *, conn: Any = None) -> bool:
         """See `ReadModelStore`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             return table.name in changes.names
 
     async def drop(self, table: ReadModelTable, *, conn: Any = None) -> bool:
         """See `ReadModelStore`."""
-        with self._changes(conn) as changes:
+        with self.changes(conn) as changes:
             if table.name not in changes.names:
                 return False
-            changes.rename(lambda names: names.__delitem__(table.name))
+            changes.become({name: each for name, each in changes.names.items() if name != table.name})
             return True
-
-    async def compare(
-        self, first: ReadModelTable, second: ReadModelTable, *, sample: int = 20, conn: Any = None
-    ) -> Comparison:
-        """See `ReadModelStore`."""
-        check_number(sample, "a sample", 0, MOST_SAMPLES)
-        with self._changes(conn) as changes:
-            one, two = ({row["id"]: row for row in changes.rows(changes.table(each))} for each in (first, second))
-            both = changes.table(first).columns & changes.table(second).columns
-        compared = [name for name in compared_columns(first) if name in both]
-        changed = [key for key in one.keys() & two.keys() if any(one[key][c] != two[key][c] for c in compared)]
-        only_one, only_two = one.keys() - two.keys(), two.keys() - one.keys()
-        keys = sorted([*changed, *only_one, *only_two])[:sample]
-        shown_keys = [difference(key, one.get(key), two.get(key), compared) for key in keys]
-        return Comparison(len(one), len(two), len(only_one), len(only_two), len(changed), shown_keys)
-
-    async def swap(
-        self, current: ReadModelTable, new: ReadModelTable, old: ReadModelTable, *, conn: Any = None
-    ) -> None:
-        """See `ReadModelStore`."""
-
-        def renamed(names: dict[str, _Table]) -> None:
-            names.pop(old.name, None)
-            if current.name in names:
-                names[old.name] = names.pop(current.name)
-            names[current.name] = names.pop(new.name)
-
-        with self._changes(conn) as changes:
-            changes.table(new)
-            changes.rename(renamed)
 
 
 @asynccontextmanager
@@ -330,18 +326,6 @@ def _is_beyond(row: Row, selection: Selection) -> bool:
 
 def _renewed(known: Row) -> Row:
     return {"version": known["version"] + 1, "created_at": known["created_at"]}
-
-
-def compared_columns(table: ReadModelTable) -> tuple[str, ...]:
-    """What two tables of a model are compared by."""
-    return tuple(name for name in table.columns if name not in UNCOMPARED)
-
-
-def difference(key: Any, first: Row | None, second: Row | None, compared: Iterable[str]) -> Difference:
-    """How a row differs."""
-    both = first is not None and second is not None
-    columns = tuple(name for name in compared if both and first[name] != second[name]) if first and second else ()
-    return Difference(key, columns, first, second)
 
 
 def missing_column(table: ReadModelTable, name: str) -> str:

@@ -13,11 +13,10 @@ from mainstay.events.log import RecordedEvent
 from mainstay.projections.declarative import DeclarativeProjection, taking_first
 from mainstay.projections.read_model import Model, ReadModel, ReadModelTable, table_of
 from mainstay.projections.read_model_batch import BatchRows
-from mainstay.projections.read_model_memory import MemoryReadModelStore
 from mainstay.projections.read_model_repository import ReadModelRepository
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import ProjectionStore
-from mainstay.projections.tables import BESIDE, KEPT, TableComparison, Tables
+from mainstay.projections.tables import BESIDE, TableComparison, Tables
 
 _NOT_COMPARED = ("created_at", "updated_at", "version")
 
@@ -121,36 +120,16 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
 
     async def compare_tables(self, tables: Tables, sample: int) -> list[TableComparison]:
         """Compare both, in the columns that both have, but for when and how often rows were written."""
-        serving, store = table_of(self.model), self._read_models
-        if not await store.exists(serving, conn=tables.conn):
+        serving = table_of(self.model)
+        if not await self._read_models.exists(serving, conn=tables.conn):
             return []
-        if not isinstance(store, MemoryReadModelStore):
-            names = _quoted(serving), _quoted(self.table)
-            found = await tables.compare(*names, sample=sample, left_out=_NOT_COMPARED)
-            return [replace(found, table=serving.name)]
-        both = await store.compare(serving, self.table, sample=sample, conn=tables.conn)
-        gone, come = both.only_first + both.different, both.only_second + both.different
-        return [
-            TableComparison(
-                serving.name,
-                both.rows_first,
-                both.rows_second,
-                gone,
-                come,
-                [each.first for each in both.sample if each.first is not None],
-                [each.second for each in both.sample if each.second is not None],
-            )
-        ]
+        names = _quoted(serving), _quoted(self.table)
+        found = await tables.compare(*names, sample=sample, left_out=_NOT_COMPARED)
+        return [replace(found, table=serving.name)]
 
     async def swap_tables(self, tables: Tables, *, keep: bool) -> None:
         """Let the new table have the name of the old one, which is kept under another, or dropped."""
         serving, store = table_of(self.model), self._read_models
-        if isinstance(store, MemoryReadModelStore):
-            old = table_of(self.model, KEPT)
-            await store.swap(serving, self.table, old, conn=tables.conn)
-            if not keep:
-                await store.drop(old, conn=tables.conn)
-            return
         if not await store.exists(serving, conn=tables.conn):
             await store.create(serving, conn=tables.conn)
         await tables.swap([(_quoted(serving), _quoted(self.table))], keep=keep)

@@ -118,49 +118,6 @@ class TableChange:
     indexes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A row that is not the same in two tables.
-
-    Attributes:
-        id: Which; a plain value.
-        columns: What differs; empty if the row is in one of them only.
-        first: The row in the first table; None if it is not there.
-        second: The row in the second.
-    """
-
-    id: Any
-    columns: tuple[str, ...]
-    first: Row | None
-    second: Row | None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How two tables of a model differ, but for ``created_at``, ``updated_at`` and ``version``.
-
-    Attributes:
-        rows_first: Rows of the first.
-        rows_second: Rows of the second.
-        only_first: How many are in the first only.
-        only_second: How many are in the second only.
-        different: How many are in both and differ.
-        sample: Some of all these, by id.
-    """
-
-    rows_first: int
-    rows_second: int
-    only_first: int
-    only_second: int
-    different: int
-    sample: Sequence[Difference]
-
-    @property
-    def is_same(self) -> bool:
-        """Whether there is no difference."""
-        return not (self.only_first or self.only_second or self.different)
-
-
 class ReadModelStore(ReadModelRows, Protocol):
     """The store itself. Every method may raise `StorageError`; none leaves anything half-written."""
 
@@ -189,26 +146,4 @@ class ReadModelStore(ReadModelRows, Protocol):
 
     async def drop(self, table: ReadModelTable, *, conn: Any = None) -> bool:
         """Delete a table with its rows; says whether there was one."""
-        ...
-
-    async def compare(
-        self, first: ReadModelTable, second: ReadModelTable, *, sample: int = 20, conn: Any = None
-    ) -> Comparison:
-        """Hold two tables of one model against each other, at one moment."""
-        ...
-
-    async def swap(
-        self, current: ReadModelTable, new: ReadModelTable, old: ReadModelTable, *, conn: Any = None
-    ) -> None:
-        """Let a table take the place of another, which is kept as ``old``, in one transaction.
-
-        Args:
-            current: The name that is in use; there need not be such a table yet.
-            new: Becomes ``current``.
-            old: What ``current`` becomes; a table of that name is deleted.
-            conn: The caller's transaction, in which the checkpoint may move, too.
-
-        Raises:
-            ReadModelTableNotFoundError: There is no table ``new``. Nothing was changed.
-        """
         ...

@@ -130,10 +130,6 @@ class Flavor(ABC):
     def literal(self, kind: Kind, value: Any) -> str:
         """A plain value as SQL."""
 
-    @abstractmethod
-    def differs(self, first: str, second: str, kind: Kind) -> str:
-        """That two columns do not hold the same."""
-
     def indexed(self, column: ModelColumn) -> str:
         """A column as an index names it."""
         return quoted(column.name)

@@ -1,4 +1,4 @@
-"""Tables of read models on any SQL database: made, brought up to date, compared and swapped.
+"""Tables of read models on any SQL database: made, brought up to date, dropped.
 
 An index is known by its name, which is made of the model's table name and of its columns, and goes with its table when
 that is renamed. So a new generation's table may find its name taken by the one in use, and adds a number.
@@ -11,12 +11,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mainstay.errors import InvalidInputError, ReadModelTableNotFoundError, SchemaOutdatedError
-from mainstay.events.checks import check_number
-from mainstay.projections.columns import REQUIRED, Column
-from mainstay.projections.read_model import ReadModelTable, Row
-from mainstay.projections.read_model_memory import MOST_SAMPLES, compared_columns, difference, missing_column
-from mainstay.projections.read_model_store import Comparison, TableChange
+from mainstay.errors import SchemaOutdatedError
+from mainstay.projections.columns import REQUIRED
+from mainstay.projections.read_model import ReadModelTable
+from mainstay.projections.read_model_memory import missing_column
+from mainstay.projections.read_model_store import TableChange
 from mainstay.storage.query_files import QueryFile
 from mainstay.storage.read_model_statements import Flavor, Statements, quoted
 
@@ -42,10 +41,6 @@ class ReadModelTables(ABC):
     @abstractmethod
     def session(self, conn: Any) -> AbstractAsyncContextManager[Ask]:
         """Ways to run statements in the caller's transaction, or in one of our own."""
-
-    @abstractmethod
-    async def fetch(self, table: ReadModelTable, ids: Sequence[Any], *, conn: Any = None) -> dict[Any, Row]:
-        """See `mainstay.projections.read_model_store.ReadModelRows`."""
 
     def statements(self, table: ReadModelTable) -> Statements:
         """The statements of a table, made once."""
@@ -93,47 +88,6 @@ class ReadModelTables(ABC):
             if there:
                 await ask(self._filled("drop_table", table=table.name))
             return there
-
-    async def compare(
-        self, first: ReadModelTable, second: ReadModelTable, *, sample: int = 20, conn: Any = None
-    ) -> Comparison:
-        """Hold two tables of one model against each other; four statements, in one transaction."""
-        check_number(sample, "a sample", 0, MOST_SAMPLES)
-        if first.columns is not second.columns and list(first.columns) != list(second.columns):
-            raise InvalidInputError(f"{first.name} and {second.name} are tables of two models")
-        compared = compared_columns(first)
-        async with self.snapshot(conn) as (there, ask):
-            for each in (first, second):
-                if not await self._is_there(ask, each):
-                    raise ReadModelTableNotFoundError(each.name)
-            names = {"first": first.name, "second": second.name}
-            differs = " or ".join(self._differs(first.columns[name]) for name in compared if name != "id")
-            ((only_first, only_second, different, rows_first, rows_second),) = await ask(
-                self._filled("compare", **names).replace("{differs}", differs)
-            )
-            query = self._filled("sample", **names).replace("{differs}", differs)
-            ids = [self.flavor.plain(first.id.kind, row[0]) for row in await ask(query, limit=sample)]
-            one, two = [await self.fetch(each, ids, conn=there) for each in (first, second)]
-        shown = [difference(id_, one.get(id_), two.get(id_), compared) for id_ in ids]
-        return Comparison(rows_first, rows_second, only_first, only_second, different, shown)
-
-    @abstractmethod
-    def snapshot(self, conn: Any) -> AbstractAsyncContextManager[tuple[Any, Ask]]:
-        """A transaction that sees one moment, and ways to run statements in it."""
-
-    async def swap(
-        self, current: ReadModelTable, new: ReadModelTable, old: ReadModelTable, *, conn: Any = None
-    ) -> None:
-        """Let a table take the place of another; waits for those who use them."""
-        async with self.session(conn) as ask:
-            await self._lock(ask, current)
-            if not await self._is_there(ask, new):
-                raise ReadModelTableNotFoundError(new.name)
-            if await self._is_there(ask, current):
-                if await self._is_there(ask, old):
-                    await ask(self._filled("drop_table", table=old.name))
-                await ask(self._filled("rename_table", table=current.name, name=old.name))
-            await ask(self._filled("rename_table", table=new.name, name=current.name))
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -208,9 +162,6 @@ class ReadModelTables(ABC):
         for place, name in names.items():
             text = text.replace("{" + place + "}", quoted(name).replace("%", self.flavor.percent))
         return text
-
-    def _differs(self, column: Column) -> str:
-        return self.flavor.differs(f"a.{quoted(column.name)}", f"b.{quoted(column.name)}", column.kind)
 
 
 def _index_name(table: ReadModelTable, columns: Sequence[str]) -> str:

@@ -273,36 +273,6 @@ async def test_read_models_are_somewhere(pool) -> None:
         await ReadModels(pool).of(Spending).find()
 
 
-async def test_a_swap_waits_for_who_reads_and_shows_them_no_gap(pool) -> None:
-    read_models = ReadModels(pool)
-    store = read_models.store
-    current, new, old = (table_of(Spending, each) for each in ("", "__new", "__old"))
-    await store.create(current)
-    await read_models.of(Spending).save(Spending(id="a", count=1))
-    stop = asyncio.Event()
-    seen: set[int] = set()
-
-    async def read() -> None:
-        while not stop.is_set():
-            seen.update(count for _, count, _ in (await spent(read_models)).values())
-
-    reader = asyncio.create_task(read())
-    for count in range(2, 6):
-        await store.create(new)
-        await store.put(new, [table_of(Spending).row(Spending(id="a", count=count))])
-        await store.swap(current, new, old)
-
-        async def shown(count=count):
-            return count in seen
-
-        await eventually(shown, timeout=PATIENCE)
-    stop.set()
-    await reader
-
-    assert seen <= {1, 2, 3, 4, 5}
-    assert await spent(read_models) == {"a": (Decimal(0), 5, 1)}
-
-
 async def test_an_inline_projection_keeps_its_rows_in_the_transaction_that_appends(pool) -> None:
     class Picky(Spendings):
         async def handle(self, envelope, conn):

@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mainstay.errors import ConfigurationError, InvalidInputError, StorageUnavailableError
+from mainstay.errors import ConfigurationError, InvalidInputError, ReadModelTableNotFoundError, StorageUnavailableError
 from mainstay.events.event import DomainEvent
 from mainstay.events.handles import handles
 from mainstay.events.store import InMemoryEventStore
@@ -172,6 +172,30 @@ async def test_a_transaction_in_memory_that_was_overtaken_is_refused() -> None:
         await overtaken()
 
     assert [each.sold for each in await outside.find()] == [5]
+
+
+async def test_transactions_in_memory_that_make_two_tables_leave_both() -> None:
+    store = MemoryProjectionStore().read_models
+    async with store.transaction() as conn:
+        await store.create(table_of(ShopTotal), conn=conn)
+        await store.create(table_of(ShopTotal, "__new"))
+        assert not await store.exists(table_of(ShopTotal))
+
+    assert set(store.tables) == {"shop_totals", "shop_totals__new"}
+
+
+async def test_tables_in_memory_are_those_of_read_models_only() -> None:
+    kept = MemoryProjectionStore()
+    await kept.read_models.create(table_of(ShopTotal))
+    async with kept.read_models.transaction() as conn:
+        tables = kept.tables(conn)
+        with pytest.raises(ConfigurationError, match="no tables in memory but those of read models"):
+            await tables.create_like("shop_totals", "other")
+        with pytest.raises(ReadModelTableNotFoundError):
+            await tables.compare("shop_totals", "other", sample=1)
+        await tables.drop(["shop_totals", "other"])
+
+    assert set(kept.read_models.tables) == set()
 
 
 async def test_dead_letters_are_replayed_into_the_rows(store, manager) -> None:

@@ -157,11 +157,6 @@ class PostgresFlavor(Flavor):
         del kind
         return psycopg.sql.Literal(str(value)).as_string().replace("%", self.percent)
 
-    def differs(self, first: str, second: str, kind: Kind) -> str:
-        """That two columns do not hold the same."""
-        del kind
-        return f"{first} is distinct from {second}"
-
     def indexed(self, column: ModelColumn) -> str:
         """A column as an index names it: in the order in which queries ask for it."""
         return quoted(column.name) + (" nulls first" if column.nullable else "")
@@ -323,17 +318,6 @@ class PostgresReadModelStore(ReadModelTables):
         else:
             async with sealed(borrowed(self.pool, conn)) as there:
                 yield partial(_ask, there)
-
-    @asynccontextmanager
-    async def snapshot(self, conn: Any) -> AsyncIterator[tuple[Any, Ask]]:
-        """A transaction that sees one moment; a caller's sees what it sees."""
-        if conn is not None:
-            async with sealed(borrowed(self.pool, conn)) as there:
-                yield there, partial(_ask, there)
-            return
-        async with sealed(transaction(self.pool)) as own:
-            await _ask(own, self._sql["one_moment"])
-            yield own, partial(_ask, own)
 
 
 def _cast_type(kind: Kind) -> TypeEngine[Any]:

@@ -123,12 +123,6 @@ class SQLiteFlavor(Flavor):
         stored = self.values(kind, value)
         return "'" + stored.replace("'", "''") + "'" if isinstance(stored, str) else repr(stored)
 
-    def differs(self, first: str, second: str, kind: Kind) -> str:
-        """That two columns do not hold the same."""
-        if kind is Kind.DECIMAL:
-            first, second = f"{_FUNCTION}({first})", f"{_FUNCTION}({second})"
-        return f"{first} is not {second}"
-
 
 class SQLiteReadModelStore(ReadModelTables):
     """Read models in a file.
@@ -254,20 +248,6 @@ class SQLiteReadModelStore(ReadModelTables):
         async with self._database.within(conn) as mine:
             with self._database.translated():
                 yield partial(_ask, mine.connection)
-
-    @asynccontextmanager
-    async def snapshot(self, conn: Any) -> AsyncIterator[tuple[Any, Ask]]:
-        """A transaction that sees one moment and keeps nobody from writing; a caller's sees what it sees."""
-        async with self._database.read(conn) as there:
-            await self._prepare(there)
-            if conn is not None:
-                yield conn, partial(_ask, there)
-                return
-            await _ask(there, self._sql["one_moment"])
-            try:
-                yield there, partial(_ask, there)
-            finally:
-                await _ask(there, self._sql["moment_over"])
 
     async def _rows(
         self, table: ReadModelTable, statement: Statement, asked: Mapping[str, Any], conn: Any

@@ -5,10 +5,6 @@
 -- One at a time makes or changes a table of this name.
 select pg_advisory_xact_lock(hashtext('mainstay.read_models'), hashtext(%(table)s));
 
--- name: one_moment
--- All statements of this transaction see the same rows.
-set transaction isolation level repeatable read;
-
 -- name: exists
 -- Whether there is such a table.
 select to_regclass(quote_ident(%(table)s)) is not null;
@@ -47,22 +43,3 @@ create index {index} on {table} ({columns});
 -- name: drop_table
 -- Delete a table with its rows.
 drop table {table};
-
--- name: rename_table
--- Give a table another name.
-alter table {table} rename to {name};
-
--- name: compare
--- How many rows differ, and how.
-select count(*) filter (where b.id is null) as only_first, count(*) filter (where a.id is null) as only_second,
-       count(*) filter (where a.id is not null and b.id is not null) as different,
-       (select count(*) from {first}) as rows_first, (select count(*) from {second}) as rows_second
-from {first} a full join {second} b on a.id = b.id
-where a.id is null or b.id is null or {differs};
-
--- name: sample
--- Ids of rows that differ, the smallest first.
-select coalesce(a.id, b.id) as id
-from {first} a full join {second} b on a.id = b.id
-where a.id is null or b.id is null or {differs}
-order by 1 limit %(limit)s;

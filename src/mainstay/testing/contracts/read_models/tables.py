@@ -1,6 +1,6 @@
 """Tables: made, brought up to date, compared, swapped; and what is done in one transaction."""
 
-# ruff: noqa: S101, D102, PLR2004 - asserts and expected values are what a contract is made of
+# ruff: noqa: S101, D102 - asserts and expected values are what a contract is made of
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,7 +14,6 @@ import pytest
 from mainstay.clock import FrozenClock
 from mainstay.errors import (
     InvalidInputError,
-    ReadModelTableNotFoundError,
     SchemaOutdatedError,
     StorageUnavailableError,
 )
@@ -108,78 +107,6 @@ class TableContract(ReadModelStoreSuite):
         await store.create(demanding)
         await ReadModelRepository[Demanding](demanding, store).save(Demanding(id="1", owner="ann"))
 
-    async def test_tables_that_say_the_same_have_no_difference(self, store: Any) -> None:
-        one, two = await self.two(store)
-        await one.save_many(orders([{"total": Decimal("1.0"), "lines": [], "extra": {"a": 1}}]))
-        await two.save_many([Order(id="0", total=Decimal("1.00"), extra={"a": 1}, created_at=LATER)])
-        await two.save(Order(id="0", total=Decimal(1), extra={"a": 1}))
-
-        found = await store.compare(CURRENT, NEW)
-
-        assert found.is_same
-        assert (found.rows_first, found.rows_second) == (1, 1)
-
-    async def test_differences_are_counted_and_some_are_shown(self, store: Any) -> None:
-        one, two = await self.two(store)
-        await one.save_many(orders([{"count": n, "note": None} for n in range(6)]))
-        await two.save_many(orders([{"count": n if n != 2 else 9, "note": "x" if n == 3 else None} for n in range(5)]))
-        await two.save(Order(id="7", deleted_at=NOON))
-
-        found = await store.compare(CURRENT, NEW, sample=3)
-
-        assert not found.is_same
-        assert (found.rows_first, found.rows_second) == (6, 6)
-        assert (found.only_first, found.only_second, found.different) == (1, 1, 2)
-        assert [(each.id, each.columns) for each in found.sample] == [("2", ("count",)), ("3", ("note",)), ("5", ())]
-        assert [each["count"] for each in (found.sample[0].first, found.sample[0].second)] == [2, 9]
-        assert found.sample[2].second is None
-        assert (await store.compare(CURRENT, NEW, sample=0)).sample == []
-        with pytest.raises(InvalidInputError):
-            await store.compare(CURRENT, NEW, sample=-1)
-
-    async def test_what_is_missing_cannot_be_compared_or_swapped(self, store: Any) -> None:
-        await store.create(CURRENT)
-
-        with pytest.raises(ReadModelTableNotFoundError):
-            await store.compare(CURRENT, NEW)
-        with pytest.raises(ReadModelTableNotFoundError):
-            await store.swap(CURRENT, NEW, OLD)
-        assert await store.exists(CURRENT)
-
-    async def test_a_new_table_takes_the_place_of_the_one_in_use_again_and_again(self, store: Any) -> None:
-        await self.orders(store)
-        for generation in range(3):
-            await store.create(NEW)
-            new = ReadModelRepository[Order](NEW, store)
-            await new.save(Order(id=str(generation)))
-
-            await store.swap(CURRENT, NEW, OLD)
-
-            assert await self.ids(ReadModelRepository[Order](CURRENT, store)) == [str(generation)]
-            assert [await store.exists(each) for each in (CURRENT, NEW, OLD)] == [True, False, True]
-            assert await store.create(CURRENT) == TableChange()
-        assert await self.ids(ReadModelRepository[Order](OLD, store)) == ["1"]
-
-    async def test_a_first_table_has_nobody_to_replace(self, store: Any) -> None:
-        await store.create(NEW)
-        await store.swap(CURRENT, NEW, OLD)
-
-        assert [await store.exists(each) for each in (CURRENT, NEW, OLD)] == [True, False, False]
-
-    async def test_a_swap_that_is_undone_has_not_happened(self, store: Any) -> None:
-        one, two = await self.two(store)
-        await one.save(Order(id="one"))
-        await two.save(Order(id="two"))
-
-        with suppress(OnPurposeError):
-            async with store.transaction() as conn:
-                await store.swap(CURRENT, NEW, OLD, conn=conn)
-                raise OnPurposeError
-
-        assert await self.ids(one) == ["one"]
-        assert await self.ids(two) == ["two"]
-        assert not await store.exists(OLD)
-
     async def test_what_is_done_in_a_transaction_is_done_together_or_not_at_all(self, store: Any) -> None:
         repo = await self.orders(store)
         await repo.save(Order(id="0"))
@@ -194,16 +121,6 @@ class TableContract(ReadModelStoreSuite):
                     if error is not None:
                         raise error
             assert await self.ids(repo) == (["0"] if error else ["1"])
-
-    async def two(self, store: Any) -> tuple[ReadModelRepository[Order], ReadModelRepository[Order]]:
-        """The table in use, and a new one."""
-        await store.create(CURRENT)
-        await store.create(NEW)
-        clock = FrozenClock(NOON)
-        return (
-            ReadModelRepository(CURRENT, store, clock=clock),
-            ReadModelRepository(NEW, store, clock=clock),
-        )
 
 
 class BatchContract(ReadModelStoreSuite):
