@@ -11,6 +11,7 @@ from mainstay import (
     AggregateRepository,
     Append,
     AppendConditionError,
+    ConfigurationError,
     DatabaseProjection,
     DeclarativeAggregate,
     DeclarativeProjection,
@@ -28,6 +29,7 @@ from mainstay import (
     SyncEventStoreAdapter,
     TenantScopeError,
     all_tenants,
+    current_tenant,
     handles,
     tenant_scope,
 )
@@ -323,6 +325,32 @@ class TestSQLite(TenancyContract):
     @pytest.fixture
     def source(self, tmp_path):
         return SQLiteEventStore(tmp_path / "events.sqlite", registry=EVENTS)
+
+    async def test_what_is_rebuilt_of_a_tenant_is_the_tenants_only(self, both) -> None:
+        scopes: list[object] = []
+
+        class Ledger(DatabaseProjection):
+            name = "ledger"
+            tables = ("entry",)
+
+            @handles(Paid)
+            async def paid(self, event, conn):
+                scopes.append(current_tenant())
+                await conn.execute(f"insert into {self.table('entry')} (amount) values (?)", (event.amount,))
+
+        async with both.transaction() as tx:
+            await tx.connection.execute("create table entry (number integer primary key, amount integer)")
+        manager = SubscriptionManager(both)
+        await manager.subscribe(Ledger(), SubscriptionConfig(poll=0.05, tenant_id="ann"))
+        async with manager:
+            await manager.wait_until(4, timeout=PATIENCE)
+            rebuilt = await manager.rebuild("ledger", actor="ann")
+            with pytest.raises(ConfigurationError, match="limited to tenant ann"):
+                await manager.rebuild("ledger", actor="ann", config=SubscriptionConfig(tenant_id="ben"))
+
+        async with both.transaction() as tx:
+            found = await tx.connection.execute_fetchall("select amount from entry order by 1")
+        assert (rebuilt.swapped, list(found), set(scopes)) == (True, [(1,), (2,)], {"ann"})
 
 
 class TestPostgreSQL(TenancyContract):

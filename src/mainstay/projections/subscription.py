@@ -446,9 +446,8 @@ class SubscriptionManager(Questions):
         mine = self._mine(subscription)
         goes = config or mine.config
         if goes.tenant_id != mine.config.tenant_id:
-            message = (
-                f"subscription {subscription!r} is limited to tenant {mine.config.tenant_id}, and its rebuild, too"
-            )
+            of = "no tenant" if mine.config.tenant_id is None else f"tenant {mine.config.tenant_id}"
+            message = f"subscription {subscription!r} is limited to {of}, and so is its rebuild: give that as tenant_id"
             raise ConfigurationError(message)
         options = RebuildOptions(actor, accept, keep, sample)
 
