@@ -5,12 +5,18 @@ import contextlib
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from mainstay import DeclarativeProjection, SQLiteEventStore, StreamId, SubscriptionConfig, SubscriptionManager, handles
+from mainstay.errors import DatabaseLockedError
+from mainstay.events.store import EventStore
+from mainstay.storage.sqlite.events import SQLiteEventLog
 from mainstay.storage.sqlite.projections import SQLiteProjectionStore
 from tests.support.sqlite_reader import Paid, Seen, config
+from tests.support.waiting import eventually
 
 PATIENCE = 90.0
 TABLE = "create table seen (number integer primary key autoincrement, account text, amount integer, process integer)"
@@ -112,6 +118,37 @@ async def test_processes_killed_one_after_another_handle_each_event_once_and_in_
     found = await seen(store)
     for account in accounts:
         assert [amount for mine, amount in found if mine == account] == list(range(20))
+
+
+def is_stopped(process) -> bool:
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux whether a process is stopped")
+async def test_a_process_frozen_in_a_batch_beyond_its_lease_is_not_joined_and_goes_on(path, store) -> None:
+    last = await pay(store, *range(25))
+    async with (
+        SQLiteEventLog(path, patience=0.2) as log,
+        reading(path, 1, "frozen", "12", "insert into seen") as process,
+    ):
+        await eventually(lambda: is_stopped(process), timeout=PATIENCE)
+        await eventually(lambda: leases_ended(log), timeout=PATIENCE)
+        manager = SubscriptionManager(EventStore(log), log.projections())
+        await manager.subscribe(Seen(), config())
+        async with manager:
+            with pytest.raises(TimeoutError, match="is at 10, not at 25"):
+                await manager.wait_until(last, timeout=1.0)
+            with pytest.raises(DatabaseLockedError):
+                await log.projections().pause("Seen", actor="ann")
+            process.send_signal(signal.SIGCONT)
+            await manager.wait_until(last, timeout=PATIENCE)
+
+    assert await seen(store) == [("a", amount) for amount in range(25)]
+
+
+async def leases_ended(log) -> bool:
+    (state,) = await log.projections().states()
+    return state.leased_until < datetime.now(UTC)
 
 
 async def test_processes_on_one_file_share_a_subscription_and_handle_each_event_once(path, store) -> None:

@@ -3,7 +3,8 @@
 ``python -m tests.support.sqlite_reader PATH SHARDS [WHEN NTH STATEMENT]``
 
 It says ``reading``, and goes on until it is killed. With WHEN (``before``, ``after``) it kills itself around the NTH
-statement that begins so, in the thread that executes it: nothing of ours gets to clean up.
+statement that begins so, in the thread that executes it: nothing of ours gets to clean up. With ``frozen`` it stops
+there, with all that it holds, until it gets a SIGCONT.
 """
 
 import asyncio
@@ -46,6 +47,8 @@ def deadly(when: str, nth: int, statement: str) -> type[sqlite3.Connection]:
     times = count(1)
 
     def kill(now: str, text: str) -> None:
+        if when == "frozen" and now == "after" and text.lstrip().startswith(statement) and next(times) == nth:
+            os.kill(os.getpid(), signal.SIGSTOP)
         if now == when and text.lstrip().startswith(statement) and next(times) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
