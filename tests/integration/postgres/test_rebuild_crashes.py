@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -215,3 +216,24 @@ async def test_one_who_rebuilds_is_told_that_another_canceled_it(store, pool) ->
 
     with pytest.raises(InvalidOperationError, match="the rebuild of 'savings' was ended by another process"):
         await rebuilding
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_rebuilds_killed_at_any_moment_while_others_write_and_follow(store, pool, dsn, seed) -> None:
+    """Some were killed before their swap, some had swapped: generations tell."""
+    chance = random.Random(seed)
+    await save(store, *range(60), account="a1")
+    manager = await subscribed(store, pool, SHORT_LEASE)
+    async with process(dsn, "follow", "1", b"following\n"), process(dsn, "write", "a") as writer:
+        for _ in range(8):
+            async with process(dsn, "rebuild", "1", b"rebuilding\n") as rebuilding:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(rebuilding.wait(), chance.uniform(0.0, 0.4))
+        await writer.wait()
+        await manager.rebuild("savings", actor="ann")
+        await caught_up(manager, store)
+
+    await is_each_event_once(store, pool)
+    left = await rows(pool, "select to_regclass('entry__rebuild'), to_regclass('total__rebuild')")
+    assert left == [(None, None)]
+    assert {each.subscription for each in await PostgresProjectionStore(pool).states()} == {"savings"}
