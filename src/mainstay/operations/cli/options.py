@@ -51,6 +51,23 @@ Dsn: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there; errors, too.")
 ]
+MetricsPort: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Answer Prometheus at /metrics, and probes at /health/live and /health/ready.",
+        show_default="nowhere",
+    ),
+]
+MetricsHost: TypeAlias = Annotated[
+    str, typer.Option("--metrics-host", metavar="ADDRESS", help="Where to listen for them.")
+]
+LogLevel: TypeAlias = Annotated[
+    str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+]
 Domain: TypeAlias = Annotated[
     str | None, typer.Option("--domain", "-d", metavar="DOMAIN", help="Only of this domain.", show_default=False)
 ]
@@ -90,3 +107,14 @@ Reason: TypeAlias = Annotated[
     str | None, typer.Option("--reason", "-r", metavar="TEXT", help="Why; for the audit trail.", show_default=False)
 ]
 CommandId: TypeAlias = Annotated[UUID, typer.Argument(metavar="ID", help="Id of the command.", show_default=False)]
+
+
+def checked_log_level(level: str) -> str:
+    """The level itself, if it is one.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if level.lower() not in {"debug", "info", "warning", "error"}:
+        raise ConfigurationError("--log-level is debug, info, warning or error")
+    return level

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.deciding import Who, name_of
 from mainstay.operations.cli.exits import Exit
-from mainstay.operations.cli.options import AsJson, Dsn, Reason
+from mainstay.operations.cli.options import AsJson, Dsn, LogLevel, MetricsHost, MetricsPort, Reason, checked_log_level
 
 if TYPE_CHECKING:
     from mainstay.projections.replay import Replayed
@@ -44,23 +43,9 @@ def run(
         float,
         typer.Option("--report-every", metavar="SECONDS", min=0.1, help="Seconds between two lines that say how far."),
     ] = 10.0,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            "--metrics-port",
-            metavar="PORT",
-            min=0,
-            max=65535,
-            help="Answer Prometheus at /metrics, and probes at /health/live and /health/ready.",
-            show_default="nowhere",
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option("--metrics-host", metavar="ADDRESS", help="Where to listen for them.")
-    ] = "127.0.0.1",
-    log_level: Annotated[
-        str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
-    ] = "info",
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    log_level: LogLevel = "info",
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,11 +54,9 @@ def run(
     The first signal lets the batches in hand end and gives the shards back; a second one stops at once. Several such
     processes share the shards. Logs go to standard error; with --json they are JSON lines on standard output.
     """
-    if log_level.lower() not in ("debug", "info", "warning", "error"):
-        raise ConfigurationError("--log-level is debug, info, warning or error")
     from mainstay.operations.cli import logs
 
-    logs.set_up(log_level, as_json=as_json)
+    logs.set_up(checked_log_level(log_level), as_json=as_json)
     how: dict[str, Any] = {"grace": grace, "report_every": report_every}
     how["metrics"] = None if metrics_port is None else (metrics_host, metrics_port)
     asyncio.run(_run(dsn, code, connections, how))

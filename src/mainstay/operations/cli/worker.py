@@ -7,7 +7,7 @@ import typer
 
 from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.exits import Exit, report
-from mainstay.operations.cli.options import AsJson, Dsn
+from mainstay.operations.cli.options import AsJson, Dsn, LogLevel, MetricsHost, MetricsPort, checked_log_level
 
 if TYPE_CHECKING:
     from mainstay.operations.working import Plan
@@ -87,20 +87,8 @@ def worker(
             help="Seconds between two lines that say how much was handled.",
         ),
     ] = 10.0,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            "--metrics-port",
-            metavar="PORT",
-            min=0,
-            max=65535,
-            help="Answer Prometheus at /metrics, and probes at /health/live and /health/ready.",
-            show_default="nowhere",
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option("--metrics-host", metavar="ADDRESS", help="Where to listen for them.")
-    ] = "127.0.0.1",
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     prune: Annotated[
         str | None,
         typer.Option(
@@ -124,9 +112,7 @@ def worker(
     prune_every: Annotated[
         str, typer.Option("--prune-every", metavar="TIME", help="Time between the end of a run and the next.")
     ] = "1h",
-    log_level: Annotated[
-        str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
-    ] = "info",
+    log_level: LogLevel = "info",
     follow_stdin: Annotated[bool, typer.Option("--stop-at-eof", hidden=True)] = False,
     dsn: Dsn = None,
     as_json: AsJson = False,
@@ -138,13 +124,11 @@ def worker(
     stopped: if some still run at the end, it names them and exits with code 1 all the same. Logs go to standard
     error; with --json they are JSON lines on standard output.
     """
-    if log_level.lower() not in ("debug", "info", "warning", "error"):
-        raise ConfigurationError("--log-level is debug, info, warning or error")
     from mainstay.operations.cli import logs
     from mainstay.operations.cli.prune import span
     from mainstay.operations.working import Plan, leave, left_behind
 
-    logs.set_up(log_level, as_json=as_json)
+    logs.set_up(checked_log_level(log_level), as_json=as_json)
     plan = Plan(
         concurrency=concurrency,
         poll_interval=poll_interval,
