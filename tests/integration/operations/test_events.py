@@ -13,6 +13,7 @@ from mainstay.events.log import NewEvent, StreamAppend
 from mainstay.events.stream import StreamId
 from mainstay.operations.operator import Operator
 from tests.support.cli import program, run
+from tests.support.waiting import eventually_sync
 
 TIME = datetime(2030, 1, 31, 12, tzinfo=UTC)
 CAUSE = UUID("5f3f0c4e-3d9c-4a6b-9a52-6c1a3c1f7a10")
@@ -439,3 +440,47 @@ def test_every_event_is_read_with_somebodys_classes_and_what_cannot_be_is_named(
 @pytest.mark.parametrize("code", ["no.such.module", f"{CLASSES}:number", f"{CLASSES}:nothing"])
 def test_code_that_names_no_classes_is_code_2(dsn, code):
     assert run("events", "check", code, "--dsn", dsn).code == 2
+
+
+# --- imports that meet others, or their end ---------------------------------------------------------------------------
+
+MANY = 600
+
+
+@pytest.fixture
+def many(file):
+    """A file of many events in a few streams."""
+    written = [a_line(stream_id=str(n % 7), version=1 + n // 7, event_id=str(uuid4())) for n in range(MANY)]
+    file.write_text("\n".join(written) + "\n")
+    return file
+
+
+def importing(dsn, file):
+    return program("events", "import", file, "--chunk", 5, "--json", env={"DATABASE_URL": dsn})
+
+
+def count(dsn):
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        return conn.execute("select count(*) from eventsource.event").fetchone()[0]
+
+
+def test_two_imports_of_one_file_at_the_same_time_append_each_event_once(dsn, many):
+    with importing(dsn, many) as one, importing(dsn, many) as other:
+        done = [json.loads(each.communicate(timeout=90)[0]) for each in (one, other)]
+
+    assert [each["imported"] + each["known"] for each in done] == [MANY, MANY]
+    assert sum(each["imported"] for each in done) == count(dsn) == MANY
+    assert run("fsck", "--dsn", dsn).code == 0
+
+
+def test_an_import_that_was_killed_is_completed_by_the_next(dsn, many):
+    with importing(dsn, many) as killed:
+        eventually_sync(lambda: count(dsn) > 0)
+        killed.kill()
+        killed.communicate(timeout=30)
+    left = count(dsn)
+
+    done = run("events", "import", many, "--dsn", dsn, "--json").json
+
+    assert (done["known"], done["imported"]) == (left, MANY - left)
+    assert run("fsck", "--dsn", dsn).code == 0
