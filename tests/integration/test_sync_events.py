@@ -1,12 +1,13 @@
 """Events for code that blocks, on every engine: the same calls, in pages, from many threads, and in a running loop."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from uuid import uuid4
 
@@ -327,6 +328,48 @@ class TestSQLite(SyncEventsContract):
         async with SQLiteEventStore(path) as opened:
             with SyncEventStoreAdapter(opened) as store, pytest.raises(ConfigurationError, match="open already"):
                 store.horizon()
+
+    @pytest.fixture
+    def mine(self, store, path):
+        """A connection of the caller's own, with a table of theirs, that makes something else of rows."""
+        store.horizon()
+        with closing(sqlite3.connect(path, timeout=0.1)) as conn:
+            conn.row_factory = sqlite3.Row
+            conn.execute("create table total (amount integer)")
+            yield conn
+
+    def test_what_is_appended_in_the_callers_transaction_shares_its_fate(self, store, mine) -> None:
+        repo = SyncAggregateRepository(store, Counter)
+        with mine:
+            mine.execute("insert into total values (1)")
+            store.append(stream(), counted(1), conn=mine)
+            repo.execute("b", lambda counter: counter.count(2), conn=mine)
+            assert numbers(store.read_stream(stream(), conn=mine)) == [1]
+            assert store.stream_version(stream()) == 0
+        with suppress(RolledError), mine:
+            mine.execute("insert into total values (2)")
+            store.append(stream(), counted(3), conn=mine)
+            with pytest.raises(OptimisticLockError):
+                store.append(stream("b"), counted(4), expected=7, conn=mine)
+            store.tombstone(stream("b"), reason="a test", actor="ann", conn=mine)
+            raise RolledError
+
+        assert numbers(store.read_all()) == [1, 2]
+        assert [row["amount"] for row in mine.execute("select amount from total")] == [1]
+
+    async def test_a_blocking_connection_is_taken_from_blocking_code_only(self, store, mine, path) -> None:
+        with mine:
+            mine.execute("insert into total values (1)")
+            store.append(stream(), counted(1), conn=mine)
+        with pytest.raises(ConfigurationError, match="in no transaction"):
+            store.append(stream(), counted(2), conn=mine)
+        async with SQLiteEventStore(path) as other, other.transaction():
+            with pytest.raises(ConfigurationError, match="for code that blocks sqlite3's"):
+                await other.append(stream(), counted(3), conn=mine)
+        with closing(sqlite3.connect(":memory:")) as elsewhere:
+            elsewhere.execute("begin")
+            with pytest.raises(ConfigurationError, match="connection to"):
+                store.append(stream(), counted(4), conn=elsewhere)
 
 
 class TestPostgreSQL(SyncEventsContract):

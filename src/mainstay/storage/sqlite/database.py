@@ -27,7 +27,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mainstay.clock import Clock
 from mainstay.errors import (
@@ -45,6 +45,7 @@ from mainstay.errors import (
     shown,
 )
 from mainstay.storage.query_files import QueryFile, read
+from mainstay.storage.sqlite.callers import CallersConnection
 
 try:
     import sqlite3
@@ -321,7 +322,7 @@ class Database:
 
         Args:
             conn: A transaction from `write`, or its connection in the task that began it; or an aiosqlite connection
-                of the caller's own, in a transaction.
+                of the caller's own, in a transaction; or from blocking code one of sqlite3.
 
         Raises:
             ConfigurationError: Something else.
@@ -356,17 +357,21 @@ class Database:
 
     async def _checked(self, conn: Any) -> aiosqlite.Connection:
         await self.open()
-        if not isinstance(conn, aiosqlite.Connection) or conn is self._writer:
+        taken: aiosqlite.Connection = conn
+        if CallersConnection.takes(conn):
+            taken = cast("aiosqlite.Connection", CallersConnection(conn))
+        elif not isinstance(conn, aiosqlite.Connection) or conn is self._writer:
             message = (
-                f"conn must be what transaction() gives, or an aiosqlite connection of your own, not {shown(conn)}"
+                "conn must be what transaction() gives, or a connection of your own: aiosqlite's, or for code that "
+                f"blocks sqlite3's; not {shown(conn)}"
             )
             raise ConfigurationError(message)
-        if not conn.in_transaction:
+        if not taken.in_transaction:
             raise ConfigurationError("conn is in no transaction: execute BEGIN IMMEDIATE on it first")
-        ((file,),) = await fetch(conn, self._sql["main_file"])
+        ((file,),) = await fetch(taken, self._sql["main_file"])
         if not self._is_ours(file):
             raise ConfigurationError(f"conn is a connection to {file or 'memory'}, and this log is in {self._file}")
-        return conn
+        return taken
 
     def _is_ours(self, file: str) -> bool:
         return bool(file) and self._file.samefile(file)

@@ -15,7 +15,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from mainstay.clock import Clock, SystemClock
-from mainstay.errors import AppendConditionError, StreamNotFoundError, StreamTombstonedError
+from mainstay.errors import AppendConditionError, InvalidInputError, StreamNotFoundError, StreamTombstonedError
 from mainstay.events import checks
 from mainstay.events.decisions import Standing, refuse_closed, refuse_unexpected, repeated, window
 from mainstay.events.log import (
@@ -35,6 +35,7 @@ from mainstay.events.log import (
 from mainstay.events.stream import LARGEST_VERSION, StreamId
 from mainstay.joining import Shared
 from mainstay.projections.read_model_store import ReadModelStore
+from mainstay.storage.sqlite.callers import CallersConnection
 from mainstay.storage.sqlite.database import Database, SQLiteTransaction, fetch, queries, run, run_many
 from mainstay.storage.sqlite.event_rows import (
     EPOCH,
@@ -149,6 +150,8 @@ class SQLiteEventLog:
     async def part(self, conn: Any = None) -> AsyncIterator[Part]:
         """A part of the caller's transaction, or a transaction of our own."""
         async with self._database.marked(conn) as mine:
+            if isinstance(mine.connection, CallersConnection):
+                raise InvalidInputError("conn must be an aiosqlite connection, if projections write through it")
             yield Part(mine if conn is None else conn, mine.connection)
         self._tell()
 
