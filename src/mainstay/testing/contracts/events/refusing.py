@@ -116,6 +116,8 @@ BAD_CALLS: dict[str, Ask] = {
     "streams in pages of nothing": lambda log, _: log.streams(limit=0),
     "streams after a text": lambda log, _: log.streams(after="Order/1"),  # type: ignore[arg-type]  # what is refused
     "streams of a tenant without a name": lambda log, _: log.streams(tenant_id=""),
+    "streams of a category without a name": lambda log, _: log.streams(category=""),
+    "streams whose ids begin with a line break": lambda log, _: log.streams(prefix="\n"),
     "a tombstone without a reason": lambda log, name: log.tombstone(name, reason=" ", actor="ada"),
     "a tombstone by nobody": lambda log, name: log.tombstone(name, reason="a test", actor=""),
     "a tombstone for a text": lambda log, _: log.tombstone("Order/1", reason="a test", actor="ada"),  # type: ignore[arg-type]  # what is refused
