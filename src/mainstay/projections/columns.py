@@ -166,8 +166,9 @@ def column_of(model: str, name: str, field: FieldInfo) -> Column:
     Raises:
         ConfigurationError: A type that no column can hold, or a name too long for one.
     """
-    if len(name.encode()) > LONGEST_COLUMN_BYTES:
-        raise ConfigurationError(f"{model}.{name}: a column's name has {LONGEST_COLUMN_BYTES} bytes at most")
+    if not name.isprintable() or len(name.encode()) > LONGEST_COLUMN_BYTES:
+        message = f"{model}: a column's name is 1 to {LONGEST_COLUMN_BYTES} bytes of printable text, not {shown(name)}"
+        raise ConfigurationError(message)
     found, nullable = _without_none(field.annotation)
     kind, enum = _kind(found)
     if kind is None:

@@ -312,7 +312,7 @@ def _order(table: ReadModelTable, query: ReadModelQuery) -> tuple[Ordering, ...]
         raise InvalidInputError(f"order_direction is 'asc' or 'desc', not {shown(query.order_direction)}")
     order: list[Ordering] = []
     for name in names:
-        descending = isinstance(name, str) and name.startswith("-")
+        descending = isinstance(name, str) and name.startswith("-") and name not in table.columns
         column = table.column(name[1:] if descending else name)
         if not column.ordered:
             raise InvalidInputError(f"{column.name} is a JSON document, which has no order")

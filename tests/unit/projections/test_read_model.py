@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NewType, Optional
 from uuid import UUID
 
 import pytest
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, computed_field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, computed_field, create_model
 from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
@@ -183,6 +183,12 @@ def test_fields_of_any_kind_index_together() -> None:
         count: int
 
     assert table_of(Twice).indexes == [("name", "count"), ("name",)]
+
+
+@pytest.mark.parametrize("name", ["a\x00", "a\n", "x" * 64, "é" * 32])
+def test_a_name_that_no_column_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="a column's name"):
+        create_model("BadField", __base__=ReadModel, **{name: (int, 0)})
 
 
 def test_what_ours_needs_keeps_its_type() -> None:

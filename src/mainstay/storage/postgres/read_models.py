@@ -57,8 +57,8 @@ from mainstay.storage.read_model_statements import ONE, Flavor, Statement, State
 from mainstay.storage.read_model_tables import Ask, ReadModelTables
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_EXPECTED = "expected version"
-"""A name that no field has."""
+_EXPECTED = "expected\tversion"
+"""The version that a row is to have; a name that no field has, because fields are printable."""
 _UNDEFINED_TABLE = "42P01"
 
 

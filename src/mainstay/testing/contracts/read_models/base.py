@@ -9,7 +9,7 @@ from enum import Enum, IntEnum
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from mainstay.clock import FrozenClock
 from mainstay.projections.read_model import ReadModel, table_of
@@ -64,6 +64,17 @@ class Order(ReadModel):
     note: str | None = None
     lines: list[Line] = Field(default_factory=list)
     extra: dict[str, Any] | None = None
+
+
+HOSTILE = (
+    *("row", "now", "expected", "expected version", "versions", "ids", "limit", "offset", "c0", "p0", "b0", "given"),
+    *("keys", "values", "items", "columns", "select", "order", "Table", "anon_1", "value", "excluded", "true"),
+    *('a"b', "x y", "%s", "%", "é", ":p", "a.b", "'; drop table x; --", "{differs}", "?", "\\", "$1", "-"),
+)
+"""Names of fields that a statement might trip over."""
+
+_FIELDS: dict[str, Any] = dict.fromkeys(HOSTILE, (int | None, None))
+Hostile: Any = create_model("Hostile", __base__=ReadModel, **_FIELDS)
 
 
 class Ticket(ReadModel):

@@ -18,11 +18,14 @@ from mainstay.errors import (
     TenantMismatchError,
 )
 from mainstay.projections.read_model import ReadModel, table_of
-from mainstay.projections.read_model_query import ReadModelQuery
+from mainstay.projections.read_model_batch import BatchRows
+from mainstay.projections.read_model_query import Filter, ReadModelQuery
 from mainstay.projections.read_model_repository import ReadModelRepository
 from mainstay.testing.contracts.read_models.base import (
+    HOSTILE,
     LATER,
     NOON,
+    Hostile,
     Line,
     Order,
     Rank,
@@ -277,6 +280,29 @@ class SavingContract(ReadModelStoreSuite):
         assert (stored.select, stored.tenant_id, stored.version) == ("his", UUID(int=5), 1)
         assert await ann.truncate() == 1
         assert await self.ids(everyone) == [his]
+
+    async def test_fields_may_have_any_name(self, store: Any) -> None:
+        table = table_of(Hostile)
+        await store.create(table)
+        await store.create(table)
+        repo = ReadModelRepository[Any](table, store)
+        row = Hostile(id="1", **{name: place for place, name in enumerate(HOSTILE)})
+        await repo.save_many([row, Hostile(id="2")])
+        await repo.save_with_version_check(row)
+        await repo.soft_delete("1")
+        await repo.restore("1")
+
+        assert [getattr(await repo.get("1"), name) for name in HOSTILE] == list(range(len(HOSTILE)))
+        for place, name in enumerate(HOSTILE):
+            filters = [Filter.in_(name, [place]), Filter.gte(name, place)]
+            assert await self.ids(repo, *filters, order_by=(f"-{name}", "created_at")) == ["1"]
+            assert await self.pages(repo, order_by=name, limit=1) == [["2"], ["1"]]
+        async with store.transaction() as conn:
+            rows = BatchRows(store, conn)
+            await ReadModelRepository[Any](table, rows).delete("1")
+            await rows.flush()
+        assert await repo.delete("2")
+        assert await repo.count() == 0
 
     async def test_a_table_that_is_missing_is_named(self, store: Any) -> None:
         repo: ReadModelRepository[Order] = ReadModelRepository(table_of(Order), store)
