@@ -386,7 +386,7 @@ class ReadModels(read_models.ReadModels):
     """Read models outside of projections; `mainstay.projections.read_models.ReadModels` says what it does.
 
     Args:
-        source: A ``psycopg_pool.AsyncConnectionPool``, a `SQLiteEventStore` in whose file they are, a projection store,
+        source: A ``psycopg_pool.AsyncConnectionPool``, an event store in whose database they are, a projection store,
             or a store of read models. In memory take `SubscriptionManager.read_models`.
 
     Raises:
@@ -398,12 +398,15 @@ class ReadModels(read_models.ReadModels):
 
 
 def _read_model_store(source: Any) -> ReadModelStore:
-    if isinstance(source, SQLiteEventStore):
-        return source.read_models()
+    if isinstance(source, EventReader) and not isinstance(source.log, MemoryEventLog):
+        return _projection_store(source, None).read_models
     there: Any = projection_store(source)
     store: ReadModelStore = getattr(there, "read_models", there)
     if not all(hasattr(store, name) for name in ("fetch", "find", "put", "create")):
-        message = f"read models are in a pool, a SQLiteEventStore or a store of read models, not in {shown(source)}"
+        message = (
+            f"read models are in a pool, an event store on a database, or a store of read models, not in "
+            f"{shown(source)}; in memory take SubscriptionManager.read_models"
+        )
         raise ConfigurationError(message)
     return store
 

@@ -10,6 +10,7 @@ thread.
 
 from mainstay.sync.application import SyncMainstay
 from mainstay.sync.events import SyncAggregateRepository, SyncEventStoreAdapter
+from mainstay.sync.read_models import SyncReadModelRepository, SyncReadModels
 from mainstay.sync.rooms import SyncBreakers, SyncCommandBus, SyncLimits, SyncSchedules, SyncTroubleshootingQueue
 from mainstay.sync.subscriptions import SyncSubscriptionManager
 from mainstay.sync.worker import SyncWorker
@@ -21,6 +22,8 @@ __all__ = [
     "SyncEventStoreAdapter",
     "SyncLimits",
     "SyncMainstay",
+    "SyncReadModelRepository",
+    "SyncReadModels",
     "SyncSchedules",
     "SyncSubscriptionManager",
     "SyncTroubleshootingQueue",
