@@ -24,6 +24,7 @@ from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.scenarios.postgres import ask, run
 from tests.support.pgbouncer import pgbouncer
 from tests.support.servers import open_pool
+from tests.support.telemetry import recorded_spans
 from tests.support.waiting import eventually
 
 NEVER = 3600.0
@@ -290,3 +291,15 @@ async def test_one_who_may_not_publish_leaves_it_and_sees_everything(pool, monke
         await eventually(lambda: heard.numbers == [1], timeout=PATIENCE)
 
     assert caplog.text.count("could not publish the horizon; will try again in 30 s") == 1
+
+
+async def test_a_projections_span_links_to_an_append_in_another_process(pool, dsn) -> None:
+    with recorded_spans() as spans:
+        async with hearing(pool) as (heard, _), open_pool(dsn) as other:
+            await ring(other, 1, 2)
+            await eventually(lambda: heard.numbers == [1, 2])
+        appends = [span.context.span_id for span in spans.named("append TestBell")]
+        linked = [link.context.span_id for span in spans.named("project heard") for link in span.links]
+
+    assert len(appends) == 2
+    assert linked == appends
