@@ -19,7 +19,7 @@ from mainstay.projections.shard import RunState
 from mainstay.projections.subscription import SubscriptionManager
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.horizon import CHANNEL, HorizonPublisher
-from mainstay.storage.postgres.notifications import notify
+from mainstay.storage.postgres.notifications import Listener, notify
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.scenarios.postgres import ask, run
 from tests.support.pgbouncer import pgbouncer
@@ -30,7 +30,7 @@ from tests.support.waiting import eventually
 NEVER = 3600.0
 """Seconds between looks, where nothing but being woken shall help."""
 PATIENCE = 60.0
-PUBLISH = "select * from eventsource.publish_horizon(%s, %s)"
+PUBLISH = "select * from eventsource.publish_horizon(%s, %s, %s)"
 HOLDER = "select holder from eventsource.feed_horizon"
 
 
@@ -102,9 +102,9 @@ async def test_shards_that_wait_ask_nothing(pool, monkeypatch) -> None:
 
 async def test_a_look_that_finds_nothing_writes_nothing(pool) -> None:
     await ring(pool, 1)
-    await run(pool, PUBLISH, "one", 60)
+    await run(pool, PUBLISH, "one", 60, 0)
     async with pool.connection() as conn:
-        await conn.execute(PUBLISH, ["one", 60])
+        await conn.execute(PUBLISH, ["one", 60, 0])
         cursor = await conn.execute("select txid_current_if_assigned()")
         assert await cursor.fetchone() == (None,)
 
@@ -211,6 +211,26 @@ async def test_behind_a_pooler_who_waits_is_woken(server, database, dsn, pool, l
             await eventually(lambda: heard.numbers == [1], timeout=PATIENCE)
 
 
+async def test_the_row_is_written_seldom_and_the_notification_is_sent_each_time(pool) -> None:
+    row = "select position from eventsource.feed_horizon"
+    await run(pool, PUBLISH, "one", 60, 0)
+    async with Listener(pool, CHANNEL) as ear:
+        for number in (1, 2, 3):
+            await ring(pool, number)
+            horizon = (await PostgresEventLog(pool).horizon()).position
+            await run(pool, "update eventsource.feed_horizon set until = clock_timestamp() + interval '60 s'")
+            assert await ask(pool, PUBLISH, "one", 60, 0) == [(horizon, None)]
+            await eventually(lambda: ear.wait(0.01))
+            assert ear.heard(str(horizon))
+            assert await ask(pool, row) == [(0,)], "it was written less than a tenth of a second ago"
+        assert await ask(pool, PUBLISH, "one", 60, horizon) == [(horizon, None)]
+        assert not await ear.wait(0.01)
+        await run(pool, "update eventsource.feed_horizon set until = clock_timestamp() + interval '59 s'")
+        assert await ask(pool, PUBLISH, "one", 60, horizon) == [(horizon, None)]
+        assert await ask(pool, row) == [(horizon,)]
+        assert not await ear.wait(0.01)
+
+
 async def test_what_is_published_never_goes_back(pool) -> None:
     await run(pool, "create table published (number int generated always as identity, position bigint, holder text)")
     await run(
@@ -224,7 +244,7 @@ async def test_what_is_published_never_goes_back(pool) -> None:
 
     async def publish(name):
         for _ in range(30):
-            await run(pool, PUBLISH, name, 0.0)  # a lease that is over at once
+            await run(pool, PUBLISH, name, 0.0, 0)  # a lease that is over at once
 
     async def append(name):
         await ring(pool, *range(15), stream=name)
@@ -247,7 +267,7 @@ async def test_a_horizon_found_long_ago_does_not_take_back_what_was_published_si
         alter function eventsource.horizon_then() rename to horizon;
         """,
     )
-    await run(pool, PUBLISH, "one", 60)
+    await run(pool, PUBLISH, "one", 60, 0)
 
     assert await ask(pool, "select position, holder from eventsource.feed_horizon") == [(9, "one")]
 

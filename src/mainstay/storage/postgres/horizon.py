@@ -70,6 +70,7 @@ class HorizonPublisher(Service):
         self._name = worker_name()
         self._sql = queries.load("events")
         self._position = 0
+        self._told = 0
         self._moved = time.monotonic()
         self._awake = asyncio.Event()
         self._is_nudged = False
@@ -116,12 +117,14 @@ class HorizonPublisher(Service):
 
     async def _publish(self) -> float:
         """Publish, or find out who does; seconds until the next time."""
+        asked = {"holder": self._name, "lease": LEASE, "told": self._told}
         async with sealed(autocommit(self._pool)) as conn:
-            row = await fetch_one(conn, self._sql["publish_horizon"], {"holder": self._name, "lease": LEASE})
+            row = await fetch_one(conn, self._sql["publish_horizon"], asked)
         if row is None:
             return _RETRY
         position, lease = int(row["position"]), row["seconds"]
         self.is_publishing = lease is None
+        self._told = position if self.is_publishing else 0
         if self.is_publishing and position < self._position:
             self._position = position  # positions are given out again: another epoch, or another server
         self._learn(position)

@@ -156,7 +156,7 @@ select now();
 
 -- name: publish_horizon
 -- Publish the horizon, if nobody else does; where it is, and for how many seconds another one publishes.
-select position, seconds from eventsource.publish_horizon(%(holder)s, %(lease)s);
+select position, seconds from eventsource.publish_horizon(%(holder)s, %(lease)s, %(told)s::bigint);
 
 -- name: end_publishing
 -- Let another one publish.

@@ -6364,7 +6364,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION eventsource.publish_horizon(p_holder text, p_lease double precision) RETURNS TABLE("position" bigint, seconds double precision)
+CREATE FUNCTION eventsource.publish_horizon(p_holder text, p_lease double precision, p_told bigint) RETURNS TABLE("position" bigint, seconds double precision)
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
@@ -6380,8 +6380,13 @@ begin
     end if;
     if v_row.holder = p_holder or v_row.until is null or v_row.until <= v_now then
         v_horizon := eventsource.horizon();
-        if v_row.holder = p_holder and v_horizon <= v_row.position and v_row.until > v_now + make_interval(secs => p_lease / 2) then
-            return query select v_row.position, null::double precision;
+        if v_row.holder = p_holder and v_row.until > v_now + make_interval(
+            secs => case when v_horizon <= v_row.position then p_lease / 2 else p_lease - 0.1 end)
+        then
+            if v_horizon > greatest(v_row.position, p_told) then
+                perform pg_notify('mainstay.events', v_horizon::text);
+            end if;
+            return query select greatest(v_row.position, v_horizon), null::double precision;
             return;
         end if;
         select h.* into v_row from eventsource.feed_horizon as h where h.only_one for update skip locked;
@@ -6390,7 +6395,7 @@ begin
             update eventsource.feed_horizon as h
             set position = greatest(h.position, v_horizon), holder = p_holder, until = v_now + make_interval(secs => p_lease)
             where h.only_one;
-            if v_horizon > v_row.position then
+            if v_horizon > greatest(v_row.position, p_told) then
                 perform pg_notify('mainstay.events', v_horizon::text);
             end if;
             return query select greatest(v_row.position, v_horizon), null::double precision;
