@@ -6,7 +6,7 @@ import pytest
 
 from mainstay import DatabaseProjection, DomainEvent, SQLiteEventStore, StreamId, SubscriptionConfig, handles
 from mainstay import SubscriptionManager as Manager
-from mainstay.errors import StorageError
+from mainstay.errors import RebuildError, StorageError
 
 QUICK = SubscriptionConfig(poll=0.05, batch_size=10)
 
@@ -113,3 +113,23 @@ async def test_what_would_not_follow_in_a_swap_is_refused_at_the_beginning(store
 
     with pytest.raises(StorageError, match=said):
         await manager.rebuild("shelf", actor="ann")
+
+
+class Careless(Shelf):
+    name = "shelf"
+
+    @handles(Stored)
+    async def stored(self, event, conn):
+        await conn.execute("insert into item (shelf, amount) values ('a', ?)", (event.amount,))
+
+
+async def test_a_projection_that_writes_to_what_serves_is_stopped_before_it_does(store) -> None:
+    manager = Manager(store)
+    await manager.subscribe(Careless(), QUICK)
+    async with manager:
+        await manager.wait_until(await put(store, 1, 2))
+        with pytest.raises(RebuildError, match="it wrote to item, which serves"):
+            await manager.rebuild("shelf", actor="ann")
+        await manager.wait_until(await put(store, 3))
+
+    assert await rows(store, "select amount from item order by number") == [(1,), (2,), (3,)]

@@ -1,6 +1,7 @@
 """`mainstay.projections.tables.Tables` in memory, where read models are the only tables that there are."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from mainstay.errors import ConfigurationError, StorageError
@@ -52,10 +53,11 @@ class MemoryTables:
             gone = {_plain(table) for table in tables}
             changes.become({name: table for name, table in changes.names.items() if name not in gone})
 
-    async def written(self, tables: Sequence[str]) -> list[str]:
+    @asynccontextmanager
+    async def watching(self, tables: Sequence[str]) -> AsyncIterator[list[str]]:
         """Nobody looks: what a rebuild writes in memory goes through its own rows."""
         del tables
-        return []
+        yield []
 
 
 def _swap(changes: Changes, table: str, new: str, old: str | None) -> None:

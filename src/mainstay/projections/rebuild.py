@@ -215,6 +215,8 @@ class Rebuild:
         states = await self._store.states(rebuild_name(self._name))
         if not states:
             raise _EndedError
+        if self._guarded.fault is not None:
+            raise self._guarded.fault
         for state in states:
             if state.status is ShardStatus.STOPPED:
                 raise RebuildError(self._name, state.reason or "nobody said why")
@@ -261,20 +263,22 @@ class Rebuild:
         if end > horizon.position:
             return None  # somebody holds the horizon back below what was seen before
         last_step = LastStep(self._source, held, self._beside, letters=self._letters, end=end, wanted=self._wanted)
-        await last_step.handle(lambda recorded: recorded.position <= serving[shard_of(recorded.stream, len(serving))])
-        await self._guarded.check(held.tables)
+
+        def was_seen(recorded: RecordedEvent) -> bool:
+            return recorded.position <= serving[shard_of(recorded.stream, len(serving))]
+
+        async with self._guarded.watched(held.tables):
+            await last_step.handle(was_seen)
         compared = await self._beside.compare_tables(held.tables, self._options.sample)
         self._found = Rebuilt(self._name, swapped=False, position=end, tables=compared)
         if self._options.accept is not None and not self._options.accept(self._found):
             raise _RefusedError
         self._beside.rebuilding = False
         try:
-            await last_step.handle(
-                lambda recorded: recorded.position > serving[shard_of(recorded.stream, len(serving))]
-            )
+            async with self._guarded.watched(held.tables):
+                await last_step.handle(lambda recorded: not was_seen(recorded))
         finally:
             self._beside.rebuilding = True
-        await self._guarded.check(held.tables)
         await last_step.advance(horizon.epoch)
         await self._beside.swap_tables(held.tables, keep=self._options.keep)
         settled = await held.swap(actor=self._options.actor)

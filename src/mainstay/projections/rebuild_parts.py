@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import UUID
 
-from mainstay.errors import RebuildError, StorageUnavailableError
+from mainstay.errors import RebuildError, StaleLeaseError, StorageUnavailableError
 from mainstay.events.log import EventLog, FeedFilter, FeedPage, Horizon, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.projections.projection import Projection
@@ -30,12 +30,16 @@ class HandlingFailedError(Exception):
 
 
 class Guarded:
-    """A projection store whose batches refuse to commit what was written to tables that serve."""
+    """A projection store whose batches refuse to commit what was written to tables that serve.
+
+    That is no event's fault, so none is tried again or laid apart for it: the shard is given up, and `fault` says why.
+    """
 
     def __init__(self, store: ProjectionStore, serving: Sequence[str], subscription: str) -> None:
         self._store = store
         self._serving = serving
         self._subscription = subscription
+        self.fault: RebuildError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -44,16 +48,23 @@ class Guarded:
     async def batch(self, claim: Claim) -> AsyncIterator[Batch]:
         """See `ProjectionStore`."""
         async with self._store.batch(claim) as batch:
-            yield batch
-            await self.check(self._store.tables(batch.conn))
+            try:
+                async with self.watched(self._store.tables(batch.conn)):
+                    yield batch
+            except RebuildError as error:
+                self.fault = error
+                raise StaleLeaseError(str(error)) from error
 
-    async def check(self, tables: Tables) -> None:
-        """See that the transaction has not written to tables that serve.
+    @asynccontextmanager
+    async def watched(self, tables: Tables) -> AsyncIterator[None]:
+        """A block that must not write to tables that serve.
 
         Raises:
             RebuildError: It has.
         """
-        if written := await tables.written(self._serving):
+        async with tables.watching(self._serving) as written:
+            yield
+        if written:
             reason = f"it wrote to {written[0]}, which serves: its methods must write to self.table({written[0]!r})"
             raise RebuildError(self._subscription, reason)
 

@@ -1,6 +1,7 @@
 """Tables of projections: which ones a rebuild writes to, and what it asks of the database about them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -98,6 +99,6 @@ class Tables(Protocol):
         """Drop tables, as far as they are there."""
         ...
 
-    async def written(self, tables: Sequence[str]) -> list[str]:
-        """Which of these the transaction has written to."""
+    def watching(self, tables: Sequence[str]) -> AbstractAsyncContextManager[list[str]]:
+        """A block; the list that it is given holds, when it has ended well, which of these tables were written to."""
         ...

@@ -1,6 +1,7 @@
 """Rebuilds on PostgreSQL: what is built, compared, swapped and refused; `test_rebuild_crashes` has the accidents."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -353,24 +354,30 @@ class Careless(Savings):
         await conn.execute("insert into entry (account, amount) values (%s, %s)", ["ann", event.amount])
 
 
-async def test_a_projection_that_writes_to_what_serves_is_stopped_before_it_does(store, pool) -> None:
+@pytest.mark.parametrize("on_error", ["stop", "dead_letter"])
+async def test_a_projection_that_writes_to_what_serves_is_stopped_before_it_does(store, pool, on_error) -> None:
     await save(store, 1, 2)
     await caught_up_alone(store, pool, projection=Careless())
-    manager = await subscribed(store, pool, projection=Careless())
+    careless = Careless()
+    careless.on_error = on_error
+    manager = await subscribed(store, pool, projection=careless)
 
     with pytest.raises(RebuildError, match=r"it wrote to entry, which serves: .* must write to self\.table\('entry'\)"):
         await manager.rebuild("savings", actor="ann")
 
     assert len(await rows(pool, "select * from entry")) == 2
+    assert await PostgresProjectionStore(pool).dead_letters("savings~rebuild") == []
+    assert (await (await subscribed(store, pool)).rebuild("savings", actor="ann")).swapped
 
 
 async def test_without_that_guard_it_would_be_there_twice(store, pool, monkeypatch) -> None:
     """The negative control."""
 
-    async def unguarded(*_):
-        return []
+    @asynccontextmanager
+    async def unwatched(*_):
+        yield []
 
-    monkeypatch.setattr("mainstay.storage.postgres.rebuilding.PostgresTables.written", unguarded)
+    monkeypatch.setattr("mainstay.storage.postgres.rebuilding.PostgresTables.watching", unwatched)
     await save(store, 1, 2)
     await caught_up_alone(store, pool, projection=Careless())
     manager = await subscribed(store, pool, projection=Careless())

@@ -3,7 +3,8 @@
 What each call locks, in which order, and what a crash leaves is written in the head of its function.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from mainstay.errors import SubscriptionNotFoundError
@@ -64,9 +65,12 @@ class PostgresTables:
         """Drop tables; one round trip."""
         await self._ask("drop_tables", {"tables": list(tables)})
 
-    async def written(self, tables: Sequence[str]) -> list[str]:
-        """Which of these the transaction has written to; one round trip."""
-        return [row["table"] for row in await self._ask("written", {"tables": list(tables)})]
+    @asynccontextmanager
+    async def watching(self, tables: Sequence[str]) -> AsyncIterator[list[str]]:
+        """Which of these the transaction has written to by the end of the block; one round trip, at the end."""
+        written: list[str] = []
+        yield written
+        written += [row["table"] for row in await self._ask("written", {"tables": list(tables)})]
 
     async def _ask(self, query: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
         async with sealed(borrowed(self._pool, self._conn)) as conn:

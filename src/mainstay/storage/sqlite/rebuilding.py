@@ -5,7 +5,9 @@ are the file's, get another one. Who reads while names are swapped sees one or t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiosqlite
@@ -16,7 +18,7 @@ from mainstay.projections.store import Checkpoint, ShardState, ShardStatus
 from mainstay.projections.tables import BESIDE, TableComparison, kept
 from mainstay.serialization import storable
 from mainstay.storage.query_files import QueryFile
-from mainstay.storage.sqlite.database import Database, SQLiteTransaction, fetch, queries
+from mainstay.storage.sqlite.database import Database, SQLiteTransaction, fetch, queries, through
 from mainstay.storage.sqlite.event_rows import as_json, micros_of
 from mainstay.storage.sqlite.shard_rows import SQLiteBatch, checkpoint_fields, state_from
 
@@ -24,9 +26,11 @@ _INDEX = re.compile(
     r"^CREATE\s+(UNIQUE\s+)?INDEX\s.*?\sON\s+(?:\"[^\"]+\"|\[[^]]+\]|`[^`]+`|\w+)\s*(\(.*)$", re.IGNORECASE | re.DOTALL
 )
 
+_WRITES = (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
+
 
 class SQLiteTables:
-    """See `mainstay.projections.tables.Tables`. Whether a transaction has written to a table, SQLite does not tell.
+    """See `mainstay.projections.tables.Tables`.
 
     Args:
         database: The file.
@@ -91,10 +95,23 @@ class SQLiteTables:
         for table in tables:
             await self._run("drop_table", table=_quoted(table))
 
-    async def written(self, tables: Sequence[str]) -> list[str]:
-        """Nothing: SQLite does not tell."""
-        del tables
-        return []
+    @asynccontextmanager
+    async def watching(self, tables: Sequence[str]) -> AsyncIterator[list[str]]:
+        """Which of these the block writes to: SQLite asks, for each statement anew, whether it may."""
+        names = {_plain(each).lower(): each for each in tables}
+        found: list[str] = []
+
+        def seen(action: int, table: str | None, *_: str | None) -> int:
+            name = names.get((table or "").lower())
+            if action in _WRITES and name is not None and name not in found:
+                found.append(name)
+            return sqlite3.SQLITE_OK
+
+        await self._conn.set_authorizer(seen)
+        try:
+            yield found
+        finally:
+            await through(self._conn.set_authorizer(None))
 
     async def _refuse_dependents(self, table: str) -> None:
         """See that nothing hangs on a table that would not follow in a swap.
