@@ -178,7 +178,7 @@ class ReadModelTable:
 
 def _key(column: Column, value: Any) -> Any:
     if column.kind is Kind.TEXT:
-        return checked_text(value, column.name, LONGEST_ID)
+        return checked_text(str(value) if isinstance(value, UUID) else value, column.name, LONGEST_ID)
     return column.plain(value)
 
 

@@ -304,6 +304,26 @@ class SavingContract(ReadModelStoreSuite):
         assert await repo.delete("2")
         assert await repo.count() == 0
 
+    async def test_ids_have_the_type_that_the_model_says(self, store: Any) -> None:
+        class Texts(ReadModel):
+            id: str
+
+        class Uuids(ReadModel):
+            id: UUID
+
+        one = uuid4()
+        for kind, written in ((Texts, str(one)), (Uuids, one)):
+            await store.create(table_of(kind))
+            repo = ReadModelRepository[Any](table_of(kind), store)
+            await repo.save(kind(id=written))
+            for asked in (one, str(one)):
+                model = await repo.get(asked)
+                assert model is not None
+                assert model.id == written
+            assert await self.ids(repo, Filter.eq("id", written)) == [written]
+        with pytest.raises(InvalidInputError, match="id must be a UUID"):
+            await ReadModelRepository[Any](table_of(Uuids), store).get("17")
+
     async def test_a_table_that_is_missing_is_named(self, store: Any) -> None:
         repo: ReadModelRepository[Order] = ReadModelRepository(table_of(Order), store)
 
