@@ -1,5 +1,6 @@
 """The store of events: classes in front of an `EventLog`, which knows documents only."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from mainstay.events.registry import EventRegistry
 from mainstay.events.scope import refuse_others, scoped, scoped_tenant
 from mainstay.events.snapshot import MemorySnapshotStore, SnapshotStore
 from mainstay.events.stream import ExpectedVersion, StreamId
-from mainstay.events.tracing import Appending
+from mainstay.events.tracing import Appending, count_appended
 from mainstay.metrics import is_observed
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 
@@ -198,14 +199,19 @@ class EventStore(ByAggregate):
             )
             raise ConfigurationError(message)
 
+        counted: Counter[tuple[str, str]] = Counter()
+
         async def written() -> AsyncIterator[tuple[StreamId, NewEvent]]:
             async for given, event in _each(events):
                 stream = scoped(given)
                 refuse_others([event])
                 for document in self.codec.written([event], stream):
+                    counted[stream.category, document.event_type] += 1
                     yield stream, document
 
-        return await self.log.import_events(written(), conn=conn)
+        done = await self.log.import_events(written(), conn=conn)
+        count_appended(counted)
+        return done
 
     def _written(self, append: Append) -> StreamAppend:
         expected = ExpectedVersion.of(append.expected)

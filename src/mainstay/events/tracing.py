@@ -9,7 +9,7 @@ While nobody records and nobody measures, none of this is prepared: an append an
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -20,7 +20,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from mainstay.errors import AppendConditionError, EventError, OptimisticLockError
 from mainstay.events.log import Appended, NewEvent, RecordedEvent, StreamAppend
-from mainstay.metrics import APPENDED, APPENDING, CONFLICTS, LOADING, record
+from mainstay.metrics import APPENDED, APPENDING, CONFLICTS, LOADING, is_measuring, record
 from mainstay.serialization import from_json, to_json
 from mainstay.telemetry import is_tracing, tracer
 
@@ -59,11 +59,11 @@ class Appending:
         if outcome == "conflict":
             record(CONFLICTS, 1, category)
         elif outcome == "appended":
-            counted = Counter(
-                (append.stream.category, event.event_type) for append in self.appends for event in append.events
+            count_appended(
+                Counter(
+                    (append.stream.category, event.event_type) for append in self.appends for event in append.events
+                )
             )
-            for labels, count in counted.items():
-                record(APPENDED, count, *labels)
         if self._span is not None:
             self._close(self._span, outcome, error)
 
@@ -134,6 +134,17 @@ def origin_of(recorded: RecordedEvent) -> trace.SpanContext | None:
     carrier = {name: value for name, value in metadata.items() if isinstance(value, str)}
     spot = trace.get_current_span(propagate.extract(carrier, otel.Context())).get_span_context()
     return spot if spot.is_valid else None
+
+
+def count_appended(counted: Mapping[tuple[str, str], int]) -> None:
+    """Count events as appended.
+
+    Args:
+        counted: How many, by category and type.
+    """
+    if is_measuring():
+        for labels, count in counted.items():
+            record(APPENDED, count, *labels)
 
 
 def _carrying(event: NewEvent, carrier: dict[str, str]) -> NewEvent:

@@ -112,6 +112,12 @@ async def test_appends_are_counted_by_what_came_of_them(store) -> None:
     assert [labels for _, labels in values.of(metrics.APPENDING)] == [("Counter", each) for each in outcomes]
 
 
+async def test_imported_events_are_counted_too(store) -> None:
+    with recorded_values() as values:
+        await store.import_events([(STREAM, Counted(number=number)) for number in range(3)])
+    assert values.of(metrics.APPENDED) == [(3, ("Counter", "ProjectedCounted"))]
+
+
 class Counter(AggregateRoot[dict]):
     aggregate_type = "Counter"
 
