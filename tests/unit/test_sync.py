@@ -196,9 +196,9 @@ def test_a_thread_wakes_for_itself_and_uses_up_nothing_of_others(monkeypatch):
         bus.send("ended", "Do", uuid4(), {}, conn=Joined())
 
     threads = [threading.Thread(target=each) for each in (other, ended)]
-    for each in threads:
-        each.start()
+    threads[0].start()
     assert has_sent.wait(PATIENCE)
+    threads[1].start()  # after that: whoever sends next has what it leaves
     threads[1].join(PATIENCE)
     bus.send("mine", "Do", uuid4(), {}, conn=Joined())
     woken.clear()
