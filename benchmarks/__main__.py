@@ -25,7 +25,7 @@ def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--smoke", action="store_true", help="small sizes, one round: under a minute, no figures of use"
+        "--smoke", action="store_true", help="small sizes, one round: a minute or two, no figures of use"
     )
     parser.add_argument("--dsn", help="measure on this server instead of the embedded PostgreSQL")
     parser.add_argument("--rounds", type=int, help=f"how often each cell is measured (default {ROUNDS})")
