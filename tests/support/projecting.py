@@ -1,7 +1,7 @@
 """Processes with a subscription, made quickly: a process that has imported everything forks them.
 
 `Ledger` writes one row for each event. `Watched` also tells, outside of any transaction, when it began with an event
-and when it was done.
+and when it was done. `Picky` refuses one event, after it has written, and lays it apart.
 """
 
 import asyncio
@@ -22,12 +22,16 @@ from mainstay.events.handles import handles
 from mainstay.events.store import EventStore
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.subscription import SubscriptionManager
+from mainstay.retry import RetryPolicy
 from mainstay.storage.postgres.database import open_pool
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.support.ledger import Entered, Ledger
 
-SHORTEST = SubscriptionConfig(batch_size=2, poll=0.02, lease=1.0)
+REFUSED = 1
+"""The amount that `Picky` refuses."""
+ONCE_MORE = RetryPolicy(max_attempts=2, backoff_schedule=[0.0])
+SHORTEST = SubscriptionConfig(batch_size=2, poll=0.02, lease=1.0, retry_policy=ONCE_MORE)
 SHARED = SubscriptionConfig(batch_size=5, poll=0.02, lease=1.0, shards=3)
 VISITS = """
     create table visit (
@@ -55,10 +59,26 @@ class Watched(Ledger):
             self._outside.execute("update visit set ended = clock_timestamp() where visit_no = %s", began)
 
 
-async def project(dsn: str, *, watched: bool) -> None:
+class Picky(Ledger):
+    name = "ledger"
+    on_error = "dead_letter"
+
+    @handles(Entered)
+    async def entered(self, event: Entered, conn: Any) -> None:
+        await super().entered(event, conn)
+        if event.amount == REFUSED:
+            raise ValueError("not this one")
+
+
+async def project(dsn: str, kind: str) -> None:
+    projection, config = {
+        "ledger": (Ledger, SHORTEST),
+        "picky": (Picky, SHORTEST),
+        "watched": (lambda: Watched(dsn), SHARED),
+    }[kind]
     async with open_pool(dsn, min_size=1, max_size=8) as pool:
         manager = SubscriptionManager(EventStore(PostgresEventLog(pool)), PostgresProjectionStore(pool))
-        await (manager.subscribe(Watched(dsn), SHARED) if watched else manager.subscribe(Ledger(), SHORTEST))
+        await manager.subscribe(projection(), config)
         async with manager:
             await asyncio.Event().wait()
 
@@ -76,19 +96,19 @@ class Nursery:
         )
         self._pids: list[int] = []
 
-    def fork(self, dsn: str, *, watched: bool) -> int:
+    def fork(self, dsn: str, kind: str) -> int:
         """A process with the subscription; its number."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"dsn": dsn, "watched": watched}) + "\n")
+        self._process.stdin.write(json.dumps({"dsn": dsn, "kind": kind}) + "\n")
         self._process.stdin.flush()
         self._pids.append(int(self._process.stdout.readline()))
         return self._pids[-1]
 
     @contextmanager
-    def projecting(self, dsn: str, *, watched: bool = False) -> Iterator[int]:
+    def projecting(self, dsn: str, kind: str = "ledger") -> Iterator[int]:
         """A process with the subscription, killed at the end of the block."""
-        pid = self.fork(dsn, watched=watched)
+        pid = self.fork(dsn, kind)
         try:
             yield pid
         finally:

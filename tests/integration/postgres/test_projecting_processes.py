@@ -14,7 +14,7 @@ from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.interleavings.test_postgres import replaced
 from tests.scenarios.postgres import ask, run
 from tests.support.ledger import PATIENCE, Entered, Ledger, enter, entries, make_table, stopped
-from tests.support.projecting import VISITS, Nursery, freeze, kill, thaw
+from tests.support.projecting import REFUSED, VISITS, Nursery, freeze, kill, thaw
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -24,6 +24,7 @@ OVERLAPS = """
     where a.pid < b.pid
       and tstzrange(a.began, coalesce(a.ended, 'infinity')) && tstzrange(b.began, coalesce(b.ended, 'infinity'))
 """
+QUICK_CONFIG = SubscriptionConfig(poll=0.05)
 QUICK = RetryPolicy(max_attempts=6, backoff_schedule=[0.0])
 
 
@@ -47,16 +48,16 @@ def manager_of(store, pool) -> SubscriptionManager:
 # --- kills ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before it runs", "after it ran"])
-async def test_a_process_killed_at_any_statement_is_gone_on_from_exactly_once(store, pool, dsn, nursery, after):
-    amounts: list[int] = []
+async def killed_at_every_statement(pool, dsn, store, nursery, kind, *, after) -> tuple[int, int]:
+    """For each statement a process with three more events, which is killed there; how many, and how many events."""
+    last = 0
     for number in count():
-        amounts += range(len(amounts), len(amounts) + 3)
-        last = await enter(store, *amounts[-3:])
+        for amount in range(3 * number + 1, 3 * number + 4):
+            last = await enter(store, amount, stream=str(amount % 3))
         doomed: list[int] = []
         with Proxy(dsn) as proxy:
             cut = proxy.cut_at(number, after=after, then=lambda doomed=doomed: kill(*doomed))
-            with nursery.projecting(proxy.dsn) as process:
+            with nursery.projecting(proxy.dsn, kind) as process:
                 doomed.append(process)
 
                 async def done(last=last, cut=cut):
@@ -64,12 +65,50 @@ async def test_a_process_killed_at_any_statement_is_gone_on_from_exactly_once(st
 
                 await eventually(done, timeout=PATIENCE)
         if not cut.happened.is_set():
-            break
+            print(f"killed at each of {number} statements")
+            return number, 3 * number + 3
         await run(pool, LEASES_END)
+        with nursery.projecting(dsn, kind):  # so that the next one begins where this one did
 
-    print(f"killed at each of {number} statements")
-    assert number >= 15
-    assert await entries(pool) == amounts
+            async def drained(last=last):
+                return await reached(pool, "ledger") >= last
+
+            await eventually(drained, timeout=PATIENCE)
+        await run(pool, LEASES_END)
+    raise AssertionError
+
+
+async def by_stream(pool) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for stream, amount in await ask(pool, "select stream, amount from entry order by number"):
+        found.setdefault(stream, []).append(amount)
+    return found
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it runs", "after it ran"])
+async def test_a_process_killed_at_any_statement_is_gone_on_from_exactly_once(store, pool, dsn, nursery, after):
+    statements, events = await killed_at_every_statement(pool, dsn, store, nursery, "ledger", after=after)
+
+    assert statements >= 15
+    assert await entries(pool) == list(range(1, events + 1))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it runs", "after it ran"])
+async def test_what_is_laid_apart_when_processes_are_killed_is_replayed_exactly_once(store, pool, dsn, nursery, after):
+    statements, events = await killed_at_every_statement(pool, dsn, store, nursery, "picky", after=after)
+    expected = {str(stream): list(range(stream or 3, events + 1, 3)) for stream in range(3)}
+    refused = str(REFUSED % 3)
+
+    assert statements >= 20
+    assert await by_stream(pool) == {stream: amounts for stream, amounts in expected.items() if stream != refused}
+    await run(pool, LEASES_END)
+    manager = manager_of(store, pool)
+    await manager.subscribe(Ledger(), QUICK_CONFIG)
+    async with manager:
+        replayed = await manager.replay("ledger", actor="ann")
+        await manager.wait_until(await enter(store, 10_000, stream=refused), timeout=PATIENCE)
+    assert (replayed.handled, replayed.failed) == (len(expected[refused]), {})
+    assert await by_stream(pool) == expected | {refused: [*expected[refused], 10_000]}
 
 
 # --- freezes ----------------------------------------------------------------------------------------------------------
@@ -91,7 +130,7 @@ async def frozen_beyond_the_lease(pool, dsn, store, nursery, amounts):
         rows = await ask(pool, f"select count(*) from visit where pid = {process} and ended is null")
         return rows[0][0] > 0
 
-    with nursery.projecting(dsn, watched=True) as first, nursery.projecting(dsn, watched=True) as second:
+    with nursery.projecting(dsn, "watched") as first, nursery.projecting(dsn, "watched") as second:
         last, frozen = await more(), None
         while frozen is None:
             for process in (first, second):
