@@ -239,6 +239,11 @@ class PostgreSQLEventStore(EventStore):
         use_notify: bool = True,
         listen_dsn: str | None = None,
     ) -> None:
+        if not hasattr(pool, "connection"):
+            raise ConfigurationError(
+                "a PostgreSQLEventStore needs a psycopg_pool.AsyncConnectionPool: `async with Mainstay.connect(dsn) as "
+                f"app` opens one, app.pool; not {shown(pool)}"
+            )
         super().__init__(
             PostgresEventLog(pool, use_notify=use_notify, listen_dsn=listen_dsn),
             registry=registry,
@@ -367,6 +372,9 @@ async def opened_here(store: EventStore) -> AsyncIterator[None]:
 
 
 def _projection_store(store: EventReader, checkpoints: Any) -> ProjectionStore:
+    if not hasattr(store, "log"):
+        message = f"a SubscriptionManager reads an event store, such as PostgreSQLEventStore(pool), not {shown(store)}"
+        raise ConfigurationError(message)
     if checkpoints is not None:
         return projection_store(checkpoints)
     if isinstance(store.log, PostgresEventLog):

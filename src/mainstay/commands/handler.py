@@ -11,7 +11,7 @@ from mainstay.commands.command import Command
 from mainstay.commands.context import HandlerContext
 from mainstay.commands.model import CommandModel, name_of
 from mainstay.commands.payload import PayloadProblem, PayloadReader, not_an_object, untyped_schema
-from mainstay.commands.signature import annotated_model, reader_for
+from mainstay.commands.signature import annotated_model, check_arguments, reader_for
 from mainstay.commands.threads import SyncHandlerContext, at_once
 from mainstay.commands.upcasting import Upcasters, UpcasterT, lift_of, upcast
 from mainstay.errors import (
@@ -398,6 +398,7 @@ class HandlerRegistry:
         if not callable(function):
             message = f"a handler is a function of (command, context), not {shown(function)}"
             raise ConfigurationError(message)
+        check_arguments(function, ("aggregate", "command", "context") if options.target else ("command", "context"))
         call = function if inspect.isroutine(function) else type(function).__call__
         is_async = inspect.iscoroutinefunction(call)
         key = (options.domain, options.command_type)

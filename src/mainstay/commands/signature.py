@@ -16,6 +16,8 @@ from mainstay.commands.payload import PayloadReader
 from mainstay.commands.upcasting import Upcasters
 from mainstay.errors import ConfigurationError, shown
 
+_WITHOUT_AGGREGATE = 2
+
 
 class Said(Enum):
     """What an annotation says that names no model."""
@@ -43,6 +45,29 @@ def annotated_model(function: Callable[..., Any]) -> type[CommandModel]:
         "decorator, by its model or by its domain and type"
     )
     raise ConfigurationError(message)
+
+
+def check_arguments(function: Callable[..., Any], given: tuple[str, ...]) -> None:
+    """See that a handler can be called as it will be.
+
+    Args:
+        function: The handler.
+        given: What it gets, by name.
+
+    Raises:
+        ConfigurationError: It takes fewer or more.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C: nobody knows
+        return
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        message = f"a handler is called with ({', '.join(given)}), and {shown(function)} cannot be: {error}"
+        if len(given) == _WITHOUT_AGGREGATE:
+            message += "; one that is to get an aggregate says aggregate="
+        raise ConfigurationError(message) from error
 
 
 def reader_for(

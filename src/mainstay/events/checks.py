@@ -100,7 +100,9 @@ def check_stream(stream: StreamId) -> None:
         InvalidInputError: It does not.
     """
     if not isinstance(stream, StreamId):
-        raise InvalidInputError(f"a stream is named by a StreamId, not {shown(stream)}")
+        raise InvalidInputError(
+            f"a stream is named by a StreamId, such as StreamId('Order', order_id), not {shown(stream)}"
+        )
 
 
 def check_condition(condition: Condition | None) -> None:
@@ -215,7 +217,9 @@ def check_account(reason: str, actor: str) -> None:
 
 def _check_query(query: Query) -> None:
     if not isinstance(query, Query):
-        raise InvalidInputError(f"a query is a Query, not {shown(query)}")
+        raise InvalidInputError(
+            f"a query is what query() of a store gives, such as store.query(OrderPlaced), not {shown(query)}"
+        )
     for item in query.items:
         _check_names(item.types, "types")
         _check_names(item.tags, "tags")

@@ -33,6 +33,17 @@ UnknownPolicy = Literal["error", "skip"]
 _MOST_TOLD = 5
 
 
+def several(events: Iterable[DomainEvent]) -> tuple[DomainEvent, ...]:
+    """What is given as events: a single event would be taken for its fields.
+
+    Raises:
+        InvalidInputError: Not a list or something else that gives one event after another.
+    """
+    if isinstance(events, DomainEvent | str | bytes | dict) or not isinstance(events, Iterable):
+        raise InvalidInputError(f"events are given as a list, one alone, too: [event], not {shown(events)}")
+    return tuple(events)
+
+
 class EventCodec:
     """Writes and reads the events of one store.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 from weakref import WeakSet
 
-from mainstay.errors import ConfigurationError, DuplicateEventTypeError, UnknownEventTypeError, shown
+from mainstay.errors import ConfigurationError, DuplicateEventTypeError, InvalidInputError, UnknownEventTypeError, shown
 from mainstay.events.event import DomainEvent, EventTombstone
 from mainstay.events.upcasting import Upcasters, UpcasterT
 
@@ -171,7 +171,13 @@ class EventRegistry:
         self.upcasters.rename(old, _name(new))
 
     def stored_types(self, events: Iterable[_Kind | str]) -> frozenset[str]:
-        """The types under which events may be stored that are read as one of these."""
+        """The types under which events may be stored that are read as one of these.
+
+        Raises:
+            InvalidInputError: Not a list, or one of them is neither a class of events nor a type.
+        """
+        if isinstance(events, str | type) or not isinstance(events, Iterable):
+            raise InvalidInputError(f"types are given as a list, one alone, too: [OrderPlaced], not {shown(events)}")
         return self.upcasters.sources(map(_name, events))
 
     def _look(self) -> None:
@@ -203,7 +209,11 @@ def _all_kinds(base: _Kind = DomainEvent) -> Iterator[_Kind]:
 
 
 def _name(event: _Kind | str) -> str:
-    return event if isinstance(event, str) else event.__event_type__
+    if isinstance(event, str):
+        return event
+    if not isinstance(event, type) or not issubclass(event, DomainEvent):
+        raise InvalidInputError(f"events are named by their classes or their types, not by {shown(event)}")
+    return event.__event_type__
 
 
 def _place(kind: _Kind) -> tuple[str, str]:

@@ -73,6 +73,10 @@ class AggregateRepository(Generic[AggregateT]):
     ) -> None:
         if not isinstance(aggregate, type) or not issubclass(aggregate, AggregateRoot):
             raise ConfigurationError(f"expected a class derived from AggregateRoot, not {shown(aggregate)}")
+        if not hasattr(store, "append"):
+            raise ConfigurationError(
+                f"aggregates are kept in an event store, such as PostgreSQLEventStore(pool), not in {shown(store)}"
+            )
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
             raise ConfigurationError(f"attempts must be a whole number of at least 1, not {shown(attempts)}")
         self._store = store

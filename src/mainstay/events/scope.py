@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from mainstay.errors import TenantScopeError
+from mainstay.events.checks import check_stream
 from mainstay.events.event import DomainEvent
 from mainstay.events.log import FeedFilter
 from mainstay.events.stream import StreamId
@@ -16,10 +17,12 @@ def scoped(stream: StreamId) -> StreamId:
     """The stream itself; in a scope, one that is named without a tenant is the scope's.
 
     Raises:
+        InvalidInputError: It is no stream's name.
         TenantScopeError: It is another tenant's.
     """
+    check_stream(stream)
     tenant = current_tenant()
-    if tenant is None or not isinstance(stream, StreamId) or stream.tenant_id == tenant:
+    if tenant is None or stream.tenant_id == tenant:
         return stream
     if stream.tenant_id is not None:
         raise TenantScopeError(tenant, stream.tenant_id, f"stream {stream}")

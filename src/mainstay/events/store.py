@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from mainstay.clock import Clock
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.by_aggregate import ByAggregate
-from mainstay.events.codec import UnknownPolicy
+from mainstay.events.codec import UnknownPolicy, several
 from mainstay.events.event import DomainEvent, EventEnvelope
 from mainstay.events.inline import Inline, InlineProjection
 from mainstay.events.log import (
@@ -118,7 +118,7 @@ class EventStore(ByAggregate):
             InvalidPayloadError: An event cannot be written as JSON.
             EventError: As `EventLog.append` says.
         """
-        (done,) = await self.append_all([Append(stream, tuple(events), ExpectedVersion.of(expected))], conn=conn)
+        (done,) = await self.append_all([Append(stream, several(events), ExpectedVersion.of(expected))], conn=conn)
         return done
 
     async def append_all(self, appends: Iterable[Append], *, conn: Any = None) -> list[Appended]:
@@ -152,7 +152,7 @@ class EventStore(ByAggregate):
             EventError: As `append`.
         """
         by_stream: dict[StreamId, list[DomainEvent]] = {}
-        for event in events:
+        for event in several(events):
             by_stream.setdefault(scoped(stream or _own_stream(event)), []).append(event)
         appends = [self._written(Append(each, mine)) for each, mine in by_stream.items()]
         if not appends:
@@ -217,8 +217,9 @@ class EventStore(ByAggregate):
         expected = ExpectedVersion.of(append.expected)
         first = None if expected.version is None else expected.version + 1
         stream = scoped(append.stream)
-        refuse_others(append.events)
-        return StreamAppend(stream, self.codec.written(append.events, stream, first), expected)
+        events = several(append.events)
+        refuse_others(events)
+        return StreamAppend(stream, self.codec.written(events, stream, first), expected)
 
     # -- streams -------------------------------------------------------------------------------------------------------
 

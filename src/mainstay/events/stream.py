@@ -74,7 +74,8 @@ class ExpectedVersion:
             InvalidInputError: Not a whole number from 0 to 2,147,483,647.
         """
         if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= LARGEST_VERSION:
-            message = f"a stream's version is a whole number from 0 to {LARGEST_VERSION:,}, not {shown(version)}"
+            message = f"a stream's version is a whole number from 0 to {LARGEST_VERSION:,}, not {shown(version)}; "
+            message += "what else may be expected is said by ExpectedVersion.any(), .no_stream() or .stream_exists()"
             raise InvalidInputError(message)
         return cls(version, None) if version else cls.no_stream()
 

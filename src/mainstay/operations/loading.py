@@ -4,12 +4,14 @@ import importlib
 import inspect
 import sys
 import traceback
+from difflib import get_close_matches
 from typing import Any
 
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.errors import ConfigurationError
 
 _ARGUMENTS_OF_A_HANDLER = 2
+_ALIKE = 0.85
 
 
 def find(path: str) -> Any:
@@ -29,7 +31,7 @@ def find(path: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            hint = _registries_beside(path)
+            hint = _names_beside(path)
             raise ConfigurationError(f"{module_name!r} has no {name!r}{hint}") from None
     return found
 
@@ -145,6 +147,13 @@ def _registries_beside(path: str) -> str:
     module = sys.modules.get(path.partition(":")[0])
     known = [name for name, value in vars(module).items() if isinstance(value, HandlerRegistry)] if module else []
     return f"; the registries of this module are: {', '.join(known)}" if known else ""
+
+
+def _names_beside(path: str) -> str:
+    """A hint that names what of a path's module is called alike; else its registries."""
+    module_name, _, name = path.partition(":")
+    alike = get_close_matches(name, vars(sys.modules[module_name]), cutoff=_ALIKE)
+    return f"; did you mean {' or '.join(alike)}?" if alike else _registries_beside(path)
 
 
 def _import_failed(module_name: str, error: Exception) -> ConfigurationError:

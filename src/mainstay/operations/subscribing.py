@@ -16,6 +16,7 @@ from mainstay.operations.loading import called
 from mainstay.operations.probes import HealthServer
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.projection import Projection
+from mainstay.projections.store import ShardStatus
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from mainstay.telemetry import get_logger
 
@@ -115,8 +116,21 @@ async def work(
     logger.info("stopped")
 
 
+async def _tell_what_rests(manager: SubscriptionManager) -> None:
+    """Say of which subscriptions nothing is to be expected, though the process has started."""
+    message = "%s is %s and handles nothing until it is resumed (`mainstay projections resume %s`): %s"
+    try:
+        for health in await manager.health():
+            if health.status is not ShardStatus.ACTIVE:
+                status, reason = health.status.value.lower(), "; ".join(health.reasons) or "no reason was given"
+                logger.warning(message, health.subscription, status, health.subscription, reason)
+    except MainstayError as error:
+        logger.warning("cannot say which projections rest: %s", error)
+
+
 async def _report(manager: SubscriptionManager, every: float) -> None:
     """Say how far the subscriptions are, each time that they have moved."""
+    await _tell_what_rests(manager)
     before: dict[str, tuple[int, int]] = {}
     while True:
         await asyncio.sleep(every)

@@ -6,6 +6,7 @@ from mainstay.projections.store import MOST_SHARDS
 
 _NAME_LIMIT = 200
 _VERSIONS = 2**31
+_ON_ERROR = ("stop", "dead_letter")
 REBUILD = "~rebuild"
 """What the names of rebuilds end in."""
 
@@ -41,6 +42,16 @@ def checked_version(version: object) -> int:
         message = f"a projection's version is a whole number from 1, not {shown(version)}"
         raise ConfigurationError(message)
     return version
+
+
+def checked_on_error(on_error: object) -> None:
+    """See that it is known what follows when an event cannot be handled.
+
+    Raises:
+        ConfigurationError: It is neither of what there is.
+    """
+    if on_error not in _ON_ERROR:
+        raise ConfigurationError(f"on_error of a projection is 'stop' or 'dead_letter', not {shown(on_error)}")
 
 
 def other_shards(subscription: str, known: int, wanted: int) -> str:

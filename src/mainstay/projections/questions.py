@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mainstay.errors import StorageError, SubscriptionNotFoundError
+from mainstay.events.checks import check_position
 from mainstay.events.log import EVERYTHING
 from mainstay.events.reading import EventReader
 from mainstay.joining import Shared
@@ -148,9 +149,11 @@ class Questions:
             timeout: Seconds.
 
         Raises:
+            InvalidInputError: Not a position.
             SubscriptionNotFoundError: It is not known.
             TimeoutError: They have not, in time; the message says which, how far they are, and what may be the reason.
         """
+        check_position(position)
         for name in self._names(subscription):
             await self._until(name, position, asyncio.get_running_loop().time() + timeout, timeout)
 

@@ -14,9 +14,12 @@ from mainstay.projections.declarative import DeclarativeProjection, taking_first
 from mainstay.projections.read_model import Model, ReadModel, ReadModelTable, table_of
 from mainstay.projections.read_model_batch import BatchRows
 from mainstay.projections.read_model_repository import ReadModelRepository
-from mainstay.projections.read_model_store import ReadModelStore
+from mainstay.projections.read_model_store import ReadModelStore, TableChange
 from mainstay.projections.store import ProjectionStore
 from mainstay.projections.tables import BESIDE, TableComparison, Tables
+from mainstay.telemetry import get_logger
+
+log = get_logger(__name__)
 
 _NOT_COMPARED = ("created_at", "updated_at", "version")
 
@@ -75,12 +78,23 @@ class ReadModelProjection(DeclarativeProjection, Generic[Model]):
         Raises:
             SchemaOutdatedError: It does not fit the model, and columns cannot be added: rebuild the projection.
         """
-        await self.keep_in(store.read_models)
+        change = await self.keep_in(store.read_models)
+        seen = [state.checkpoint.position for state in await store.states(self.name)] if change.created else []
+        if any(seen):
+            message = (
+                "the table %s of subscription %s was missing and was made without rows, but the subscription has come "
+                "to position %d: rebuild it (`mainstay projections rebuild`)"
+            )
+            log.warning(message, self.table.name, self.name, max(seen))
+        elif change.columns:
+            message = "the table %s got %s, with the default in all rows; a rebuild fills them from events"
+            log.info(message, self.table.name, ", ".join(change.columns))
 
-    async def keep_in(self, store: ReadModelStore) -> None:
+    async def keep_in(self, store: ReadModelStore) -> TableChange:
         """The same, with the place of the rows; for a projection that is not subscribed but inline."""
-        await store.create(self.table)
+        change = await store.create(self.table)
         self._store = store
+        return change
 
     @asynccontextmanager
     async def batch(self, conn: Any, events: Sequence[RecordedEvent]) -> AsyncIterator[BatchRows]:

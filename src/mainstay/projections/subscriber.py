@@ -178,5 +178,7 @@ def as_projection(subscriber: Any, name: str | None = None) -> Projection:
         return subscriber
     if isinstance(subscriber, type) or not isinstance(subscriber, FlexibleEventHandler):
         message = f"subscribe() takes a Projection, or something with handle(event), not {shown(subscriber)}"
+        if isinstance(subscriber, type):
+            message += f": make one, {subscriber.__name__}()"
         raise ConfigurationError(message)
     return Subscriber(subscriber, name)

@@ -12,11 +12,11 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from mainstay.errors import ConfigurationError, StorageError, StorageUnavailableError, SubscriptionNotFoundError
+from mainstay.errors import ConfigurationError, StorageError, StorageUnavailableError, SubscriptionNotFoundError, shown
 from mainstay.events.reading import EventReader
 from mainstay.message import worker_name
 from mainstay.metrics import observed
-from mainstay.projections.checks import REBUILD, checked_subscription, checked_version
+from mainstay.projections.checks import REBUILD, checked_on_error, checked_subscription, checked_version
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.failure import Failure
 from mainstay.projections.feed import SharedFeed
@@ -64,6 +64,7 @@ class Subscription(Service):
         self.projection = projection
         self.config = config
         self.name = checked_subscription(projection.name)
+        checked_on_error(projection.on_error)
         self._about: dict[str, object] = {"subscription": self.name}
         self._source = source
         self._store = store
@@ -281,6 +282,8 @@ class SubscriptionManager(Questions):
             InvalidOperationError: It is known with another number of shards.
         """
         taking = as_projection(projection, name)
+        if config is not None and not isinstance(config, SubscriptionConfig):
+            raise ConfigurationError(f"config is a SubscriptionConfig(...), not {shown(config)}")
         subscription = Subscription(self._source, self._store, taking, config or SubscriptionConfig(), self._owner)
         if subscription.name.endswith(REBUILD):
             message = f"names that end in {REBUILD} are those of rebuilds: give the projection another"

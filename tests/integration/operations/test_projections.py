@@ -350,3 +350,14 @@ def test_one_that_stops_does_not_end_the_process(paid):
         running.communicate(timeout=60)
 
     assert running.returncode == 0
+
+
+def test_one_that_was_stopped_says_so_when_its_process_starts(paid):
+    options = ("projections", "run", f"{CODE}:manager", "--json")
+    with program(*options, env={"DATABASE_URL": paid}) as running:
+        told = read_until(running, lambda line: "handles nothing until" in line)[-1]
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=60)
+
+    assert "strict is stopped and handles nothing until it is resumed (`mainstay projections resume strict`): " in told
+    assert running.returncode == 0

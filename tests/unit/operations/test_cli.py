@@ -173,6 +173,23 @@ def test_wrong_arguments_are_one_sentence_and_code_2(arguments):
     assert (result.err.count("\n") == 1) or "--json" in arguments
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["events", "strams"], "Did you mean 'streams'? See `mainstay events --help`."),
+        (["events", "show", "Order/17", "--position", "3"], "leave the stream out"),
+        (["events", "show", "--id", SOME_ID, "--position", "3"], "not by both"),
+        (["events", "show"], "name a stream, such as Order/17"),
+        (["events", "tail", "--since", "yesterday"], "(10min, 2h), or 2030-01-31T12:00, not 'yesterday'"),
+    ],
+)
+def test_what_to_write_instead_is_said(arguments, said):
+    result = run(*arguments, "--dsn", NOWHERE)
+
+    assert result.code == Exit.USAGE
+    assert said in result.err
+
+
 def test_an_option_that_is_no_json_is_named():
     wrong = run("tsq", "retry", SOME_ID, "--data", "{", "--dsn", NOWHERE)
 

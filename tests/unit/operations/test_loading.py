@@ -73,6 +73,7 @@ async def test_a_registry_or_what_makes_one_is_found(shop, name):
         ("a_module_that_is_not_there:registry", "there is no module 'a_module_that_is_not_there'"),
         ("{shop}:nothing", "the registries of this module are: registry, empty"),
         ("{shop}:inside.nothing", "has no 'inside.nothing'"),
+        ("{shop}:of_nothin", "did you mean of_nothing"),
         ("{shop}_syntax:registry", "cannot be imported: SyntaxError"),
         ("{shop}_import:registry", "cannot be imported: ModuleNotFoundError"),
     ],

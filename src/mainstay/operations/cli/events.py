@@ -146,7 +146,12 @@ def show(
 ) -> None:
     """Show the last events of a stream, in order, or one event with all that is stored of it."""
     if [stream is not None or event_id is not None, position is not None] not in ([True, False], [False, True]):
-        raise ConfigurationError("name a stream, such as Order/17, or an event by --position or --id")
+        message = "name a stream, such as Order/17, or an event by --position or --id"
+        if stream is not None:
+            message = "--position counts the events of all streams: leave the stream out, or ask for its --at VERSION"
+        elif position is not None:
+            message = "name an event by --position or by --id, not by both"
+        raise ConfigurationError(message)
     if position is not None or event_id is not None:
         recorded = ask(dsn, lambda operator: _one(operator, stream, tenant, position, event_id))
         from mainstay.operations.cli.event_output import show_event
@@ -294,7 +299,8 @@ def point(text: str) -> datetime:
     if not _MOMENT.match(text):
         from mainstay.operations.cli.prune import span
 
-        return datetime.now(UTC) - span("--since", text)
+        with suppress(ConfigurationError):
+            return datetime.now(UTC) - span("--since", text)
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):

@@ -141,5 +141,6 @@ def _text_of(usage_error: Any) -> str:
 
 def _usage(error: Any) -> str:
     text = _text_of(error).rstrip(".")
+    text = text if text.endswith("?") else f"{text}."
     context = getattr(error, "ctx", None)
-    return f"{text}. See `{context.command_path} --help`." if context else f"{text}."
+    return f"{text} See `{context.command_path} --help`." if context else text

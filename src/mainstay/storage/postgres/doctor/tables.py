@@ -101,7 +101,10 @@ def sizes(rows: list[DictRow], limits: Limits) -> Iterator[Check]:
             )
     total = sum(row["table_bytes"] + row["index_bytes"] for row in rows)
     largest = [f"{row['name']} {size(row['table_bytes'])} + {size(row['index_bytes'])} of indexes" for row in rows]
-    yield ok(name, f"All tables and indexes take {size(total)}; the largest: {some(largest)}.")
+    if largest:
+        yield ok(name, f"All tables and indexes take {size(total)}; the largest: {some(largest)}.")
+    else:
+        yield ok(name, "There are no tables yet.")
 
 
 def invalid_indexes(rows: list[DictRow]) -> Iterator[Check]:

@@ -1,0 +1,165 @@
+"""What people hand over by mistake: the error says what is right, not that some attribute is missing."""
+
+import logging
+from uuid import UUID
+
+import pytest
+
+from mainstay import (
+    AggregateRepository,
+    CommandModel,
+    ConfigurationError,
+    DatabaseProjection,
+    DeclarativeAggregate,
+    DomainEvent,
+    HandlerRegistry,
+    InMemoryEventStore,
+    InvalidInputError,
+    PostgreSQLEventStore,
+    ReadModel,
+    ReadModelProjection,
+    StreamId,
+    SubscriptionManager,
+    handles,
+)
+from mainstay.projections.memory import MemoryProjectionStore
+from mainstay.projections.read_model import table_of
+
+STREAM = StreamId("Mistake", "one")
+
+
+class Mistaken(DomainEvent, event_type="mistakes.Mistaken"):
+    number: int
+
+
+class Mistakes(DeclarativeAggregate[int]):
+    @handles(Mistaken)
+    def _mistaken(self, event: Mistaken) -> None:
+        self._state = event.number
+
+
+class MakeMistake(CommandModel, domain="mistakes"):
+    mistakes_id: UUID
+
+
+class Noted(DatabaseProjection):
+    @handles(Mistaken)
+    async def mistaken(self, event: Mistaken, conn) -> None:
+        del event, conn
+
+
+class MistakeRow(ReadModel):
+    number: int = 0
+
+
+class MistakeRows(ReadModelProjection[MistakeRow]):
+    @handles(Mistaken)
+    async def mistaken(self, event: Mistaken, repo) -> None:
+        await repo.save(MistakeRow(id=event.aggregate_id, number=event.number))
+
+
+@pytest.fixture
+def store() -> InMemoryEventStore:
+    return InMemoryEventStore()
+
+
+async def test_a_single_event_is_not_taken_for_its_fields(store) -> None:
+    event = Mistaken(number=1, aggregate_type="Mistake", aggregate_id="one")
+    with pytest.raises(InvalidInputError, match=r"as a list, one alone, too: \[event\]"):
+        await store.append(STREAM, event)
+    with pytest.raises(InvalidInputError, match=r"as a list"):
+        await store.append_if(event, fail_if=store.query(Mistaken), after=0)
+
+
+async def test_a_stream_that_is_a_text_is_refused_by_what_a_stream_looks_like(store) -> None:
+    with pytest.raises(InvalidInputError, match=r"such as StreamId\('Order', order_id\), not 'Mistake/one'"):
+        await store.append("Mistake/one", [Mistaken(number=1)])
+
+
+async def test_an_expectation_that_is_no_number_is_told_what_there_is_besides(store) -> None:
+    with pytest.raises(InvalidInputError, match=r"ExpectedVersion\.any\(\), \.no_stream\(\)"):
+        await store.append(STREAM, [Mistaken(number=1)], expected="any")
+
+
+@pytest.mark.parametrize("types", [Mistaken, "mistakes.Mistaken", [int], [7], 7])
+async def test_types_that_are_no_list_of_types_give_no_empty_answer(store, types) -> None:
+    with pytest.raises(InvalidInputError, match=r"as a list|classes or their types"):
+        [each async for each in store.read_all(types=types)]
+
+
+async def test_a_class_is_no_query(store) -> None:
+    with pytest.raises(InvalidInputError, match=r"such as store\.query\(OrderPlaced\)"):
+        await store.append_if([Mistaken(number=1)], fail_if=Mistaken, after=0, stream=STREAM)
+
+
+@pytest.mark.parametrize("other", ["postgresql://localhost/shop", None, 7])
+def test_what_is_no_pool_and_no_store_is_refused_at_once(other) -> None:
+    with pytest.raises(ConfigurationError, match=r"Mainstay\.connect\(dsn\)"):
+        PostgreSQLEventStore(other)
+    with pytest.raises(ConfigurationError, match=r"such as PostgreSQLEventStore\(pool\)"):
+        SubscriptionManager(other)
+    with pytest.raises(ConfigurationError, match=r"such as PostgreSQLEventStore\(pool\)"):
+        AggregateRepository(other, Mistakes)
+
+
+async def test_subscribing_takes_an_instance_and_a_config(store) -> None:
+    manager = SubscriptionManager(store)
+    with pytest.raises(ConfigurationError, match=r"make one, Noted\(\)"):
+        await manager.subscribe(Noted)
+    with pytest.raises(ConfigurationError, match="config is a SubscriptionConfig"):
+        await manager.subscribe(Noted(), {"shards": 2})
+
+
+@pytest.mark.parametrize("on_error", ["skip", "Stop", "deadletter", None])
+async def test_an_event_is_never_laid_apart_because_of_a_typing_error(store, on_error) -> None:
+    projection = Noted()
+    projection.on_error = on_error
+    with pytest.raises(ConfigurationError, match="'stop' or 'dead_letter'"):
+        await SubscriptionManager(store).subscribe(projection)
+
+
+async def test_waiting_asks_for_a_position_not_for_what_an_append_gave(store) -> None:
+    manager = SubscriptionManager(store)
+    await manager.subscribe(Noted())
+    appended = await store.append(STREAM, [Mistaken(number=1)])
+    with pytest.raises(InvalidInputError, match="a position must be a whole number"):
+        await manager.wait_until(appended)
+
+
+def test_a_handler_that_cannot_be_called_is_refused_when_it_is_registered() -> None:
+    registry = HandlerRegistry()
+
+    async def of_a_command(command, ctx):
+        del command, ctx
+
+    async def of_an_aggregate(mistakes, command, ctx):
+        del mistakes, command, ctx
+
+    with pytest.raises(ConfigurationError, match=r"\(aggregate, command, context\)"):
+        registry.register(MakeMistake, of_a_command, aggregate=Mistakes)
+    with pytest.raises(ConfigurationError, match=r"\(command, context\).* says aggregate="):
+        registry.register(MakeMistake, of_an_aggregate)
+    assert not registry.registered_handlers()
+
+    registry.register(MakeMistake, of_an_aggregate, aggregate=Mistakes)
+    registry.register("mistakes", "Other", lambda *both: None)
+    registry.register("mistakes", "Builtin", print)
+
+
+async def test_a_table_that_was_lost_is_not_made_anew_in_silence(store, caplog) -> None:
+    checkpoints = MemoryProjectionStore()
+    manager = SubscriptionManager(store, checkpoints)
+    with caplog.at_level(logging.WARNING):
+        await manager.subscribe(MistakeRows())
+    assert not caplog.records, "a new subscription has lost nothing"
+    async with manager:
+        appended = await store.append(STREAM, [Mistaken(number=1)])
+        await manager.wait_until(appended.position)
+
+    await checkpoints.read_models.drop(table_of(MistakeRow))
+    with caplog.at_level(logging.WARNING):
+        await SubscriptionManager(store, checkpoints).subscribe(MistakeRows())
+
+    (record,) = caplog.records
+    assert "mistake_rows of subscription MistakeRows was missing" in record.getMessage()
+    assert "to position 1: rebuild it" in record.getMessage()
