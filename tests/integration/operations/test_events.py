@@ -57,7 +57,8 @@ def names(result):
 def test_where_nothing_was_appended_it_says_so(dsn):
     assert run("events", "streams", "--dsn", dsn).out == "No events were appended yet.\n"
     assert run("events", "streams", "none", "--dsn", dsn).out == "No streams found.\n"
-    assert run("events", "tail", "--no-follow", "--dsn", dsn).out == ""
+    tail = run("events", "tail", "--no-follow", "--dsn", dsn)
+    assert (tail.out, tail.err) == ("", "No such events. What there is: mainstay events streams\n")
 
 
 def test_streams_are_listed_by_what_is_known_of_them_a_page_at_a_time(filled):

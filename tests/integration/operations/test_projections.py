@@ -91,6 +91,17 @@ def test_the_list_tells_how_far_each_is_and_why_one_stopped(paid):
     assert strict["seconds"] > 0
 
 
+def test_a_rebuild_that_stopped_is_gone_on_with_or_dropped_not_resumed(paid):
+    execute(paid, "insert into eventsource.subscription (subscription, shards) values ('strict~rebuild', 1)")
+    execute(paid, "update eventsource.shard set subscription = 'strict~rebuild' where subscription = 'strict'")
+
+    listed = run("projections", "list", "--dsn", paid)
+
+    assert "strict~rebuild stopped: " in listed.out
+    assert "go on with it: mainstay projections rebuild MODULE:NAME strict; or drop it: " in listed.err
+    assert "resume" not in listed.err
+
+
 def test_stats_have_a_line_for_events_and_one_for_projections(paid):
     shown = run("stats", "--dsn", paid)
     found = run("stats", "--dsn", paid, "--json").json

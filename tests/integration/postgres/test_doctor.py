@@ -121,6 +121,10 @@ async def test_a_database_without_mainstay_is_examined_all_the_same(empty_pool):
     assert "mainstay schema upgrade" in schema.advice
     (queues,) = [check for check in found if check.name == "queues"]
     assert queues.level is Level.FAULT
+    assert (queues.seen, queues.advice) == (
+        "This could not be looked at: it needs mainstay's schema.",
+        "Run `mainstay schema upgrade`, and look again.",
+    )
 
 
 async def test_a_schema_that_was_edited_is_a_fault(pool):

@@ -274,7 +274,7 @@ async def _follow(
     from mainstay.operations.cli.connection import connected
     from mainstay.operations.cli.event_output import show_line
 
-    since = begin["since"]
+    since, seen = begin["since"], 0
     async with connected(dsn) as operator:
         place = await operator.events.place(wanted, **begin)
         while True:
@@ -282,10 +282,13 @@ async def _follow(
             for each in page.events:
                 if since is None or each.recorded_at >= since:
                     show_line(out, each, full=full)
+                    seen += 1
             place = page.position
             if place < page.horizon:
                 continue
             if interval is None:
+                if not seen:
+                    out.note("No such events. What there is: mainstay events streams")
                 return
             await asyncio.sleep(interval)
 

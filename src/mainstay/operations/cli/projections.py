@@ -52,6 +52,7 @@ def list_(*, dsn: Dsn = None, as_json: AsJson = False) -> None:
     from rich.text import Text
 
     from mainstay.operations.cli.output import FOLDED, NUMBER, WHOLE, Output, count, table
+    from mainstay.projections.checks import REBUILD
 
     out = Output(as_json=as_json)
     if as_json:
@@ -73,7 +74,12 @@ def list_(*, dsn: Dsn = None, as_json: AsJson = False) -> None:
     for each in found:
         if each.status == "STOPPED":
             out.show("", Text.assemble((f"{each.subscription} stopped: ", "red"), each.reason or ""))
-            out.note(f"Once that is mended, go on with this event: mainstay projections resume {each.subscription}")
+            serving = each.subscription.removesuffix(REBUILD)
+            if serving == each.subscription:
+                out.note(f"Once that is mended, go on with this event: mainstay projections resume {serving}")
+            else:
+                command = f"mainstay projections rebuild MODULE:NAME {serving}"
+                out.note(f"Once that is mended, go on with it: {command}; or drop it: {command} --cancel")
         elif each.status == "PAUSED":
             by = f"{each.subscription} is paused by {each.actor or 'somebody'}: "
             out.show("", Text.assemble((by, "yellow"), each.reason or "no reason was given"))

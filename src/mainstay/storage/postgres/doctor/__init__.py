@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import DictRow
 
 from mainstay.clock import Clock, SystemClock
-from mainstay.errors import MainstayError
+from mainstay.errors import MainstayError, SchemaMissingError
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_all
 from mainstay.storage.postgres.doctor import feed, pooler, projections, server, tables
@@ -179,6 +179,9 @@ async def examine(pool: Pool, limits: Limits | None = None, clock: Clock | None 
     for name, check in CHECKS.items():
         try:
             found += await check(patient)
+        except SchemaMissingError:  # what exactly, is said by the check of the schema, which comes before
+            advice = "Run `mainstay schema upgrade`, and look again."
+            found.append(fault(name, "This could not be looked at: it needs mainstay's schema.", advice))
         except MainstayError as error:
             found.append(
                 fault(name, f"This could not be looked at: {error}.", "Mend what is said above, and look again.")
