@@ -101,7 +101,9 @@ QUESTIONS = {
     "a page of dead letters": Question(PROJECTIONS["dead_letters"], LETTERS, rows=50),
     "dead letters that block": Question(PROJECTIONS["blocked"], {**OURS, "keys": ["key 1", "key 2", "a"]}, rows=0),
     "a claim": Question(
-        PROJECTIONS["claim"], {"subscription": "busy50", "owner": "another", "seconds": 5.0, "most": 1}, each=100
+        PROJECTIONS["claim"],
+        {"subscription": "busy50", "owner": "another", "seconds": 5.0, "most": 1, "version": 1},
+        each=100,
     ),
     "a batch": Question(PROJECTIONS["begin_batch"], {**OURS, "token": 0}),
     "a checkpoint": Question(
