@@ -176,13 +176,18 @@ async def test_two_processes_with_one_subscription_never_handle_an_event_at_once
 async def test_without_the_lock_on_the_shard_they_do(dsn, store, pool, nursery):
     """The control: the same processes, where a batch checks its lease and does not hold the shard."""
     await run(pool, VISITS)
+    amounts = count()
+
+    async def overlapping():
+        return await ask(pool, OVERLAPS) != [(0,)]
+
     with replaced(dsn, "projections/begin_batch.sql", "    for update;", "    ;"):
-        async with frozen_beyond_the_lease(pool, dsn, store, nursery, count()):
-
-            async def overlapping():
-                return await ask(pool, OVERLAPS) != [(0,)]
-
-            await eventually(overlapping, timeout=PATIENCE)
+        for _ in range(10):  # on a busy machine the other one may come when the first goes on again
+            async with frozen_beyond_the_lease(pool, dsn, store, nursery, amounts):
+                with contextlib.suppress(AssertionError):
+                    await eventually(overlapping, timeout=5)
+                    return
+    pytest.fail("they never met")
 
 
 # --- handlers that fail -----------------------------------------------------------------------------------------------
