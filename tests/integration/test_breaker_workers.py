@@ -67,7 +67,7 @@ async def test_an_outage_exhausts_no_command_and_one_at_a_time_probes_also_when_
         begun = await eventually(lambda: _or_none(all_held), timeout=PATIENCE)
         killed = await kill_one_in_a_probe(log)
         after = len(log.started(TYPE))
-        await eventually(lambda: len(log.started(TYPE)) > after + 1, timeout=PATIENCE)
+        await eventually(lambda: len(log.started(TYPE)) > after + 3, timeout=PATIENCE)
         for_operators = await TroubleshootingQueue(pool).count_troubleshooting(DOMAIN)
         outage.unlink()
         ended = time.monotonic_ns()
