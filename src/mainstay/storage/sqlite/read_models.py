@@ -18,7 +18,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 import aiosqlite
-from sqlalchemy import REAL, ColumnElement, Integer, Text, bindparam, delete, func, select, update
+from sqlalchemy import REAL, ColumnElement, Integer, Text, bindparam, delete, false, func, select, update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql import ClauseElement
@@ -90,7 +90,7 @@ class SQLiteFlavor(Flavor):
     def among(self, column: ColumnElement[Any], name: str, kind: Kind, count: int) -> ColumnElement[Any]:
         """One array, however many values; of floats each by itself, because JSON's are not read back exactly."""
         if kind is Kind.FLOAT:
-            return column.in_([bindparam(f"{name}_{number}") for number in range(count)])
+            return column.in_([bindparam(f"{name}_{number}") for number in range(count)]) if count else false()
         return column.in_(select(func.json_each(bindparam(name)).table_valued("value").c.value))
 
     def values(self, kind: Kind, value: Any) -> Any:
