@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PY := .venv/bin/python
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 5
 SIDE_BY_SIDE = --numprocesses $(JOBS) --dist worksteal
 IF_FAILED ?=
 FILE ?=
@@ -34,7 +34,7 @@ demo: venv ## Run the main job: 10,000 commands, worker processes, one killed on
 	@.venv/bin/mainstay demo $(ARGS)
 
 .PHONY: test
-test: venv ## Run all tests, JOBS of them (3) side by side
+test: venv ## Run all tests, JOBS of them (5) side by side
 	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: install
