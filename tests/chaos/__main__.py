@@ -46,7 +46,7 @@ def run(console: Console, *, seconds: float, seed: int, commands: int) -> list[R
         reachable_directory(in_memory=False) as directory,
         EmbeddedServer(directory / "data", port=0) as embedded,
     ):
-        server = Server("18", embedded.dsn("postgres"))
+        server = Server("18", embedded.dsn("postgres"), is_ours=True)
         for this_seed in range(seed, sys.maxsize):
             for scenario in round_of(embedded, commands, this_seed):
                 if reports and time.monotonic() >= end:

@@ -175,7 +175,7 @@ def long_storm(console: Console, *, events: int, writers: int = 32, seed: int, m
     with ExitStack() as stack:
         directory = stack.enter_context(reachable_directory())
         embedded = stack.enter_context(EmbeddedServer(directory / "data", port=0, durable=False))
-        server = Server("18", embedded.dsn("postgres"))
+        server = Server("18", embedded.dsn("postgres"), is_ours=True)
         name = stack.enter_context(server.database())
         stack.enter_context(bar)
         task = bar.add_task("", total=events)

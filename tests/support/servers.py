@@ -35,6 +35,12 @@ class Server:
     """A server on which tests make databases and remove them.
 
     No test of them crashes it, so nobody need wait for a disk: `restartable_server` is there for that.
+
+    Args:
+        name: Its major version.
+        admin_dsn: A database of it that can be connected to.
+        is_ours: It is the tests' own, set up as they need it. On any other, a database does not wait for the disk, and
+            a crash may take back what it had committed.
     """
 
     def __init__(self, name: str, admin_dsn: str, *, is_ours: bool = False) -> None:

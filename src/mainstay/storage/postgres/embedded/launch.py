@@ -21,7 +21,7 @@ from mainstay.storage.postgres.embedded.process import Deadline, FileLock, Postm
 
 SUPERUSER = "postgres"
 _SETTINGS = {"max_connections": "200", "shared_buffers": "128MB", "timezone": "UTC", "log_timezone": "UTC"}
-_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}  # a crash of the server alone still loses nothing
 _UNIX_PORT = 5432
 _LOG_LIMIT = 10_000_000  # bytes; a longer log is set aside at the next start
 _RECOVERY = 15.0  # seconds in which a server that crashed may still be losing its last children
