@@ -14,7 +14,7 @@ from mainstay.events import checks
 from mainstay.events.log import NewEvent, RecordedEvent
 from mainstay.events.stream import LARGEST_VERSION, StreamId
 from mainstay.message import checked_id
-from mainstay.operations.intake import InvalidLineError, derived_id, raw_lines
+from mainstay.operations.intake import InvalidLineError, LineError, derived_id, raw_lines
 from mainstay.storage.postgres.event_intake import PlacedEvent
 
 LONGEST_LINE: Final = 64 * 1024 * 1024
@@ -28,19 +28,8 @@ _PASSED_OVER: Final = ("position", "recorded_at")
 """What only the log that an event comes from can say."""
 
 
-class RefusedEventLineError(EventError):
-    """A line that is fine by itself, but whose event cannot stand where it stood.
-
-    Args:
-        source: Name of the file.
-        number: Which line, counted from 1.
-        problem: What is wrong with it.
-    """
-
-    def __init__(self, source: str, number: int, problem: str) -> None:
-        self.source = source
-        self.number = number
-        super().__init__(f"{source}, line {number}: {problem}")
+class RefusedEventLineError(LineError, EventError):
+    """A line that is fine by itself, but whose event cannot stand where it stood."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 _PLACE: Final = re.compile(r": line 1 (column \d+) \(char \d+\)$")  # of one line there is only its column to tell
 
 
-class InvalidLineError(InvalidInputError):
-    """A line that cannot be accepted.
+class LineError(MainstayError):
+    """What is wrong with a line of a file.
 
     Args:
         source: Name of the file.
@@ -51,13 +51,12 @@ class InvalidLineError(InvalidInputError):
         super().__init__(f"{source}, line {number}: {problem}")
 
 
-class RefusedLineError(CommandError):
-    """A line that is fine by itself but that the database refused; arguments as `InvalidLineError`."""
+class InvalidLineError(LineError, InvalidInputError):
+    """A line that cannot be accepted."""
 
-    def __init__(self, source: str, number: int, problem: str) -> None:
-        self.source = source
-        self.number = number
-        super().__init__(f"{source}, line {number}: {problem}")
+
+class RefusedLineError(LineError, CommandError):
+    """A line that is fine by itself but that the database refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,11 +113,11 @@ PUBLISHER = """
 import asyncio, sys
 from mainstay.storage.postgres.database import open_pool
 from mainstay.storage.postgres.horizon import HorizonPublisher
+from mainstay.testing.waiting import eventually
 
 async def main():
     async with open_pool(sys.argv[1]) as pool, HorizonPublisher(pool) as publisher:
-        while not publisher.is_publishing:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: publisher.is_publishing)
         print("publishing", flush=True)
         await asyncio.Event().wait()
 

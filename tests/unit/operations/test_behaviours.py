@@ -1,13 +1,14 @@
 """Dice that always fall the same way, and what they let expect."""
 
 from collections import Counter
+from math import comb, sqrt
 from uuid import UUID, uuid4
 
 import pytest
 
 from mainstay.errors import InvalidInputError
 from mainstay.operations.demo.behaviours import RETRIED, CommandBehavior, Fate, replay, roll
-from mainstay.operations.demo.calculator import Expected, calculate
+from mainstay.operations.demo.calculator import LOOKS, Expected, calculate
 
 ATTEMPTS = 3
 
@@ -138,9 +139,23 @@ def test_expected_numbers_sum_up_to_all_commands():
 def test_a_number_far_from_the_expected_one_is_not_allowed():
     expected = Expected(mean=100, deviation=9)
 
-    assert expected.allows(136)
-    assert not expected.allows(137)
+    assert expected.allows(144)
+    assert not expected.allows(145)
     assert not Expected(0, 0).allows(1)
+
+
+@pytest.mark.parametrize(("number", "chance"), [(500, 0.0024), (40, 0.01), (600, 0.5)])
+def test_chance_alone_leads_out_of_the_tolerance_less_often_than_is_said(number, chance):
+    deviation = sqrt(number * chance * (1 - chance))
+    expected = Expected(number * chance, deviation)
+
+    def out_of(allows):
+        at = [comb(number, k) * chance**k * (1 - chance) ** (number - k) for k in range(number + 1)]
+        return sum(likely for k, likely in enumerate(at) if not allows(k))
+
+    assert out_of(expected.allows) < 1 / LOOKS
+    if expected.mean < 2:
+        assert out_of(lambda happened: abs(happened - expected.mean) <= 4 * deviation) > 1 / LOOKS
 
 
 def test_replaying_ends_with_the_first_final_fate():

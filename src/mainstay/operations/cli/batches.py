@@ -9,7 +9,7 @@ import typer
 from mainstay.commands.lifecycle import BatchStatus, CommandStatus
 from mainstay.operations.cli import batch_actions
 from mainstay.operations.cli.asking import ask
-from mainstay.operations.cli.options import AsJson, Domain, Dsn, Limit, Offset, Status, batch_status
+from mainstay.operations.cli.options import AsJson, Domain, Dsn, Interval, Limit, Offset, Status, batch_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,9 +117,7 @@ def show(
     status: Status = None,
     limit: Limit = 20,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until it has ended.")] = False,
-    interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", help="Seconds between two looks.", min=0.1)
-    ] = 0.5,
+    interval: Interval = 0.5,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:

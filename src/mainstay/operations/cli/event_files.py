@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from mainstay.errors import ConfigurationError
-from mainstay.operations.cli.options import AsJson, Dsn
+from mainstay.operations.cli.options import AsJson, Dsn, File
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -177,9 +177,7 @@ async def _export(dsn: str | None, wanted: _Wanted, bar: "Progress") -> tuple[in
 
 def import_(
     *,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE.jsonl", help="The file; - is standard input.", show_default=False)
-    ],
+    file: File,
     chunk: Annotated[
         int,
         typer.Option(

@@ -12,7 +12,7 @@ from mainstay.commands.lifecycle import TERMINAL, CommandStatus
 from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.exits import Exit
-from mainstay.operations.cli.options import AsJson, Domain, Dsn
+from mainstay.operations.cli.options import AsJson, Domain, Dsn, Interval, Watch
 from mainstay.operations.cli.repairs import show_repairs
 
 if TYPE_CHECKING:
@@ -36,10 +36,8 @@ def add_to(app: typer.Typer) -> None:
 def stats(
     *,
     domain: Domain = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
-    interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", help="Seconds between two looks.", min=0.1)
-    ] = 2.0,
+    watch: Watch = False,
+    interval: Interval = 2.0,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:

@@ -106,6 +106,16 @@ Offset: TypeAlias = Annotated[int, typer.Option("--offset", metavar="N", min=0, 
 Reason: TypeAlias = Annotated[
     str | None, typer.Option("--reason", "-r", metavar="TEXT", help="Why; for the audit trail.", show_default=False)
 ]
+Watch: TypeAlias = Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")]
+Interval: TypeAlias = Annotated[
+    float, typer.Option("--interval", metavar="SECONDS", help="Seconds between two looks.", min=0.1)
+]
+File: TypeAlias = Annotated[
+    str, typer.Argument(metavar="FILE.jsonl", help="The file; - is standard input.", show_default=False)
+]
+Projection: TypeAlias = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="Which projection, if there are several.", show_default=False)
+]
 CommandId: TypeAlias = Annotated[UUID, typer.Argument(metavar="ID", help="Id of the command.", show_default=False)]
 
 

@@ -7,7 +7,16 @@ import typer
 
 from mainstay.operations.cli.deciding import Who, name_of
 from mainstay.operations.cli.exits import Exit
-from mainstay.operations.cli.options import AsJson, Dsn, LogLevel, MetricsHost, MetricsPort, Reason, checked_log_level
+from mainstay.operations.cli.options import (
+    AsJson,
+    Dsn,
+    LogLevel,
+    MetricsHost,
+    MetricsPort,
+    Projection,
+    Reason,
+    checked_log_level,
+)
 
 if TYPE_CHECKING:
     from mainstay.projections.replay import Replayed
@@ -78,10 +87,7 @@ async def _run(dsn: str | None, code: str, connections: int | None, how: dict[st
 def replay(
     *,
     code: Code,
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", help="Which projection, if there are several.", show_default=False),
-    ] = None,
+    name: Projection = None,
     key: Annotated[
         str | None, typer.Option("--key", "-k", metavar="KEY", help="Only of this key.", show_default=False)
     ] = None,

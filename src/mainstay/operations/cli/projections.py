@@ -13,7 +13,7 @@ from mainstay.operations.cli import dead_letters, projection_code, rebuilding
 from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.deciding import Who, Yes, name_of
 from mainstay.operations.cli.exits import Exit
-from mainstay.operations.cli.options import AsJson, Dsn, Reason
+from mainstay.operations.cli.options import AsJson, Dsn, Interval, Reason, Watch
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,10 +100,8 @@ def lag(
             show_default=False,
         ),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
-    interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", help="Seconds between two looks.", min=0.1)
-    ] = 2.0,
+    watch: Watch = False,
+    interval: Interval = 2.0,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 from mainstay.errors import ConfigurationError, InvalidOperationError
 from mainstay.operations.cli.deciding import Who, Yes, name_of
 from mainstay.operations.cli.exits import Exit
-from mainstay.operations.cli.options import AsJson, Dsn
+from mainstay.operations.cli.options import AsJson, Dsn, Projection
 from mainstay.operations.cli.projection_code import Code
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ _LOOK = 0.5
 def rebuild(
     *,
     code: Code,
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", help="Which projection, if there are several.", show_default=False),
-    ] = None,
+    name: Projection = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Build and compare, and leave it at that. Exit code 1 if they differ.")
     ] = False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from mainstay.errors import ConfigurationError
-from mainstay.operations.cli.options import AsJson, Dsn
+from mainstay.operations.cli.options import AsJson, Dsn, File
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -28,9 +28,7 @@ def add_to(app: typer.Typer) -> None:
 
 def send(
     *,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE.jsonl", help="The file; - is standard input.", show_default=False)
-    ],
+    file: File,
     chunk: Annotated[
         int,
         typer.Option(

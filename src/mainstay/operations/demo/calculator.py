@@ -9,13 +9,13 @@ sums of these as their mean and the sums of ``p * (1 - p)`` as their variance.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import sqrt
+from math import log, sqrt
 from typing import Final
 
 from mainstay.operations.demo.behaviours import CommandBehavior
 
-SIGMAS: Final = 4.0
-"""Standard deviations that a number may be off: chance alone exceeds them once in some 16,000 looks."""
+LOOKS: Final = 16_000
+"""Chance alone leads a number out of its tolerance once in so many looks, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,25 @@ class Expected:
     Args:
         mean: On average.
         deviation: Standard deviation.
+        most: How much one command can add.
     """
 
     mean: float
     deviation: float
+    most: int = 1
 
     @property
     def tolerance(self) -> float:
-        """How far off a number may be; at least one, since numbers are whole."""
-        return max(SIGMAS * self.deviation, 1.0) if self.mean else 0.0
+        """How far off a number may be.
+
+        Bernstein's inequality, on both sides. A small number is far more often far above its mean than standard
+        deviations make believe, which have nothing to say about what is rare.
+        """
+        if not self.mean:
+            return 0.0
+        surprise = log(2 * LOOKS)
+        rare = self.most * surprise / 3
+        return rare + sqrt(rare * rare + 2 * surprise * self.deviation**2)
 
     def allows(self, happened: int) -> bool:
         """Whether a number is within the tolerance."""
@@ -68,14 +78,18 @@ def calculate(commands: Iterable[tuple[CommandBehavior, int]]) -> Outcomes:
     names = ("completed", "failed", "permanent", "exhausted", "retries")
     means = dict.fromkeys(names, 0.0)
     variances = dict.fromkeys(names, 0.0)
-    for (behavior, attempts), number in Counter(commands).items():
+    numbers = Counter(commands)
+    for (behavior, attempts), number in numbers.items():
         for name, chance in _chances(behavior, attempts).items():
             means[name] += number * chance
             variances[name] += number * chance * (1 - chance)
         mean, variance = _retries(_chance_of_retry(behavior), attempts)
         means["retries"] += number * mean
         variances["retries"] += number * variance
-    return Outcomes(**{name: Expected(means[name], sqrt(variances[name])) for name in names})
+    most = max((attempts - 1 for (_, attempts) in numbers), default=0)
+    return Outcomes(
+        **{name: Expected(means[name], sqrt(variances[name]), most if name == "retries" else 1) for name in names}
+    )
 
 
 def _chances(behavior: CommandBehavior, attempts: int) -> dict[str, float]:
