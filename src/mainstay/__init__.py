@@ -40,6 +40,7 @@ from mainstay.commands.context import HandlerContext
 from mainstay.commands.failures import FailureGroup, Selection
 from mainstay.commands.gates import Limit, LimitState, Pause
 from mainstay.commands.handler import HandlerRegistry, handler
+from mainstay.commands.ledger import Decision, StreamName
 from mainstay.commands.lifecycle import AuditEventType, BatchStatus, CommandStatus, ReplyOutcome
 from mainstay.commands.memory import MemoryCommandStore
 from mainstay.commands.model import CommandModel
@@ -228,6 +229,7 @@ __all__ = [
     "CorruptEventError",
     "CreateBatchResult",
     "DeciderAggregate",
+    "Decision",
     "DeclarativeAggregate",
     "DomainEvent",
     "DuplicateBatchError",
@@ -322,6 +324,7 @@ __all__ = [
     "StorageUnavailableError",
     "StreamArchivedError",
     "StreamId",
+    "StreamName",
     "StreamNotFoundError",
     "StreamState",
     "StreamTombstonedError",

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from mainstay.commands.ledger import StreamName
 from mainstay.errors import ConfigurationError, InvalidInputError, PermanentCommandError, shown
 from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.log import Appended
@@ -56,7 +57,7 @@ class EventAggregates:
                 raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
             opened = _Opened(repository, await repository.load_or_create(aggregate_id, conn=mine), self._policy)
             yield opened
-            opened.appended = await repository.save(opened.aggregate, conn=mine)
+            await opened.append(mine)
 
     @asynccontextmanager
     async def _transaction(self, conn: Any) -> AsyncIterator[Any]:
@@ -82,18 +83,31 @@ class _Opened:
         self, repository: AggregateRepository[Any], aggregate: AggregateRoot[Any], policy: SnapshotPolicy | None
     ) -> None:
         self.aggregate = aggregate
-        self.appended: Appended | None = None
+        self.version_read = aggregate.version
+        self.events = 0
+        self._appended: Appended | None = None
         self._repository = repository
         self._policy = policy
-        self._before = aggregate.version
+
+    @property
+    def stream(self) -> StreamName:
+        """Where its events are."""
+        stream = self.aggregate.stream
+        tenant_id = None if stream.tenant_id is None else str(stream.tenant_id)
+        return StreamName(stream.category, str(stream.id), tenant_id)
+
+    async def append(self, conn: Any) -> None:
+        """Append what the aggregate has raised."""
+        self.events = len(self.aggregate.uncommitted_events)
+        self._appended = await self._repository.save(self.aggregate, conn=conn)
 
     @property
     def answer(self) -> dict[str, int]:
         """Version of the stream, and position of its last event here, if there is one."""
-        position = None if self.appended is None else self.appended.position
+        position = None if self._appended is None else self._appended.position
         return {"version": self.aggregate.version} | ({} if position is None else {"position": position})
 
     async def committed(self) -> None:
         """Leave a snapshot, if it is time to."""
-        if self._policy is not None and self._policy.is_due(self._before, self.aggregate.version):
+        if self._policy is not None and self._policy.is_due(self.version_read, self.aggregate.version):
             await self._repository.create_snapshot(self.aggregate)

@@ -90,6 +90,12 @@ def test_a_handler_on_an_aggregate_is_transactional(registry):
         ({"aggregate": OrderLine, "stream": 3}, "stream must be a function of the command, or the name of a field"),
         ({"aggregate": OrderLine, "stream": ""}, "stream must be a function of the command, or the name of a field"),
         ({"stream": "order_id"}, "say aggregate=, too"),
+        ({"version": 1}, "version= is for the ledger of decisions on aggregates: say aggregate=, too"),
+        ({"aggregate": OrderLine, "version": -1}, "version must be a whole number, or a text of at most 50 characters"),
+        ({"aggregate": OrderLine, "version": True}, "version must be a whole number"),
+        ({"aggregate": OrderLine, "version": ""}, "version must be a whole number"),
+        ({"aggregate": OrderLine, "version": "x" * 51}, "version must be a whole number"),
+        ({"aggregate": OrderLine, "version": "\0"}, "version must be a whole number"),
     ],
 )
 def test_what_is_no_aggregate_is_refused(registry, options, message):

@@ -7,6 +7,7 @@ import pytest
 from mainstay import InMemoryEventStore, MemoryCommandStore
 from tests.scenarios.aggregates import AggregateScenarios
 from tests.scenarios.breakers import BreakerScenarios
+from tests.scenarios.decisions import DecisionScenarios
 from tests.scenarios.limits import LimitScenarios
 from tests.scenarios.order import OrderScenarios
 from tests.scenarios.outcomes import OutcomeScenarios
@@ -53,6 +54,12 @@ class TestTypedInMemory(OnMemory, TypedScenarios):
 
 
 class TestAggregatesInMemory(OnMemory, AggregateScenarios):
+    @pytest.fixture
+    def event_store(self, store):
+        return InMemoryEventStore()
+
+
+class TestDecisionsInMemory(OnMemory, DecisionScenarios):
     @pytest.fixture
     def event_store(self, store):
         return InMemoryEventStore()

@@ -24,6 +24,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from mainstay.commands.command import Command
+from mainstay.commands.ledger import StreamName
 from mainstay.commands.model import CommandModel, name_of
 from mainstay.errors import ConfigurationError, InvalidInputError, PermanentCommandError, shown
 from mainstay.message import checked_domain
@@ -41,6 +42,15 @@ class Opened(Protocol):
     """An aggregate in a transaction."""
 
     aggregate: Any
+    version_read: int
+    """Of its stream, when it was loaded."""
+    events: int
+    """How many were appended; 0 before the end of the block."""
+
+    @property
+    def stream(self) -> StreamName:
+        """Where its events are."""
+        ...
 
     @property
     def answer(self) -> dict[str, int]:

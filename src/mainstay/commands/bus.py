@@ -36,6 +36,7 @@ from mainstay.commands.command import (
     SendRequest,
     SendResult,
 )
+from mainstay.commands.ledger import Decision, DecisionFilter, StreamName
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.limits import Holding
 from mainstay.commands.model import CommandModel
@@ -326,6 +327,45 @@ class CommandBus(Batches, Holding, Requests):
     async def get_audit_trail(self, command_id: UUID, domain: str | None = None) -> list[AuditEvent]:
         """Everything that happened to a command, in order."""
         return await self._store.audit_trail(checked_id(command_id, "command_id"), domain_filter(domain))
+
+    async def get_decision(self, domain: str, command_id: UUID) -> Decision | None:
+        """What was decided on a command by its handler on an aggregate; None before its end, or without such a one."""
+        return await self._store.ledger.get(checked_domain(domain), checked_id(command_id, "command_id"))
+
+    async def list_decisions(
+        self,
+        domain: str | None = None,
+        command_type: str | None = None,
+        *,
+        stream: StreamName | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> Sequence[Decision]:
+        """Decisions that meet all conditions given, in the order in which their commands were sent.
+
+        Args:
+            domain: Of the commands.
+            command_type: Of the commands.
+            stream: On this stream.
+            since: Not decided before this time; aware.
+            until: Decided before this time; aware.
+            after: The ``number`` of the last one of the page before.
+            limit: So many at most.
+
+        Raises:
+            InvalidInputError: Something cannot be accepted; the message names it.
+        """
+        checked_page(limit, after)
+        which = DecisionFilter(
+            domain=domain_filter(domain),
+            command_type=type_filter(command_type),
+            since=checked_time(since, "since"),
+            until=checked_time(until, "until"),
+            stream=stream,
+        )
+        return await self._store.ledger.list(which, after=after, limit=limit)
 
     async def close(self) -> None:
         """Finish the sends under way, stop watching batches and listening for replies. The pool stays the caller's."""

@@ -21,6 +21,7 @@ from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, Aggregates, Opened,
 from mainstay.commands.command import Failure, Success
 from mainstay.commands.context import HandlerContext
 from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
+from mainstay.commands.ledger import FIRST_VERSION, NewDecision
 from mainstay.commands.sends import Sends
 from mainstay.commands.store import CommandStore, Lease, NewCommand, Outcome, Received, Verb
 from mainstay.commands.threads import LeftBehindError, call_in_thread
@@ -176,12 +177,18 @@ class Execution:
             context = self._context(received, conn)
             async with self._opened(received, handler, conn) as opened:
                 function = handler.function if opened is None else partial(handler.function, opened.aggregate)
-                result = await self._call(received, handler, function, context)
+                try:
+                    result = await self._call(received, handler, function, context)
+                except BusinessRuleException as error:
+                    result = Failure(error.code, error.error_message, error.details)
                 if isinstance(result, Failure):
-                    raise _Refused(_outcome_of(received, result, context.sends.end()))
+                    refusal = _outcome_of(received, result, context.sends.end())
+                    raise _Refused(replace(refusal, decision=_decision(handler, opened, None)))
             if opened is not None and result.value is None:
                 result = Success(opened.answer)
             outcome = _outcome_of(received, result, context.sends.end())
+            if opened is not None:
+                outcome = replace(outcome, decision=_decision(handler, opened, context.sends))
             await self._store.commit(conn, self._domain, outcome)
         wakes = [*context.sends.domains, *([self._domain] if received.lease.is_limited else [])]
         if outcome.answers is not None:
@@ -346,6 +353,15 @@ def unwritable(received: Outcome, error: BaseException) -> Outcome:
         error_message=_clean(f"the outcome {received.verb} could not be written: {error}"),
         details=received.result,
     )
+
+
+def _decision(handler: Handler, opened: Opened | None, sends: Sends | None) -> NewDecision | None:
+    """What the ledger keeps of a decision on an aggregate; of a refusal without sends."""
+    if opened is None:
+        return None
+    sent = () if sends is None else tuple(sends.keys)
+    version = handler.options.version or FIRST_VERSION
+    return NewDecision(opened.stream, opened.version_read, opened.events, handler.name, version, sent)
 
 
 def _outcome_of(received: Received, result: Success[Any] | Failure, sends: tuple[NewCommand, ...]) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from mainstay.commands.aggregates import StreamChoice, Target, commands_of, decide
 from mainstay.commands.command import Command
 from mainstay.commands.context import HandlerContext
+from mainstay.commands.ledger import HandlerVersion, checked_version
 from mainstay.commands.model import CommandModel, name_of
 from mainstay.commands.payload import PayloadProblem, PayloadReader, not_an_object, untyped_schema
 from mainstay.commands.signature import annotated_model, check_arguments, reader_for
@@ -39,6 +40,7 @@ class HandlerChoices(TypedDict, total=False):
     transactional: bool
     aggregate: type | None
     stream: StreamChoice | None
+    version: HandlerVersion | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class HandlerOptions:
         model: What the payload must fit; None: what the handler's annotation says.
         transactional: Effects through ``ctx.conn`` and the completion commit together.
         target: Which aggregate it is called with; None: with none.
+        version: Of its code, for the ledger of decisions.
     """
 
     domain: str
@@ -62,6 +65,7 @@ class HandlerOptions:
     transactional: bool = False
     model: type[CommandModel] | None = None
     target: Target | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Handler:
     is_async: bool
     reader: PayloadReader | None = None
     """For a typed handler."""
+    name: str = ""
+    """Module and name of the function, or of the decider."""
 
     def opened(self, command: Command[Any]) -> Command[Any]:
         """The command as this handler wants it: a typed one gets the payload read.
@@ -91,6 +97,7 @@ def _options(  # noqa: PLR0917 - one place builds the options
     timeout: timedelta | float | None,
     transactional: bool,  # noqa: FBT001 - as above
     target: Target | None = None,
+    version: HandlerVersion | None = None,
 ) -> HandlerOptions:
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds == 0:
@@ -99,6 +106,8 @@ def _options(  # noqa: PLR0917 - one place builds the options
     if not isinstance(transactional, bool):
         message = f"transactional must be True or False, not {shown(transactional)}"
         raise ConfigurationError(message)
+    if version is not None and target is None:
+        raise ConfigurationError("version= is for the ledger of decisions on aggregates: say aggregate=, too")
     model = domain if isinstance(domain, type) else None
     if model is not None:
         if command_type is not None:
@@ -113,6 +122,7 @@ def _options(  # noqa: PLR0917 - one place builds the options
         timeout=seconds,
         transactional=transactional or target is not None,
         target=target,
+        version=checked_version(version),
     )
 
 
@@ -125,6 +135,7 @@ def handler(
     transactional: bool = False,
     aggregate: type | None = None,
     stream: StreamChoice | None = None,
+    version: HandlerVersion | None = None,
 ) -> Callable[[F], F]:
     """Mark a function or method as the handler of a command type; `HandlerRegistry.register_instance` finds the mark.
 
@@ -145,6 +156,8 @@ def handler(
             transactional. A handler that returns None replies with the stream's ``version`` and ``position``.
         stream: What tells which aggregate: a function of the command, or the name of a field of its payload; unless
             given, the field that is called after the aggregate's type: ``order_line_id`` for ``OrderLine``.
+        version: Of a handler on an aggregate: a whole number, or a short text, that the ledger keeps beside what it
+            decided; 1 unless given. Change it when the handler decides otherwise.
 
     Raises:
         InvalidDomainError: No queue can have this name.
@@ -154,10 +167,11 @@ def handler(
     """
     target = Target.of(aggregate, stream)
     is_silent = domain is None and command_type is None
-    options = None if is_silent else _options(domain, command_type, retry_policy, timeout, transactional, target)
+    rest = (retry_policy, timeout, transactional, target, version)
+    options = None if is_silent else _options(domain, command_type, *rest)
 
     def mark(function: F) -> F:
-        said = options or _options(annotated_model(function), None, retry_policy, timeout, transactional, target)
+        said = options or _options(annotated_model(function), None, *rest)
         setattr(function, _MARK, said)
         return function
 
@@ -193,6 +207,7 @@ class HandlerRegistry:
         transactional: bool = False,
         aggregate: type | None = None,
         stream: StreamChoice | None = None,
+        version: HandlerVersion | None = None,
     ) -> None:
         """Register a function; the arguments are those of `handler`.
 
@@ -203,7 +218,7 @@ class HandlerRegistry:
         if isinstance(domain, type) and handler is None:
             command_type, handler = None, command_type
         target = Target.of(aggregate, stream)
-        self._add(handler, _options(domain, command_type, retry_policy, timeout, transactional, target))
+        self._add(handler, _options(domain, command_type, retry_policy, timeout, transactional, target, version))
 
     def register_decider(
         self,
@@ -213,6 +228,7 @@ class HandlerRegistry:
         stream: StreamChoice | None = None,
         retry_policy: RetryPolicy | None = None,
         timeout: timedelta | float | None = None,
+        version: HandlerVersion | None = None,
     ) -> None:
         """Let a decider handle the commands that stand between the brackets of its base.
 
@@ -226,6 +242,7 @@ class HandlerRegistry:
             stream: As `handler` says.
             retry_policy: As `handler` says.
             timeout: As `handler` says.
+            version: As `handler` says.
 
         Raises:
             ConfigurationError: Not a decider, or it decides on what is no typed command of this domain.
@@ -237,7 +254,8 @@ class HandlerRegistry:
             if self.has_handler(*name_of(model)[:2]):
                 raise HandlerAlreadyRegisteredError(*name_of(model)[:2])
         for model in found:
-            self._add(decide, _options(model, None, retry_policy, timeout, transactional=True, target=target))
+            options = _options(model, None, retry_policy, timeout, transactional=True, target=target, version=version)
+            self._add(decide, options)
 
     def targets(self, domain: str) -> list[Target]:
         """The aggregates that handlers of a domain are called with."""
@@ -407,4 +425,11 @@ class HandlerRegistry:
         reader = reader_for(function, key, options.model, self._upcasters)
         if options.target is not None:
             options.target.fits(None if reader is None else reader.model)
-        self._handlers[key] = Handler(function, options, is_async, reader)
+        self._handlers[key] = Handler(function, options, is_async, reader, _name(function, options))
+
+
+def _name(function: HandlerFn, options: HandlerOptions) -> str:
+    named: Any = options.target.kind if function is decide and options.target is not None else function
+    if not hasattr(named, "__qualname__"):
+        named = type(named)
+    return f"{named.__module__}.{named.__qualname__}"

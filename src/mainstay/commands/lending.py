@@ -3,6 +3,8 @@
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mainstay.commands.ledger import LedgerStore
+
 if TYPE_CHECKING:
     from mainstay.commands.store import Outcome
 
@@ -26,6 +28,11 @@ class Lent(Protocol):
 
 class HandlingStore(Protocol):
     """The part of `mainstay.commands.store.CommandStore` that is about transactional handlers."""
+
+    @property
+    def ledger(self) -> LedgerStore:
+        """What handlers on aggregates decided."""
+        ...
 
     @property
     def waiting_handlers(self) -> int:

@@ -24,6 +24,7 @@ from mainstay.commands.memory_breakers import MemoryBreakerStore
 from mainstay.commands.memory_failures import MemoryFailures
 from mainstay.commands.memory_gates import MemoryGateStore
 from mainstay.commands.memory_keys import MemoryKeyStore
+from mainstay.commands.memory_ledger import MemoryLedger
 from mainstay.commands.memory_processes import MemoryProcesses
 from mainstay.commands.memory_replies import MemoryReplies, MemoryWakeups
 from mainstay.commands.memory_schedules import MemoryScheduleStore
@@ -66,6 +67,7 @@ class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryRep
         self.gates = MemoryGateStore(self._state)
         self.breakers = MemoryBreakerStore(self._state)
         self.keys = MemoryKeyStore(self._state)
+        self.ledger = MemoryLedger(self._state)
         self._keepers: list[MemoryLeaseKeeper] = []
         self._sleepers: dict[str, dict[str, None]] = {}
         self._ears: dict[str, MemoryWakeups] = {}

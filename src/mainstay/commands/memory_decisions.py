@@ -288,6 +288,8 @@ def _received(row: Row, start_within: float | None, *, is_limited: bool) -> Rece
 
 def _apply(unit: Unit, row: Row, outcome: Outcome, breakers: MemoryBreakerStore) -> None:
     told = _told(row, outcome)
+    if outcome.decision is not None and outcome.verb in (Verb.COMPLETE, Verb.FAIL):
+        unit.decide(row.key, outcome.decision)
     is_transient = outcome.verb is Verb.RETRY or (outcome.verb is Verb.TROUBLESHOOT and outcome.exhausted)
     if is_transient and breakers.holds(unit, row, outcome.error_message):
         row.move(_S.PENDING)

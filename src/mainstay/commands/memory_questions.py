@@ -164,10 +164,20 @@ def whose_turn(state: State, domain: str, due: Iterable[Row]) -> list[Row]:
 
 def fsck(state: State, is_held: Callable[[Row], bool]) -> FsckReport:
     """Look for what must never be; ``is_held`` says whether the breaker of a command exists."""
-    checks = (_audit_paths, _places, _heads, _unique_keys, _replies, _batch_ends, process_steps, process_trails)
+    checks = (
+        _audit_paths,
+        _places,
+        _heads,
+        _unique_keys,
+        _replies,
+        _batch_ends,
+        _decisions,
+        process_steps,
+        process_trails,
+    )
     findings = [finding for check in checks for finding in check(state)]
     findings += [Finding("held", *row.key, {"by": row.held_by}) for row in state.rows.values() if not is_held(row)]
-    of_commands = ("audit_path", "one_place", "one_head", "one_holder", "one_reply", "batch_end")
+    of_commands = ("audit_path", "one_place", "one_head", "one_holder", "one_reply", "batch_end", "decision")
     checked = (*of_commands, "process_step", "process_audit", "held")
     return FsckReport(len(state.rows), checked, tuple(findings))
 
@@ -242,6 +252,15 @@ def _replies(state: State) -> Iterator[Finding]:
         address = (row.new.reply_to or "", str(row.new.command_id))
         if given[address] != asked[address]:
             yield Finding("one_reply", *row.key, {"expected": asked[address], "found": given[address]})
+
+
+def _decisions(state: State) -> Iterator[Finding]:
+    """A decision is of a command that has completed, or failed and appended nothing."""
+    for key, (_, decision) in state.decisions.items():
+        row = state.rows.get(key)
+        status = None if row is None else row.status
+        if status is not _S.COMPLETED and (status is not _S.FAILED or decision.events):
+            yield Finding("decision", *key, {"status": status and status.value})
 
 
 def _batch_ends(state: State) -> Iterator[Finding]:

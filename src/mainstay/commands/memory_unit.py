@@ -18,6 +18,7 @@ import orjson
 from mainstay.clock import Clock
 from mainstay.commands.actions import OperatorRules
 from mainstay.commands.command import AuditEvent
+from mainstay.commands.ledger import NewDecision
 from mainstay.commands.lifecycle import TERMINAL, AuditEventType, BatchStatus, CommandStatus, ReplyOutcome
 from mainstay.commands.process import ProcessEvent, ProcessMetadata
 from mainstay.commands.store import NewBatch, NewCommand
@@ -164,6 +165,7 @@ class State:
     process_audit: list[ProcessEvent] = field(default_factory=list)
     unique: dict[tuple[str, str], UniqueClaim] = field(default_factory=dict)
     actions: dict[UUID, Any] = field(default_factory=dict)
+    decisions: dict[Key, tuple[datetime, NewDecision]] = field(default_factory=dict)
     rules: OperatorRules = field(default_factory=OperatorRules)
     waiters: dict[Key, set[str]] = field(default_factory=dict)
     bells: dict[str, Callable[[], None]] = field(default_factory=dict)
@@ -261,6 +263,11 @@ class Unit:
         """A line of the audit trail, numbered at the commit."""
         told = {name: value for name, value in details.items() if value is not None}
         self._audit.append(AuditEvent(0, key[0], key[1], event, self.now, told or None))
+
+    def decide(self, key: Key, decision: NewDecision) -> None:
+        """What was decided on a command that ends here."""
+        entry = self.now, decision
+        self.at_commit.append(lambda: self.state.decisions.update({key: entry}))
 
     def reply(self, row: Row, outcome: ReplyOutcome) -> None:
         """The answer to a command, if it asked for one."""

@@ -101,7 +101,8 @@ class Sends:
         self.store = store
         self._conn = conn
         self._count = 0
-        self._keys: set[tuple[str, UUID]] = set()
+        self.keys: dict[tuple[str, UUID], None] = {}
+        """Domain and id of what was sent, in order."""
         self._is_over = False
         self.kept: list[NewCommand] = []
         self.domains: list[str] = []
@@ -124,7 +125,7 @@ class Sends:
             message = "the handler that this context belonged to has ended; what it sends is sent before it returns"
             raise InvalidOperationError(message)
         key = new.domain, new.command_id
-        if key in self._keys:
+        if key in self.keys:
             raise DuplicateCommandError(*key)
         new = created(new)
         if self.store is None or self._conn is None:
@@ -134,7 +135,8 @@ class Sends:
             (answer,) = await self.store.send([new], conn=self._conn)
             result = sent(new, answer)
             count_sent([new])
-        self._keys.add(key)
+        if not result.skipped:
+            self.keys[key] = None
         self.domains.append(new.domain)
         return result
 

@@ -29,6 +29,7 @@ from mainstay.commands.command import (
 from mainstay.commands.failures import FailureStore
 from mainstay.commands.gates import GateStore
 from mainstay.commands.keys import KeyStore
+from mainstay.commands.ledger import NewDecision
 from mainstay.commands.lending import HandlingStore
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.replies import ReplyStore
@@ -174,6 +175,7 @@ class Outcome:
         exhausted: TROUBLESHOOT because the attempts are used up.
         sends: Sent with a COMPLETE that is applied, in its transaction.
         answers: The domain in which the reply to this command arrives as a command.
+        decision: What was decided on an aggregate; kept with a COMPLETE or FAIL that is applied.
     """
 
     lease: Lease
@@ -187,6 +189,7 @@ class Outcome:
     exhausted: bool = False
     sends: tuple[NewCommand, ...] = ()
     answers: str | None = None
+    decision: NewDecision | None = None
 
 
 class Verdict(StrEnum):

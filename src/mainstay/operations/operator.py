@@ -25,6 +25,7 @@ from mainstay.commands.limits import Holding
 from mainstay.commands.store import Action, DomainStats, FsckReport
 from mainstay.errors import CommandError, DuplicateCommandError, InvalidInputError, InvalidOperationError
 from mainstay.operations.events import Events
+from mainstay.operations.ledger import Ledger
 from mainstay.operations.missing import NoSuchBatchError, NoSuchCommandError
 from mainstay.operations.projections import Projections
 from mainstay.storage.postgres.commands import command_store
@@ -84,6 +85,7 @@ class Operator(Holding, Turns):
         bus: Sends and cancels.
         decisions: The troubleshooting queue: previews, actions, approvals, rules.
         events: Streams, the feed, and files of events.
+        ledger: What was decided on commands.
         projections: How far they are, and what they could not handle.
     """
 
@@ -98,6 +100,7 @@ class Operator(Holding, Turns):
         super().__init__(self._commands)
         self._questions = OperationsStore(pool)
         self.events = Events(pool)
+        self.ledger = Ledger(self.bus, self.events.log)
         self.projections = Projections(pool)
 
     def use_registry(self, registry: HandlerRegistry | None) -> None:

@@ -126,6 +126,8 @@ class SyncCommandBus(Blocking[CommandBus], BlockingBatches):
     command_exists = blocking(CommandBus.command_exists)
     query_commands = blocking(CommandBus.query_commands)
     get_audit_trail = blocking(CommandBus.get_audit_trail)
+    get_decision = blocking(CommandBus.get_decision)
+    list_decisions = blocking(CommandBus.list_decisions)
     pause = blocking(CommandBus.pause)
     resume = blocking(CommandBus.resume)
     paused = blocking(CommandBus.paused)

@@ -1,6 +1,7 @@
 """``mainstay commands``: looking at commands, and canceling those that wait."""
 
 import asyncio
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mainstay.commands.command import CommandMetadata
     from mainstay.commands.handler import HandlerRegistry
     from mainstay.operations.cli.output import Output
+    from mainstay.operations.ledger import Decided
 
 HELP = "Look at commands, cancel those that wait, and print their schemas."
 
@@ -82,12 +84,13 @@ def show_commands(out: "Output", found: "list[CommandMetadata]") -> None:
 
 def show(*, command_id: CommandId, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show everything that is known of a command."""
-    found = ask(dsn, lambda operator: operator.command(command_id, domain))
+    found, decided = asyncio.run(_shown(dsn, command_id, domain))
+    from mainstay.operations.cli.decided import decided_document, show_decided
     from mainstay.operations.cli.output import Output, facts, moment, one_line, pretty_json, status
 
     out = Output(as_json=as_json)
     if as_json:
-        out.document(found)
+        out.document(asdict(found) | {"decision": decided and decided_document(decided)})
         return
     error = " ".join(part for part in (found.last_error_code, found.last_error_msg) if part)
     out.show(
@@ -112,7 +115,17 @@ def show(*, command_id: CommandId, domain: Domain = None, dsn: Dsn = None, as_js
             ]
         )
     )
+    if decided is not None:
+        show_decided(out, decided)
     out.note(f"What happened to it: mainstay commands audit {command_id}")
+
+
+async def _shown(dsn: str | None, command_id: UUID, domain: str | None) -> "tuple[CommandMetadata, Decided | None]":
+    from mainstay.operations.cli.connection import connected
+
+    async with connected(dsn) as operator:
+        found = await operator.command(command_id, domain)
+        return found, await operator.ledger.decided(found.domain, command_id)
 
 
 def audit(*, command_id: CommandId, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) -> None:

@@ -20,6 +20,7 @@ from mainstay.commands.command import (
     SendResult,
     TroubleshootingItem,
 )
+from mainstay.commands.ledger import NewDecision
 from mainstay.commands.lifecycle import AuditEventType, BatchStatus, CommandStatus
 from mainstay.commands.store import Answer, Lease, NewCommand, NotUnique, Outcome, Received, Refusal, Verb
 
@@ -188,6 +189,26 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
         fields["exhausted"] = True
     if outcome.sends:
         fields["sends"] = [command_fields(command) for command in outcome.sends]
+    if outcome.decision is not None:
+        fields["decision"] = decision_fields(outcome.decision)
+    return fields
+
+
+def decision_fields(decision: NewDecision) -> dict[str, Any]:
+    """A decision as commandbus.record_decision takes it."""
+    stream = decision.stream
+    fields: dict[str, Any] = {
+        "category": stream.category,
+        "stream_id": stream.stream_id,
+        "version_read": decision.version_read,
+        "events": decision.events,
+        "handler": decision.handler,
+        "handler_version": decision.handler_version,
+    }
+    if stream.tenant_id is not None:
+        fields["tenant_id"] = stream.tenant_id
+    if decision.sends:
+        fields["sent"] = [{"domain": domain, "command_id": command_id} for domain, command_id in decision.sends]
     return fields
 
 

@@ -47,6 +47,7 @@ from mainstay.storage.postgres.breakers import PostgresBreakerStore
 from mainstay.storage.postgres.callers import rows_in
 from mainstay.storage.postgres.command_questions import PostgresQuestions
 from mainstay.storage.postgres.command_rows import (
+    decision_fields,
     outcome_fields,
     received_from,
     reports_document,
@@ -69,6 +70,7 @@ from mainstay.storage.postgres.failures import PostgresFailures
 from mainstay.storage.postgres.gates import PostgresGateStore
 from mainstay.storage.postgres.keys import PostgresKeyStore
 from mainstay.storage.postgres.leases import PostgresLeaseKeeper, leases_document
+from mainstay.storage.postgres.ledger import PostgresLedger
 from mainstay.storage.postgres.lending import LentTransaction
 from mainstay.storage.postgres.notifications import Listener
 from mainstay.storage.postgres.passing import PassedConnection
@@ -114,6 +116,8 @@ _INVARIANTS = (
     "the counts of an action recount",
     "an action that is done came to its last item, and says when",
     "items belong to an action",
+    "a decision is of a command that has completed or failed",
+    "the events of a decision are in its stream, and of no other decision",
     "deltas and parts belong to a batch",
     "a batch that can end has ended, or is looked at again",
     "the events of a stream are numbered from one, in the order of their positions",
@@ -148,6 +152,7 @@ class PostgresCommandStore(
         self.gates = PostgresGateStore(pool)
         self.breakers = PostgresBreakerStore(pool)
         self.keys = PostgresKeyStore(pool)
+        self.ledger = PostgresLedger(pool)
         self._queues: set[str] = set()
         self._sending = PassedConnection(pool)
         self._receiving: HeldConnection | None = None
@@ -325,7 +330,8 @@ class PostgresCommandStore(
 
     async def commit(self, conn: Any, domain: str, outcome: Outcome) -> None:
         """Complete a command in what `transaction` gave, and commit that; one round trip if others wait for it."""
-        await self._handling.complete(conn, domain, outcome.lease, outcome.result)
+        decision = None if outcome.decision is None else orjson.dumps(decision_fields(outcome.decision))
+        await self._handling.complete(conn, domain, outcome.lease, outcome.result, decision)
 
     async def _tell(self, keys: Sequence[Key]) -> None:
         """Tell those who wait for these commands, which have ended and are committed."""

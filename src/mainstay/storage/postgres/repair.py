@@ -50,6 +50,9 @@ BY_HAND: Final = {
     "a dead letter that waits lies behind the checkpoint of its shard": "the projection comes to this event again: "
     "discard the letter",
     "a dead letter that waits has its event": "it can never be handled: discard it",
+    "a decision is of a command that has completed or failed": "find out who changed the command",
+    "the events of a decision are in its stream, and of no other decision": "events and decisions are of different "
+    "backups, or somebody wrote to the tables: compare the stream with the command, `mainstay commands show ID`",
     "what is parked waits before a gate": "set a limit for its type again, and remove it: that starts what waits",
 }
 _GONE = "nothing is wrong any more, or somebody moved it meanwhile: look again"

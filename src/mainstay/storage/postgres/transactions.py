@@ -104,7 +104,7 @@ class HandlerTransactions:
         self._pool = pool
         self._most = max(1, pool.max_size - kept)
         self._tell = tell
-        self._scripts: dict[str, tuple[PreparedScript, PreparedScript]] = {}
+        self._scripts: dict[tuple[str, str], tuple[PreparedScript, PreparedScript]] = {}
         self._taken = 0
         self._given: dict[int, _Begun] = {}
         self._waiting: deque[tuple[asyncio.Future[_Begun | None], float]] = deque()
@@ -130,7 +130,9 @@ class HandlerTransactions:
             begun.reading.pause()
         return LentTransaction(conn)
 
-    async def complete(self, conn: Connection, domain: str, lease: Lease, result: bytes | None) -> None:
+    async def complete(
+        self, conn: Connection, domain: str, lease: Lease, result: bytes | None, decision: bytes | None
+    ) -> None:
         """Complete a command in its handler's transaction, and commit it; the connection is no longer the handler's.
 
         Args:
@@ -138,6 +140,7 @@ class HandlerTransactions:
             domain: The command's.
             lease: The command's.
             result: JSON.
+            decision: JSON, as commandbus.record_decision takes it, if the handler decided on an aggregate.
 
         Raises:
             InvalidOperationError: The transaction was ended in between.
@@ -149,14 +152,17 @@ class HandlerTransactions:
         if begun is None or conn.pgconn.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
             message = "the transaction that this completion belongs to was ended in between; nothing was completed"
             raise InvalidOperationError(message)
-        values = {
+        values: dict[str, bytes | None] = {
             "domain": domain.encode(),
             "command_id": lease.command_id.hex.encode(),
             "msg_id": b"%d" % lease.msg_id,
             "lease_no": b"%d" % lease.lease_no,
             "result": result,
         }
-        complete, complete_and_begin = self._scripts.get(domain) or self._name_queue(domain)
+        if decision is not None:
+            values["decision"] = decision
+        which = domain, "complete_one" if decision is None else "complete_decided"
+        complete, complete_and_begin = self._scripts.get(which) or self._name_queue(*which)
         try:
             if self._hands_on(begun):
                 self._promised += 1
@@ -177,11 +183,11 @@ class HandlerTransactions:
         if begun.awaited:
             await self._tell(begun.awaited)
 
-    def _name_queue(self, domain: str) -> tuple[PreparedScript, PreparedScript]:
+    def _name_queue(self, domain: str, query: str) -> tuple[PreparedScript, PreparedScript]:
         """The scripts of a domain: that completes; the same, a COMMIT and a BEGIN."""
         sql, queue = queries.load("commands"), f'"q_{domain}{COMMANDS_SUFFIX}"'
-        complete = sql["complete_one"].replace("queue_table", queue)
-        self._scripts[domain] = scripts = (
+        complete = sql[query].replace("queue_table", queue)
+        self._scripts[domain, query] = scripts = (
             PreparedScript(complete),
             PreparedScript(f"{complete};\n{sql['commit_and_begin']}"),
         )

@@ -90,6 +90,12 @@ set local enable_seqscan = off;
 delete from pgmq.queue_table where msg_id = %(msg_id)s;
 select commandbus.complete_one(%(domain)s, %(command_id)s, %(lease_no)s, %(result)s);
 
+-- name: complete_decided
+-- The same for a command whose handler decided on an aggregate, with the decision.
+set local enable_seqscan = off;
+delete from pgmq.queue_table where msg_id = %(msg_id)s;
+select commandbus.complete_decided(%(domain)s, %(command_id)s, %(lease_no)s, %(result)s, %(decision)s);
+
 -- name: commit_and_begin
 -- What follows it where another handler waits for the connection. An error ends a script at once.
 commit;
@@ -248,6 +254,8 @@ union all
 select invariant, domain, command_id, details from commandbus.find_process_faults()
 union all
 select invariant, domain, command_id, details from commandbus.find_action_faults()
+union all
+select invariant, domain, command_id, details from commandbus.find_decision_faults()
 union all
 select invariant, null, null, details from eventsource.find_event_faults()
 union all

@@ -925,6 +925,7 @@ declare
     v_keyed uuid[];
     v_counted uuid[];
     v_called_off uuid[];
+    v_decided uuid[];
 begin
     select array_agg(o.command_id), array_agg(o.msg_id) into v_asked, v_asked_msg_ids
     from jsonb_to_recordset(p_outcomes) as o(command_id uuid, msg_id bigint);
@@ -935,7 +936,7 @@ begin
         select o.*
         from jsonb_to_recordset(p_outcomes) as o(
             command_id uuid, msg_id bigint, lease_no bigint, verb text, result jsonb, error_type text, error_code text,
-            error_message text, details jsonb, delay double precision, exhausted boolean)
+            error_message text, details jsonb, delay double precision, exhausted boolean, decision jsonb)
         order by o.command_id
     ), done as (
         update commandbus.command as c
@@ -956,7 +957,7 @@ begin
         from given as g
         where c.command_id = any (array[g.command_id]) and c.domain || '' = p_domain and c.lease_no = g.lease_no and c.status = 'IN_PROGRESS'
         returning c.command_id, c.subject_no, c.batch_id, c.reply_to, c.key, c.cancel_request, c.attempts, g.msg_id, g.verb, g.error_type, g.error_code,
-            g.error_message, g.details
+            g.error_message, g.details, g.decision is not null and g.verb in ('COMPLETE', 'FAIL') as decided
     ), audited as (  -- what follows from a failure is added below: most commands do not fail
         insert into commandbus.audit (subject_no, event_type, ts, details)
         select
@@ -985,8 +986,9 @@ begin
         array_agg(d.command_id) filter (where d.verb = 'TROUBLESHOOT'),
         array_agg(d.command_id) filter (where d.key is not null and d.verb in ('COMPLETE', 'FAIL')),
         array_agg(d.command_id) filter (where d.batch_id is not null and d.verb in ('COMPLETE', 'FAIL', 'TROUBLESHOOT')),
-        array_agg(d.command_id) filter (where d.cancel_request is not null and d.verb not in ('COMPLETE', 'FAIL'))
-    into v_done, v_gone, v_returned, v_to_reply, v_retried, v_troubled, v_keyed, v_counted, v_called_off
+        array_agg(d.command_id) filter (where d.cancel_request is not null and d.verb not in ('COMPLETE', 'FAIL')),
+        array_agg(d.command_id) filter (where d.decided)
+    into v_done, v_gone, v_returned, v_to_reply, v_retried, v_troubled, v_keyed, v_counted, v_called_off, v_decided
     from done as d;
 
     if v_done is not null then
@@ -1013,6 +1015,12 @@ begin
             join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
             where c.status <> 'PENDING'  -- a breaker holds it
             group by c.batch_id;
+        end if;
+        if v_decided is not null then
+            perform commandbus.record_decision(c.subject_no, p_domain, c.command_id, v_now, o.decision)
+            from jsonb_to_recordset(p_outcomes) as o(command_id uuid, lease_no bigint, decision jsonb)
+            join commandbus.command as c on c.command_id = any (array[o.command_id]) and c.domain || '' = p_domain
+            where o.command_id = any (v_decided) and c.lease_no = o.lease_no;
         end if;
         if v_keyed is not null then
             perform commandbus.release_keys(p_domain, v_keyed);
@@ -1118,6 +1126,19 @@ begin
     return query select t.id, t.verdict from unnest(v_ids, v_verdicts) as t(id, verdict);
 end;
 $_$;
+
+CREATE FUNCTION commandbus.complete_decided(p_domain text, p_command_id uuid, p_lease_no bigint, p_result jsonb, p_decision jsonb) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_is_awaited boolean := commandbus.complete_one(p_domain, p_command_id, p_lease_no, p_result);
+begin
+    perform commandbus.record_decision(c.subject_no, p_domain, p_command_id, c.updated_at, p_decision)
+    from commandbus.command as c
+    where c.command_id = p_command_id and c.domain = p_domain;
+    return v_is_awaited;
+end;
+$$;
 
 CREATE FUNCTION commandbus.complete_one(p_domain text, p_command_id uuid, p_lease_no bigint, p_result jsonb) RETURNS boolean
     LANGUAGE plpgsql
@@ -1461,6 +1482,53 @@ begin
           and not exists (
               select from commandbus.batch as part
               where part.domain = b.domain and part.parent_id = b.batch_id and part.completed_at is null);
+end;
+$$;
+
+CREATE FUNCTION commandbus.find_decision_faults() RETURNS TABLE(invariant text, domain text, command_id uuid, details jsonb)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+begin
+    return query
+        select 'a decision is of a command that has completed or failed', d.domain, d.command_id,
+               jsonb_build_object('subject_no', d.subject_no, 'status', c.status)
+        from commandbus.decision as d
+        left join commandbus.command as c
+            on c.command_id = d.command_id and c.domain = d.domain and c.subject_no = d.subject_no
+        where c.status is null or c.status not in ('COMPLETED', 'FAILED') or (c.status = 'FAILED' and d.events > 0);
+
+    -- An event may name another cause than its command, if the handler says so; but not another decision on the stream.
+    return query
+        select 'the events of a decision are in its stream, and of no other decision', d.domain, d.command_id,
+               jsonb_build_object('stream', d.category || '/' || d.stream_id, 'version_read', d.version_read, 'events', d.events,
+                                  'found', d.found, 'of_others', d.of_others, 'overlaps', d.overlaps)
+        from (
+            select o.*, coalesce(e.found, 0) as found, coalesce(e.of_others, 0) as of_others
+            from (
+                select
+                    d.*,
+                    coalesce(d.version_read < max(d.version_read + d.events) over (
+                        partition by d.category, d.tenant_id, d.stream_id order by d.version_read, d.subject_no
+                        rows between unbounded preceding and 1 preceding), false) as overlaps
+                from commandbus.decision as d
+                where d.events > 0
+            ) as o
+            left join eventsource.stream as s
+                on s.category = o.category and s.tenant_id = o.tenant_id and s.stream_id = o.stream_id
+            left join lateral (
+                select
+                    count(*) as found,
+                    count(*) filter (where e.causation_id is null or (e.causation_id <> o.command_id and exists (
+                        select from commandbus.command as c
+                        join commandbus.decision as other on other.subject_no = c.subject_no
+                        where c.command_id = e.causation_id and other.category = o.category and other.tenant_id = o.tenant_id
+                          and other.stream_id = o.stream_id))) as of_others
+                from eventsource.event as e
+                where e.stream_no = s.stream_no and e.version > o.version_read and e.version <= o.version_read + o.events
+            ) as e on true
+        ) as d
+        where d.found <> d.events or d.of_others > 0 or d.overlaps;
 end;
 $$;
 
@@ -2821,13 +2889,18 @@ begin
             for update skip locked));
     end if;
     if p_forget then
-        delete from commandbus.command as c
-        using unnest(v_ids, v_domains, v_needed) as t(id, domain, is_needed)
-        where c.command_id = any (array[t.id]) and c.domain = t.domain and not t.is_needed and c.updated_at < p_audit_before
-          and (c.unique_key is null or not exists (
-              select from commandbus.unique_claim as u
-              where u.unique_key = c.unique_key and u.domain = c.domain and u.command_id = c.command_id));
-        get diagnostics forgotten = row_count;
+        with gone as (
+            delete from commandbus.command as c
+            using unnest(v_ids, v_domains, v_needed) as t(id, domain, is_needed)
+            where c.command_id = any (array[t.id]) and c.domain = t.domain and not t.is_needed and c.updated_at < p_audit_before
+              and (c.unique_key is null or not exists (
+                  select from commandbus.unique_claim as u
+                  where u.unique_key = c.unique_key and u.domain = c.domain and u.command_id = c.command_id))
+            returning c.subject_no
+        ), undecided as (
+            delete from commandbus.decision as d using gone as g where d.subject_no = any (array[g.subject_no])
+        )
+        select count(*) into forgotten from gone as g;
     end if;
     update commandbus.command as c
     set data = null, headers = null, progress = null, error_message = null, pruned_at = clock_timestamp()
@@ -3349,6 +3422,28 @@ begin
 end;
 $$;
 
+CREATE FUNCTION commandbus.record_decision(p_subject_no bigint, p_domain text, p_command_id uuid, p_decided_at timestamp with time zone, p_decision jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_domains text[];
+    v_ids uuid[];
+begin
+    if p_decision ? 'sent' then
+        select array_agg(s.value ->> 'domain' order by s.place), array_agg((s.value ->> 'command_id')::uuid order by s.place)
+        into v_domains, v_ids
+        from jsonb_array_elements(p_decision -> 'sent') with ordinality as s(value, place);
+    end if;
+    insert into commandbus.decision (
+        subject_no, decided_at, command_id, version_read, events, domain, category, tenant_id, stream_id, handler, handler_version,
+        sent_domains, sent_ids)
+    values (
+        p_subject_no, p_decided_at, p_command_id, (p_decision ->> 'version_read')::integer, (p_decision ->> 'events')::integer, p_domain,
+        p_decision ->> 'category', coalesce(p_decision ->> 'tenant_id', ''), p_decision ->> 'stream_id', p_decision ->> 'handler',
+        p_decision ->> 'handler_version', v_domains, v_ids);
+end;
+$$;
+
 CREATE FUNCTION commandbus.release_held(p_domain text, p_command_ids uuid[], p_details jsonb) RETURNS void
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
@@ -3776,6 +3871,12 @@ begin
                 perform commandbus.reply(p_domain, array[p_command_id]);
                 v_did := 'its reply is sent';
             end if;
+        when 'a decision is of a command that has completed or failed' then
+            delete from commandbus.decision as d
+            where d.subject_no = (p_details ->> 'subject_no')::bigint and not exists (
+                select from commandbus.command as c
+                where c.command_id = d.command_id and c.domain = d.domain and c.subject_no = d.subject_no);
+            v_did := case when found then 'the decision of no command is deleted' end;
         when 'a step under way has a command or a reply on its way' then
             v_did := commandbus.repair_step((p_details ->> 'process_id')::uuid, (p_details ->> 'step_no')::integer);
         when 'the counts of an action recount', 'items belong to an action' then
@@ -6941,6 +7042,31 @@ CREATE VIEW commandbus.counted_batch AS
            FROM commandbus.batch_delta x
           WHERE ((x.domain = b.domain) AND (x.batch_id = b.batch_id))) d);
 
+CREATE TABLE commandbus.decision (
+    subject_no bigint NOT NULL,
+    decided_at timestamp with time zone NOT NULL,
+    command_id uuid NOT NULL,
+    version_read integer NOT NULL,
+    events integer NOT NULL,
+    domain text NOT NULL,
+    category text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    handler text NOT NULL,
+    handler_version text NOT NULL,
+    sent_domains text[],
+    sent_ids uuid[],
+    CONSTRAINT decision_events_count CHECK ((events >= 0)),
+    CONSTRAINT decision_version_read_counts CHECK ((version_read >= 0))
+)
+WITH (autovacuum_vacuum_insert_scale_factor='0.1');
+
+COMMENT ON COLUMN commandbus.decision.version_read IS 'Of the stream; the events that followed have the versions after it.';
+
+COMMENT ON COLUMN commandbus.decision.tenant_id IS 'Empty: no tenant.';
+
+COMMENT ON COLUMN commandbus.decision.sent_ids IS 'The next commands; their domains stand in sent_domains.';
+
 CREATE TABLE commandbus.deferred (
     command_id uuid NOT NULL,
     domain text NOT NULL,
@@ -7289,6 +7415,9 @@ ALTER TABLE ONLY commandbus.breaker_rule
 
 ALTER TABLE ONLY commandbus.command
     ADD CONSTRAINT command_pkey PRIMARY KEY (command_id, domain);
+
+ALTER TABLE ONLY commandbus.decision
+    ADD CONSTRAINT decision_pkey PRIMARY KEY (subject_no);
 
 ALTER TABLE ONLY commandbus.deferred
     ADD CONSTRAINT deferred_pkey PRIMARY KEY (command_id, domain);

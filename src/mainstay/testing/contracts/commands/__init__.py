@@ -24,6 +24,7 @@ from mainstay.testing.contracts.commands.batches import BatchContract
 from mainstay.testing.contracts.commands.breakers import BreakerContract
 from mainstay.testing.contracts.commands.committing import CommittingContract
 from mainstay.testing.contracts.commands.completing import CompletingContract
+from mainstay.testing.contracts.commands.deciding import DecidingContract
 from mainstay.testing.contracts.commands.ending import EndingContract
 from mainstay.testing.contracts.commands.failures import FailureContract
 from mainstay.testing.contracts.commands.gates import GateContract
@@ -48,6 +49,7 @@ __all__ = [
     "CommandStoreSuite",
     "CommittingContract",
     "CompletingContract",
+    "DecidingContract",
     "EndingContract",
     "FailureContract",
     "GateContract",
@@ -73,6 +75,7 @@ class CommandStoreContract(
     EndingContract,
     CompletingContract,
     CommittingContract,
+    DecidingContract,
     SendsContract,
     GateContract,
     BreakerContract,

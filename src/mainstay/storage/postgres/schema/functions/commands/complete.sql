@@ -2,7 +2,7 @@
 --
 -- Called by workers when they flush, and on a transactional handler's own connection, where it commits the handler's effects too.
 -- p_outcomes is an array of {command_id, msg_id, lease_no, verb, result, error_type, error_code, error_message, details, delay
--- (seconds), exhausted}. Returns for each command APPLIED, REPEATED (this lease had finished it before: the answer to a flush
+-- (seconds), exhausted, decision (as record_decision takes it)}. Returns for each command APPLIED, REPEATED (this lease had finished it before: the answer to a flush
 -- repeated after an unknown COMMIT) or STALE (another lease holds it; refused, and audited as STALE_REFUSED).
 --
 -- Fencing: an outcome counts only if its lease_no is the newest and the command is IN_PROGRESS.
@@ -33,6 +33,7 @@ declare
     v_keyed uuid[];
     v_counted uuid[];
     v_called_off uuid[];
+    v_decided uuid[];
 begin
     select array_agg(o.command_id), array_agg(o.msg_id) into v_asked, v_asked_msg_ids
     from jsonb_to_recordset(p_outcomes) as o(command_id uuid, msg_id bigint);
@@ -43,7 +44,7 @@ begin
         select o.*
         from jsonb_to_recordset(p_outcomes) as o(
             command_id uuid, msg_id bigint, lease_no bigint, verb text, result jsonb, error_type text, error_code text,
-            error_message text, details jsonb, delay double precision, exhausted boolean)
+            error_message text, details jsonb, delay double precision, exhausted boolean, decision jsonb)
         order by o.command_id
     ), done as (
         update commandbus.command as c
@@ -64,7 +65,7 @@ begin
         from given as g
         where c.command_id = any (array[g.command_id]) and c.domain || '' = p_domain and c.lease_no = g.lease_no and c.status = 'IN_PROGRESS'
         returning c.command_id, c.subject_no, c.batch_id, c.reply_to, c.key, c.cancel_request, c.attempts, g.msg_id, g.verb, g.error_type, g.error_code,
-            g.error_message, g.details
+            g.error_message, g.details, g.decision is not null and g.verb in ('COMPLETE', 'FAIL') as decided
     ), audited as (  -- what follows from a failure is added below: most commands do not fail
         insert into commandbus.audit (subject_no, event_type, ts, details)
         select
@@ -93,8 +94,9 @@ begin
         array_agg(d.command_id) filter (where d.verb = 'TROUBLESHOOT'),
         array_agg(d.command_id) filter (where d.key is not null and d.verb in ('COMPLETE', 'FAIL')),
         array_agg(d.command_id) filter (where d.batch_id is not null and d.verb in ('COMPLETE', 'FAIL', 'TROUBLESHOOT')),
-        array_agg(d.command_id) filter (where d.cancel_request is not null and d.verb not in ('COMPLETE', 'FAIL'))
-    into v_done, v_gone, v_returned, v_to_reply, v_retried, v_troubled, v_keyed, v_counted, v_called_off
+        array_agg(d.command_id) filter (where d.cancel_request is not null and d.verb not in ('COMPLETE', 'FAIL')),
+        array_agg(d.command_id) filter (where d.decided)
+    into v_done, v_gone, v_returned, v_to_reply, v_retried, v_troubled, v_keyed, v_counted, v_called_off, v_decided
     from done as d;
 
     if v_done is not null then
@@ -121,6 +123,12 @@ begin
             join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
             where c.status <> 'PENDING'  -- a breaker holds it
             group by c.batch_id;
+        end if;
+        if v_decided is not null then
+            perform commandbus.record_decision(c.subject_no, p_domain, c.command_id, v_now, o.decision)
+            from jsonb_to_recordset(p_outcomes) as o(command_id uuid, lease_no bigint, decision jsonb)
+            join commandbus.command as c on c.command_id = any (array[o.command_id]) and c.domain || '' = p_domain
+            where o.command_id = any (v_decided) and c.lease_no = o.lease_no;
         end if;
         if v_keyed is not null then
             perform commandbus.release_keys(p_domain, v_keyed);

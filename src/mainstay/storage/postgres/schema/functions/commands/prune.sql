@@ -1,5 +1,5 @@
 -- Take from ended commands what is no longer needed: payload, headers and error text, and the audit. What stays is slim (id, type, outcome,
--- result), so that a late resend of a known id is still refused. With p_forget even that is deleted.
+-- result, decision), so that a late resend of a known id is still refused. With p_forget even that is deleted.
 --
 -- Called by Pruner and `mainstay prune`, again and again, each call a small transaction. Walks at most p_limit commands in the order of
 -- (created_at, command_id) after the given place, and returns the last place walked, null at the end; there is no index for this but the one that
@@ -81,13 +81,18 @@ begin
             for update skip locked));
     end if;
     if p_forget then
-        delete from commandbus.command as c
-        using unnest(v_ids, v_domains, v_needed) as t(id, domain, is_needed)
-        where c.command_id = any (array[t.id]) and c.domain = t.domain and not t.is_needed and c.updated_at < p_audit_before
-          and (c.unique_key is null or not exists (
-              select from commandbus.unique_claim as u
-              where u.unique_key = c.unique_key and u.domain = c.domain and u.command_id = c.command_id));
-        get diagnostics forgotten = row_count;
+        with gone as (
+            delete from commandbus.command as c
+            using unnest(v_ids, v_domains, v_needed) as t(id, domain, is_needed)
+            where c.command_id = any (array[t.id]) and c.domain = t.domain and not t.is_needed and c.updated_at < p_audit_before
+              and (c.unique_key is null or not exists (
+                  select from commandbus.unique_claim as u
+                  where u.unique_key = c.unique_key and u.domain = c.domain and u.command_id = c.command_id))
+            returning c.subject_no
+        ), undecided as (
+            delete from commandbus.decision as d using gone as g where d.subject_no = any (array[g.subject_no])
+        )
+        select count(*) into forgotten from gone as g;
     end if;
     update commandbus.command as c
     set data = null, headers = null, progress = null, error_message = null, pruned_at = clock_timestamp()

@@ -122,6 +122,12 @@ begin
                 perform commandbus.reply(p_domain, array[p_command_id]);
                 v_did := 'its reply is sent';
             end if;
+        when 'a decision is of a command that has completed or failed' then
+            delete from commandbus.decision as d
+            where d.subject_no = (p_details ->> 'subject_no')::bigint and not exists (
+                select from commandbus.command as c
+                where c.command_id = d.command_id and c.domain = d.domain and c.subject_no = d.subject_no);
+            v_did := case when found then 'the decision of no command is deleted' end;
         when 'a step under way has a command or a reply on its way' then
             v_did := commandbus.repair_step((p_details ->> 'process_id')::uuid, (p_details ->> 'step_no')::integer);
         when 'the counts of an action recount', 'items belong to an action' then
