@@ -1,6 +1,6 @@
 """What is measured of commands, with whom, and how much of it."""
 
-from benchmarks.line_up import BARE_NOTIFY, BARE_SQL, MAINSTAY, PGQUEUER, PROCRASTINATE, RELIABLE_CMD
+from benchmarks.line_up import BARE_NOTIFY, BARE_SQL, MAINSTAY, PGQUEUER, PROCRASTINATE, RELIABLE_CMD, TWO_LIBRARIES
 from benchmarks.scenario import Goal, Scenario
 
 ALL = (MAINSTAY, RELIABLE_CMD, PROCRASTINATE, PGQUEUER, BARE_SQL)
@@ -33,6 +33,18 @@ COMMAND_SCENARIOS = (
         {RELIABLE_CMD: 3_000, PROCRASTINATE: 2_000, PGQUEUER: 10_000},
         handler="transactional",
         note="exactly once with mainstay, one COMMIT for each, and bare SQL, one for all in hand; else at least once",
+    ),
+    Scenario(
+        "decide",
+        "an account decides on each deposit, 64 in hand",
+        "drain",
+        (MAINSTAY, TWO_LIBRARIES, BARE_SQL),
+        10_000,
+        {TWO_LIBRARIES: 1_500},
+        concurrency=64,
+        handler="decide",
+        per_account=10,
+        note="load, append and completion are one COMMIT with mainstay and bare SQL, else two, and at least once",
     ),
     Scenario(
         "sync",
@@ -152,6 +164,7 @@ COMMAND_GOALS = (
     Goal("worker at 100, against reliable-cmd", "work-100", RELIABLE_CMD, 12.0),
     Goal("worker at 100, against PgQueuer", "work-100", PGQUEUER, 1.0),
     Goal("handler that writes a row, against reliable-cmd", "transactional", RELIABLE_CMD, 3.0),
+    Goal("an account decides, against reliable-cmd and eventsource-py", "decide", TWO_LIBRARIES, 5.0),
     Goal("send one by one, against reliable-cmd", "send", RELIABLE_CMD, 3.0),
     Goal("send one by one, against PgQueuer", "send", PGQUEUER, 0.8),
     Goal("send_batch, against reliable-cmd", "send-batch", RELIABLE_CMD, 2.0),

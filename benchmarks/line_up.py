@@ -12,6 +12,7 @@ PROCRASTINATE = "procrastinate"
 PGQUEUER = "pgqueuer"
 BARE_SQL = "bare-sql"
 BARE_NOTIFY = "bare-notify"
+TWO_LIBRARIES = "two-libraries"
 MAINSTAY_EVENTS = "mainstay-events"
 EVENTSOURCE_PY = "eventsource-py"
 EVENTSOURCING = "eventsourcing"
@@ -20,6 +21,13 @@ BARE_EVENTS = "bare-events"
 Room = Literal["commands", "events"]
 
 _PSYCOPG = ("psycopg[binary]==3.3.9", "psycopg-pool==3.3.3")
+_RELIABLE_CMD = ("reliable-cmd==0.2.2", "pgmq==1.1.4", *_PSYCOPG)
+_EVENTSOURCE_PY = (
+    "eventsource-py[postgresql]==0.8.1",
+    "asyncpg==0.32.0",
+    "sqlalchemy[asyncio]==2.1.9",
+    "pydantic==2.14.3",
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,14 @@ LINE_UP = (
         "reliable-cmd",
         "reliable_cmd",
         "command without payload or result, full audit",
-        ("reliable-cmd==0.2.2", "pgmq==1.1.4", *_PSYCOPG),
+        _RELIABLE_CMD,
+    ),
+    Peer(
+        TWO_LIBRARIES,
+        "reliable-cmd and eventsource-py",
+        "two_libraries",
+        "as each of them alone; a crash between their transactions decides twice",
+        (*_RELIABLE_CMD, *_EVENTSOURCE_PY),
     ),
     Peer(
         PROCRASTINATE,
@@ -89,7 +104,7 @@ LINE_UP = (
         "eventsource-py",
         "eventsource_py",
         "event with its envelope twice; ten index entries",
-        ("eventsource-py[postgresql]==0.8.1", "asyncpg==0.32.0", "sqlalchemy[asyncio]==2.1.9", "pydantic==2.14.3"),
+        _EVENTSOURCE_PY,
         room="events",
     ),
     Peer(

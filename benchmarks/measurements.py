@@ -17,6 +17,7 @@ CHUNK = 1_000
 WORKED = 100  # commands of a history that are worked off; the rest are copies of them
 WARM_UP = 5  # latencies left out: plans, caches, the first LISTEN
 TENTH = 10
+FEWEST_ACCOUNTS = 100  # more than there are deposits in hand
 MEGABYTE = 1024 * 1024
 GAP = 0.025  # seconds, on average, between two commands to an idle worker
 
@@ -214,9 +215,16 @@ class Bench:
             {"count": count * len(rates), "without": statistics.median(rate for _, rate in late), "rates": rates},
         )
 
-    def _fill(self, dsn: str, count: int, delay: float | None = None, keys: int = 0) -> None:
+    def _fill(self, dsn: str, count: int, delay: float | None = None, *, keys: int = 0, accounts: int = 0) -> None:
         self._runner.ask(
-            "batch", dsn, timeout=max(self._timeout, 900), count=count, chunk=CHUNK, delay=delay, keys=keys
+            "batch",
+            dsn,
+            timeout=max(self._timeout, 900),
+            count=count,
+            chunk=CHUNK,
+            delay=delay,
+            keys=keys,
+            accounts=accounts,
         )
 
     def _filled(self, scenario: Scenario, count: int, progress: Progress) -> str:
@@ -241,8 +249,11 @@ class Bench:
 
             source = self._laboratory.template(f"{self._key}/{deferred}/{history}/{blocked}", age, self._key)
         keys = scenario.keys
+        accounts = max(FEWEST_ACCOUNTS, count // scenario.per_account) if scenario.per_account else 0
         return self._laboratory.template(
-            f"{source}/{count}/{keys}", lambda dsn: self._fill(dsn, count, keys=keys), source
+            f"{source}/{count}/{keys}/{accounts}",
+            lambda dsn: self._fill(dsn, count, keys=keys, accounts=accounts),
+            source,
         )
 
     def _copy(self, dsn: str, copies: int) -> None:

@@ -40,10 +40,11 @@ class Scenario:
         chunk: Commands in a batch.
         concurrency: Commands in hand at once, per process.
         processes: Worker processes.
-        handler: ``noop``, ``sync``, ``transactional`` or ``reply``.
+        handler: ``noop``, ``sync``, ``transactional``, ``reply``, ``decide`` or ``group``; see ``peers/protocol.py``.
         deferred: Commands present that are due in a day.
         history: Commands completed before.
         keys: Keys that the commands are spread over, each handled in order.
+        per_account: Deposits for each account, in turn, instead of commands for nobody.
         blocked: Commands that wait behind one more key, whose first waits for an operator.
         seconds: How long ``snapshot`` goes on, filling and working off ``count`` at a time; see ``--seconds``.
         writers: Tasks, or threads, that append at once.
@@ -65,10 +66,11 @@ class Scenario:
     chunk: int = 1_000
     concurrency: int = 100
     processes: int = 1
-    handler: Literal["noop", "sync", "transactional", "reply"] = "noop"
+    handler: Literal["noop", "sync", "transactional", "reply", "decide", "group"] = "noop"
     deferred: int = 0
     history: int = 0
     keys: int = 0
+    per_account: int = 0
     blocked: int = 0
     seconds: float = 0.0
     writers: int = 1

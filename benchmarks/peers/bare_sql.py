@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from protocol import COMMAND_TYPE, DOMAIN, Peer, Work, main
+from protocol import COMMAND_TYPE, DEPOSIT, DOMAIN, Peer, Work, deposit, main
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
@@ -61,12 +61,18 @@ class BareSql(Peer):
                 pass
 
     async def send_batch(self, numbers: range, delay: float | None) -> None:
-        count = len(numbers)
+        await self._send(COMMAND_TYPE, [{"number": number} for number in numbers])
+
+    async def send_deposits(self, numbers: range, accounts: int) -> None:
+        await self._send(DEPOSIT, [deposit(number, accounts) for number in numbers])
+
+    async def _send(self, command_type: str, payloads: list[dict[str, Any]]) -> None:
+        count = len(payloads)
         values = {
-            "ids": [uuid.uuid4() for _ in numbers],
+            "ids": [uuid.uuid4() for _ in payloads],
             "domains": [DOMAIN] * count,
-            "types": [COMMAND_TYPE] * count,
-            "data": [json.dumps({"number": number}) for number in numbers],
+            "types": [command_type] * count,
+            "data": [json.dumps(payload) for payload in payloads],
         }
         async with self._pool.connection() as conn:
             await conn.execute(self._sql["send"], values)
@@ -93,6 +99,9 @@ class BareSql(Peer):
                         pass
 
     async def _complete(self, conn: AsyncConnection, rows: list[tuple[Any, ...]], handler: str) -> None:
+        if handler == "decide":
+            await asyncio.gather(*(self._decide(row) for row in rows))
+            return
         values = {"messages": [row[0] for row in rows], "ids": [row[1] for row in rows]}
         if handler != "transactional":
             await conn.execute(self._sql["complete"], values)
@@ -102,6 +111,24 @@ class BareSql(Peer):
         async with conn.transaction(), conn.pipeline():
             await conn.execute(self._sql["effect"], {"numbers": [row[2]["number"] for row in rows]})
             await conn.execute(self._sql["complete"], values)
+
+    async def _decide(self, row: tuple[Any, ...]) -> None:
+        """Load, append and complete in a transaction: two round trips."""
+        message, command_id, data = row
+        async with self._pool.connection() as conn:
+            async with conn.pipeline():
+                await conn.execute("begin")
+                cursor = await conn.execute(self._sql["load"], data)
+            balance = version = 0
+            for version, amount in await cursor.fetchall():  # noqa: B007  # the last one counts
+                balance += amount
+            event = {"version": version + 1, "event_id": uuid.uuid4(), "command_id": command_id}
+            async with conn.pipeline():
+                await conn.execute(
+                    self._sql["append"], {**data, **event, "payload": json.dumps({"amount": data["amount"]})}
+                )
+                await conn.execute(self._sql["complete"], {"messages": [message], "ids": [command_id]})
+                await conn.execute("commit")
 
 
 if __name__ == "__main__":

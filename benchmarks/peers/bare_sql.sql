@@ -25,6 +25,24 @@ create table bench.audit (
   event_type text not null,
   at         timestamptz not null default now()
 );
+create table bench.event (
+  position       bigint generated always as identity primary key,
+  stream_id      uuid not null,
+  version        integer not null,
+  kind_no        integer not null,
+  event_version  integer not null,
+  event_id       uuid not null,
+  recorded_at    timestamptz not null default now(),
+  occurred_at    timestamptz not null,
+  correlation_id uuid,
+  causation_id   uuid,
+  actor_id       text,
+  payload        json,
+  metadata       json,
+  tags           text[],
+  unique (stream_id, version)
+);
+create index event_kind on bench.event (kind_no, position);
 
 -- name: send
 with command as (
@@ -75,3 +93,10 @@ select command_id, 'COMPLETED' from unnest(%(ids)s::uuid[]) as command_id;
 
 -- name: effect
 insert into effect (number) select unnest(%(numbers)s::bigint[]);
+
+-- name: load
+select e.version, (e.payload ->> 'amount')::integer from bench.event as e where e.stream_id = %(account_id)s::uuid order by e.version;
+
+-- name: append
+insert into bench.event (stream_id, version, kind_no, event_version, event_id, occurred_at, causation_id, payload)
+values (%(account_id)s::uuid, %(version)s, 1, 1, %(event_id)s, now(), %(command_id)s, %(payload)s::json);

@@ -1,14 +1,20 @@
 """mainstay: commands with their full audit trail, run in the interpreter that runs the benchmarks."""
 
 import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from protocol import COMMAND_TYPE, DOMAIN, Peer, Work, main
+from protocol import COMMAND_TYPE, DEPOSIT, DOMAIN, LARGEST_BALANCE, Peer, Work, deposit, main
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay import (
+    BusinessRuleException,
     Command,
     CommandBus,
+    CommandModel,
+    DeciderAggregate,
+    DomainEvent,
     HandlerContext,
     HandlerRegistry,
     PermanentCommandError,
@@ -18,6 +24,43 @@ from mainstay import (
 )
 
 WORKER_POOL = 20  # connections at most, as for the peers
+
+
+class Deposit(CommandModel, domain=DOMAIN):
+    account_id: uuid.UUID
+    amount: int
+    number: int
+
+
+class Deposited(DomainEvent):
+    amount: int
+
+
+@dataclass(frozen=True)
+class Balance:
+    amount: int = 0
+
+
+def account(work: Work) -> type[DeciderAggregate[Balance, Deposit]]:
+    """Accounts that tell what they decide on."""
+
+    class Account(DeciderAggregate[Balance, Deposit]):
+        @staticmethod
+        def initial_state() -> Balance:
+            return Balance()
+
+        @staticmethod
+        def decide(state: Balance, command: Deposit) -> Iterable[DomainEvent]:
+            work.mark(command.number)
+            if state.amount + command.amount > LARGEST_BALANCE:
+                raise BusinessRuleException("TOO_MUCH", f"there are {state.amount} already")
+            return [Deposited(amount=command.amount)]
+
+        @staticmethod
+        def evolve(state: Balance, event: DomainEvent) -> Balance:
+            return Balance(state.amount + event.amount) if isinstance(event, Deposited) else state
+
+    return Account
 
 
 class Mainstay(Peer):
@@ -53,6 +96,11 @@ class Mainstay(Peer):
     async def send_keyed(self, numbers: range, keys: int) -> None:
         await self._bus.send_batch([_command(number, key=f"{number % keys} of {keys}") for number in numbers])
 
+    async def send_deposits(self, numbers: range, accounts: int) -> None:
+        await self._bus.send_batch(
+            [SendRequest(DOMAIN, DEPOSIT, uuid.uuid4(), deposit(number, accounts)) for number in numbers]
+        )
+
     async def work(self, work: Work) -> None:
         registry = HandlerRegistry()
 
@@ -81,7 +129,11 @@ class Mainstay(Peer):
             "reply": reply,
             "refuse": refuse,
         }
-        registry.register(DOMAIN, COMMAND_TYPE, handlers[work.handler], transactional=work.handler == "transactional")
+        if work.handler in handlers:
+            handle = handlers[work.handler]
+            registry.register(DOMAIN, COMMAND_TYPE, handle, transactional=work.handler == "transactional")
+        else:
+            registry.register_decider(domain=DOMAIN, decider=account(work))
         worker = Worker(pool=self._pool, domain=DOMAIN, registry=registry)
         await worker.run(concurrency=work.concurrency, poll_interval=1.0)
 

@@ -9,7 +9,7 @@ op        does                                                                  
 install   creates the peer's schema and queue                                                  settings
 send      sends ``count`` commands, one call each, from ``senders`` tasks at once              seconds
 batch     sends ``count`` commands in calls of ``chunk``, ``delay`` seconds ahead if given,     seconds
-          in turn to ``keys`` keys if given
+          in turn to ``keys`` keys, or of deposits to ``accounts`` accounts, if given
 pace      sends ``count`` commands one by one, about ``gap`` seconds apart                      sent, each with times
 request   the same, waiting for the reply to each                                              took, of each
 work      says ready, waits for "go", works until "stop", telling on the way what was handled  handled, starts, memory
@@ -30,6 +30,7 @@ import resource
 import sys
 import threading
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
@@ -38,6 +39,8 @@ from typing import Any, ClassVar
 
 DOMAIN = "bench"
 COMMAND_TYPE = "Measure"
+LARGEST_BALANCE = 10**9
+DEPOSIT = "Deposit"  # what an aggregate decides on: {"account_id", "amount", "number"}
 Operation = Callable[[Any, dict[str, Any]], Awaitable[None]]
 REPORT_EVERY = 0.01  # seconds between two lines of progress
 
@@ -70,7 +73,8 @@ class Work:
     Args:
         concurrency: How many commands may be in hand at once.
         handler: ``noop``, ``sync`` (a plain function), ``transactional`` (writes one row), ``reply`` (answers with the
-            number) or ``refuse`` (fails for good).
+            number), ``refuse`` (fails for good), ``decide`` (an account decides on a deposit, which is appended to its
+            stream) or ``group`` (the same, many in one COMMIT).
         record: Whether to keep the time at which each command's handler started.
     """
 
@@ -138,9 +142,23 @@ class Peer(ABC):
         """Send these commands in one call, in turn to so many keys, of each of which one is handled after another."""
         raise NotImplementedError(f"{type(self).__name__} keeps no order per key")
 
+    async def send_deposits(self, numbers: range, accounts: int) -> None:
+        """Send these deposits in one call, in turn to so many accounts."""
+        raise NotImplementedError(f"{type(self).__name__} knows no aggregates")
+
     @abstractmethod
     async def work(self, work: Work) -> None:
         """Handle commands and never return."""
+
+
+def deposit(number: int, accounts: int) -> dict[str, Any]:
+    """What a deposit says."""
+    return {"account_id": str(account_id(number % accounts)), "amount": 1, "number": number}
+
+
+def account_id(number: int) -> uuid.UUID:
+    """The id of an account."""
+    return uuid.UUID(int=(number + 1) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)
 
 
 async def _send(peer: Peer, request: dict[str, Any]) -> None:
@@ -166,6 +184,8 @@ async def _batch(peer: Peer, request: dict[str, Any]) -> None:
         numbers = range(start, min(count, start + chunk))
         if keys := request.get("keys"):
             await peer.send_keyed(numbers, keys)
+        elif accounts := request.get("accounts"):
+            await peer.send_deposits(numbers, accounts)
         else:
             await peer.send_batch(numbers, request.get("delay"))
     emit(seconds=time.monotonic() - begin)
