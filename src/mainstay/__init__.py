@@ -63,6 +63,12 @@ from mainstay.commands.store import Action, FsckReport
 from mainstay.commands.threads import SyncHandlerContext
 from mainstay.commands.upcasting import upcast
 
+# -- delivery ----------------------------------------------------------------------------------------------------------
+from mainstay.delivery.bus import Bus
+from mainstay.delivery.consumer import Consumer, ConsumerConfig
+from mainstay.delivery.memory import MemoryBus
+from mainstay.delivery.message import Message
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 from mainstay.errors import (
     ActionNotFoundError,
@@ -71,12 +77,15 @@ from mainstay.errors import (
     AppendConditionError,
     ApprovalRequiredError,
     BatchNotFoundError,
+    BusForgotError,
     BusinessRuleException,
+    BusUnavailableError,
     CheckpointMismatchError,
     CommandFailedError,
     CommandNotFoundError,
     ConfigurationError,
     CorruptEventError,
+    DeliveryError,
     DuplicateBatchError,
     DuplicateCommandError,
     DuplicateEventError,
@@ -94,8 +103,10 @@ from mainstay.errors import (
     InvalidReplyError,
     KeyConflict,
     MainstayError,
+    MessageRefusedError,
     NotUniqueError,
     OptimisticLockError,
+    PartitionLostError,
     PermanentCommandError,
     ProcessNotFoundError,
     ProjectionError,
@@ -155,6 +166,9 @@ from mainstay.projections.replay import Replayed
 from mainstay.projections.store import Checkpoint, DeadLetter, DeadLetterStatus, ShardState, ShardStatus
 from mainstay.projections.subscriber import EventSubscriber
 from mainstay.projections.tables import TableComparison, Tables
+
+# -- relaying ----------------------------------------------------------------------------------------------------------
+from mainstay.relay import Relay
 
 # -- policies and settings ---------------------------------------------------------------------------------------------
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy
@@ -390,6 +404,17 @@ __all__ = [
     "TableComparison",
     "Tables",
     "TenantMismatchError",
+    "Bus",
+    "BusForgotError",
+    "BusUnavailableError",
+    "Consumer",
+    "ConsumerConfig",
+    "DeliveryError",
+    "MemoryBus",
+    "Message",
+    "MessageRefusedError",
+    "PartitionLostError",
+    "Relay",
     "register_processes",
     "require_tenant",
     "setup_database",

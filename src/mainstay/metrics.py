@@ -149,6 +149,30 @@ HORIZON_AGE = Metric(
     "s",
 )
 
+PUBLISHED = Metric("mainstay.bus.published", Kind.COUNTER, "Messages handed to a bus, and confirmed by it.", ("topic",))
+PUBLISHING = Metric(
+    "mainstay.bus.publish.duration",
+    Kind.HISTOGRAM,
+    "How long it took until a batch of messages was confirmed, by what came of it.",
+    ("topic", "outcome"),
+    "s",
+    _SECONDS,
+)
+CONSUMED = Metric(
+    "mainstay.bus.consumed",
+    Kind.COUNTER,
+    "Runs of handlers of messages by what came of them, and messages laid apart.",
+    ("topic", "group", "outcome"),
+)
+CONSUMING = Metric(
+    "mainstay.bus.consume.duration",
+    Kind.HISTOGRAM,
+    "How long a run of a handler of messages took.",
+    ("topic", "group", "outcome"),
+    "s",
+    _SECONDS,
+)
+
 METRICS = (
     SENT,
     HANDLED,
@@ -176,6 +200,10 @@ METRICS = (
     DEAD_LETTERS,
     STOPPED,
     HORIZON_AGE,
+    PUBLISHED,
+    PUBLISHING,
+    CONSUMED,
+    CONSUMING,
 )
 
 

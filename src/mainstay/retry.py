@@ -150,3 +150,5 @@ class RetryPolicy:
 
 
 DEFAULT_RETRY_POLICY = RetryPolicy()
+READING_POLICY = RetryPolicy(max_attempts=5, backoff_schedule=(0.1, 0.5, 2.0, 10.0))
+"""For those who read in order, and whose readers wait while an event or a message is tried again."""

@@ -58,6 +58,11 @@ The tree::
     │   ├── RebuildError                a rebuild stopped; the old one serves as before
     │   ├── CheckpointMismatchError     the events are not those that the checkpoint has seen
     │   └── SubscriptionNotFoundError
+    ├── DeliveryError
+    │   ├── BusUnavailableError         the broker is away, or the way to it broke (also a StorageUnavailableError)
+    │   │   └── BusForgotError          it lost messages that it had confirmed
+    │   ├── MessageRefusedError         the broker will not take this message
+    │   └── PartitionLostError          it is another consumer's by now
     └── StorageError
         ├── QueueNotFoundError
         ├── SchemaError
@@ -110,6 +115,13 @@ from mainstay.errors.commands import (
     ScheduleNotFoundError,
     SelectionChangedError,
     StaleLeaseError,
+)
+from mainstay.errors.delivery import (
+    BusForgotError,
+    BusUnavailableError,
+    DeliveryError,
+    MessageRefusedError,
+    PartitionLostError,
 )
 from mainstay.errors.events import (
     AggregateNotCreatedError,
@@ -174,6 +186,8 @@ __all__ = [
     "AppendConditionError",
     "ApprovalRequiredError",
     "BatchNotFoundError",
+    "BusForgotError",
+    "BusUnavailableError",
     "BusinessRuleException",
     "CheckpointMismatchError",
     "CommandError",
@@ -184,6 +198,7 @@ __all__ = [
     "DatabaseCorruptError",
     "DatabaseFullError",
     "DatabaseLockedError",
+    "DeliveryError",
     "DuplicateBatchError",
     "DuplicateCommandError",
     "DuplicateEventError",
@@ -204,9 +219,11 @@ __all__ = [
     "InvalidReplyError",
     "KeyConflict",
     "MainstayError",
+    "MessageRefusedError",
     "MissingDependencyError",
     "NotUniqueError",
     "OptimisticLockError",
+    "PartitionLostError",
     "PermanentCommandError",
     "PermissionDeniedError",
     "PgmqMissingError",

@@ -9,13 +9,12 @@ from uuid import UUID
 from mainstay.errors import ConfigurationError, shown
 from mainstay.events.log import FeedFilter
 from mainstay.projections.checks import checked_shards
-from mainstay.retry import RetryPolicy, as_seconds, checked_policy
+from mainstay.retry import READING_POLICY, RetryPolicy, as_seconds, checked_policy
 from mainstay.tenancy import all_tenants, checked_tenant, tenant_scope
 
 _LARGEST_BATCH = 10_000
 _SHORTEST_LEASE = 1.0
 _SHORTEST_POLL = 0.01
-DEFAULT_POLICY = RetryPolicy(max_attempts=5, backoff_schedule=(0.1, 0.5, 2.0, 10.0))
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class SubscriptionConfig:
     batch_size: int = 100
     shards: int = 1
     start: Literal["beginning", "now"] | int = "beginning"
-    retry_policy: RetryPolicy = field(default=DEFAULT_POLICY)
+    retry_policy: RetryPolicy = field(default=READING_POLICY)
     lease: timedelta | float = 30.0
     poll: timedelta | float = 1.0
     tenant_id: UUID | str | None = None

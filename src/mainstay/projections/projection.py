@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from mainstay.events.event import EventEnvelope
 from mainstay.events.log import EVERYTHING, FeedFilter, RecordedEvent
 from mainstay.events.reading import EventReader
-from mainstay.projections.store import ProjectionStore
+from mainstay.projections.store import Claim, ProjectionStore
 
 OnError = Literal["stop", "dead_letter"]
 """What follows when an event could not be handled, all attempts made.
@@ -54,6 +54,29 @@ class Projection(ABC):
     def key(self, envelope: EventEnvelope) -> str:
         """What an event that fails takes along: later events of the same key wait behind it. Its stream, here."""
         return str(envelope.stream)
+
+    def enveloped(self, source: EventReader, recorded: RecordedEvent) -> list[EventEnvelope]:
+        """An event as `handle` is given it: of its class, as upcasters leave it, here.
+
+        Args:
+            source: Where events are read from.
+            recorded: As it is stored.
+
+        Raises:
+            CorruptEventError: It cannot be read.
+            UnknownEventTypeError: Its type has no class, and none is skipped.
+        """
+        return source.enveloped(recorded)
+
+    def of_shard(self, claim: Claim, source: EventReader) -> Self:
+        """What takes the events of one claim: this, for all, here. A replay of dead letters is nobody's claim.
+
+        Args:
+            claim: Whose events.
+            source: Where events are read from.
+        """
+        del claim, source
+        return self
 
     async def prepare(self, store: ProjectionStore) -> None:  # noqa: B027 - most have nothing to prepare
         """Make what it writes to, before it is given events. Nothing, here.

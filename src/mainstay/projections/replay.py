@@ -97,6 +97,6 @@ class Replay:
             if not await batch.settle([letter.position], done, actor=self.actor, reason=self.reason):
                 return False
             async with self.projection.batch(batch.conn, [recorded]) as conn:
-                for envelope in self.source.enveloped(recorded):
+                for envelope in self.projection.enveloped(self.source, recorded):
                     await self.projection.handle(envelope, conn)
         return True

@@ -147,7 +147,7 @@ class ShardRunner:
         """Nothing is read yet."""
         self._source = source
         self._store = store
-        self._projection = projection
+        self._projection = projection.of_shard(claim, source)
         self._feed = feed or SharedFeed(source.log, config.limited(projection.wanted(source)))
         self._config = config
         self.claim = claim
@@ -362,7 +362,7 @@ class ShardRunner:
                             seen.apart()
                             continue
                         with seen.event(recorded):
-                            for envelope in self._source.enveloped(recorded):
+                            for envelope in self._projection.enveloped(self._source, recorded):
                                 await self._given(envelope, conn)
                     self._at = len(events)
                 await batch.advance(reached)
@@ -384,7 +384,7 @@ class ShardRunner:
     def _key(self, recorded: RecordedEvent) -> str:
         """What the event is laid apart with; an event that cannot be read goes with its stream."""
         try:
-            envelopes = self._source.enveloped(recorded)
+            envelopes = self._projection.enveloped(self._source, recorded)
         except _UNREADABLE:
             envelopes = []
         return self._projection.key(envelopes[0]) if envelopes else str(recorded.stream)
