@@ -197,7 +197,7 @@ from mainstay.sync import (
 from mainstay.telemetry import ContextFilter
 
 # -- tenants -----------------------------------------------------------------------------------------------------------
-from mainstay.tenancy import all_tenants, current_tenant, require_tenant, tenant_scope
+from mainstay.tenancy import actor_scope, all_tenants, current_actor, current_tenant, require_tenant, tenant_scope
 
 __version__ = "0.1.0.dev0"
 
@@ -363,8 +363,10 @@ __all__ = [
     "UnknownEventTypeError",
     "Worker",
     "__version__",
+    "actor_scope",
     "all_tenants",
     "check_schema_exists",
+    "current_actor",
     "current_tenant",
     "get_schema_sql",
     "handler",

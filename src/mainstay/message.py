@@ -20,7 +20,9 @@ COMMANDS_SUFFIX = "__commands"
 correlation_id_var: ContextVar[str | None] = ContextVar("mainstay_correlation_id", default=None)
 """Correlation of what is being handled in this context, as text; None outside a handler."""
 causation_id_var: ContextVar[UUID | None] = ContextVar("mainstay_causation_id", default=None)
-"""The command that is being handled in this context; None outside a handler."""
+"""The command or event that is being handled in this context; None outside a handler."""
+actor_id_var: ContextVar[str | None] = ContextVar("mainstay_actor_id", default=None)
+"""Who wants what is done in this context; None if nobody said. See `mainstay.tenancy.actor_scope`."""
 
 
 def checked_domain(domain: object) -> str:
@@ -113,21 +115,26 @@ def command_queue(domain: str) -> str:
 
 
 class correlated:  # noqa: N801 - a context manager, written without a generator: every command passes here
-    """Everything logged, sent or appended inside belongs to this correlation, and events to this cause."""
+    """Everything logged, sent or appended inside belongs to this correlation, has this cause, and is this actor's."""
 
-    __slots__ = ("_causation_id", "_cause", "_correlation_id", "_token")
+    __slots__ = ("_actor_id", "_causation_id", "_cause", "_correlation_id", "_token", "_who")
 
-    def __init__(self, correlation_id: UUID | str | None, causation_id: UUID | None = None) -> None:
+    def __init__(
+        self, correlation_id: UUID | str | None, causation_id: UUID | None = None, actor_id: str | None = None
+    ) -> None:
         self._correlation_id = None if correlation_id is None else str(correlation_id)
         self._causation_id = causation_id
+        self._actor_id = actor_id
 
     def __enter__(self) -> None:
         self._token = correlation_id_var.set(self._correlation_id)
         self._cause = causation_id_var.set(self._causation_id)
+        self._who = actor_id_var.set(self._actor_id)
 
     def __exit__(self, *_: object) -> None:
         correlation_id_var.reset(self._token)
         causation_id_var.reset(self._cause)
+        actor_id_var.reset(self._who)
 
 
 def worker_name() -> str:

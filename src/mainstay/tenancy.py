@@ -1,4 +1,4 @@
-"""In whose name code runs: the tenant of a scope, which stores of events enforce.
+"""In whose name code runs: the tenant of a scope, which stores of events enforce, and the actor, whom they note.
 
 What it promises. Inside ``tenant_scope("acme")`` a store appends to acme's streams and reads acme's events, and nothing
 else: a stream that is named without a tenant is acme's, what reads the feed is given acme's events only, and whoever
@@ -14,15 +14,20 @@ the same id at the same time write two streams, and do not even wait for each ot
 What it does not promise. It guards against a forgotten filter and a wrong id, not against code that leaves its scope on
 purpose; nor does it bind who goes past the store: SQL of your own, or the log behind the store (`EventStore.log`),
 which operators' tools and subscriptions use, because they serve all tenants.
+
+Commands carry both: what is sent inside a scope is the scope's tenant's, and is handled in that scope, by whatever
+worker; see `mainstay.commands.carried`. The actor limits nothing: it is put on commands and events that name none.
 """
 
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 from uuid import UUID
 
-from mainstay.errors import InvalidInputError, TenantMissingError
-from mainstay.message import checked_name
+from mainstay.errors import InvalidInputError, TenantMissingError, TenantScopeError
+from mainstay.message import actor_id_var, checked_name, checked_text
+
+T = TypeVar("T")
 
 _LIMIT = 200
 
@@ -36,6 +41,15 @@ def checked_tenant(value: UUID | str | None) -> UUID | str | None:
         InvalidInputError: Neither a UUID nor a text of 1 to 200 printable characters.
     """
     return None if value is None else checked_name(value, "a tenant's id", _LIMIT)
+
+
+def checked_actor(value: str | None) -> str | None:
+    """An actor's id itself; None stays None.
+
+    Raises:
+        InvalidInputError: Not a text of 1 to 200 printable characters.
+    """
+    return None if value is None else checked_text(value, "an actor's id", _LIMIT)
 
 
 def current_tenant() -> UUID | str | None:
@@ -55,21 +69,46 @@ def require_tenant() -> UUID | str:
     return tenant
 
 
-class _Scope:
-    """A block with a tenant of its own, or with none; what is around it applies again at its end."""
+def scoped_tenant(tenant_id: UUID | str | None, what: str) -> UUID | str | None:
+    """The tenant asked for; in a scope, the scope's if none is.
 
-    def __init__(self, tenant_id: UUID | str | None) -> None:
-        self._tenant_id = tenant_id
-        self._tokens: list[Token[UUID | str | None]] = []
+    Args:
+        tenant_id: Which; None: whoever's turn it is.
+        what: What is asked for, for the error.
+
+    Raises:
+        InvalidInputError: No tenant can be called so.
+        TenantScopeError: It is another than the scope's.
+    """
+    tenant, asked = _tenant.get(), checked_tenant(tenant_id)
+    if tenant is None or asked is None:
+        return asked if tenant is None else tenant
+    if asked != tenant:
+        raise TenantScopeError(tenant, asked, what)
+    return tenant
+
+
+def current_actor() -> str | None:
+    """Who wants what this code does; None if nobody said."""
+    return actor_id_var.get()
+
+
+class _Scope(Generic[T]):
+    """A block with a tenant or actor of its own, or with none; what is around it applies again at its end."""
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable = variable
+        self._value = value
+        self._tokens: list[Token[T]] = []
 
     def __enter__(self) -> Self:
-        self._tokens.append(_tenant.set(self._tenant_id))
+        self._tokens.append(self._variable.set(self._value))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _tenant.reset(self._tokens.pop())
+        self._variable.reset(self._tokens.pop())
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -80,7 +119,7 @@ class _Scope:
         self.__exit__(kind, error, trace)
 
 
-def tenant_scope(tenant_id: UUID | str) -> _Scope:
+def tenant_scope(tenant_id: UUID | str) -> _Scope[UUID | str | None]:
     """A block whose code runs in the name of a tenant; a ``with`` block or an ``async with`` block.
 
     Args:
@@ -92,9 +131,26 @@ def tenant_scope(tenant_id: UUID | str) -> _Scope:
     tenant = checked_tenant(tenant_id)
     if tenant is None:
         raise InvalidInputError("a scope needs a tenant; for work that concerns all, write all_tenants()")
-    return _Scope(tenant)
+    return _Scope(_tenant, tenant)
 
 
-def all_tenants() -> _Scope:
+def all_tenants() -> _Scope[UUID | str | None]:
     """A block outside any scope, inside one: for work that concerns all tenants. ``with`` and ``async with``."""
-    return _Scope(None)
+    return _Scope(_tenant, None)
+
+
+def scope_of(tenant_id: UUID | str | None) -> _Scope[UUID | str | None]:
+    """The scope of a tenant, as `tenant_scope`; for None outside any, as `all_tenants`, whatever is around it."""
+    return _Scope(_tenant, checked_tenant(tenant_id))
+
+
+def actor_scope(actor_id: str) -> _Scope[str | None]:
+    """A block whose code does what somebody wants: its commands and events say who, unless they say so themselves.
+
+    Args:
+        actor_id: A text of 1 to 200 printable characters: a user, a service. A scope inside another replaces it.
+
+    Raises:
+        InvalidInputError: No such text.
+    """
+    return _Scope(actor_id_var, checked_text(actor_id, "an actor's id", _LIMIT))

@@ -9,6 +9,7 @@ from tests.scenarios.aggregates import AggregateScenarios
 from tests.scenarios.breakers import BreakerScenarios
 from tests.scenarios.decisions import DecisionScenarios
 from tests.scenarios.limits import LimitScenarios
+from tests.scenarios.names import NameScenarios
 from tests.scenarios.order import OrderScenarios
 from tests.scenarios.outcomes import OutcomeScenarios
 from tests.scenarios.plain import PlainScenarios
@@ -60,6 +61,14 @@ class TestAggregatesInMemory(OnMemory, AggregateScenarios):
 
 
 class TestDecisionsInMemory(OnMemory, DecisionScenarios):
+    @pytest.fixture
+    def event_store(self, store):
+        return InMemoryEventStore()
+
+
+class TestNamesInMemory(OnMemory, NameScenarios):
+    joins = False
+
     @pytest.fixture
     def event_store(self, store):
         return InMemoryEventStore()

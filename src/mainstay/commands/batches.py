@@ -449,4 +449,7 @@ def in_batch(domain: str, batch_id: UUID, command: BatchCommand) -> SendRequest:
         unique_key=command.unique_key,
         unique_for=command.unique_for,
         on_conflict=command.on_conflict,
+        causation_id=command.causation_id,
+        tenant_id=command.tenant_id,
+        actor_id=command.actor_id,
     )

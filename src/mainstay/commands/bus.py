@@ -56,6 +56,7 @@ from mainstay.message import checked_domain, checked_id
 from mainstay.metrics import is_observed
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, from_json
+from mainstay.tenancy import checked_tenant
 
 DEFAULT_CHUNK = 1000
 CHUNK_BYTES = 32 * 1024 * 1024
@@ -147,6 +148,9 @@ class CommandBus(Batches, Holding, Requests):
         unique_key: str | None = None,
         unique_for: timedelta | float | None = None,
         on_conflict: OnConflict | str = OnConflict.REFUSE,
+        causation_id: UUID | None = None,
+        tenant_id: UUID | str | None = None,
+        actor_id: str | None = None,
     ) -> SendResult:
         """Send one command: ``send("orders", "CreateOrder", uuid4(), {...})`` or ``send(CreateOrder(...))``.
 
@@ -175,6 +179,9 @@ class CommandBus(Batches, Holding, Requests):
                 is completed. One that failed or was canceled holds it no longer.
             on_conflict: If the key is held: ``"refuse"``, or ``"skip"``: nothing is sent, and the result names the
                 command that holds it.
+            causation_id: The command or event that led to it; inside a handler what is being handled.
+            tenant_id: Whose it is, and so in which scope it is handled; in a `tenant_scope` that tenant's.
+            actor_id: Who wants it, a text of 200 characters at most; in an `actor_scope` that actor.
 
         Raises:
             DuplicateCommandError: This id was sent before in this domain.
@@ -182,6 +189,7 @@ class CommandBus(Batches, Holding, Requests):
             BatchNotFoundError: No such batch.
             QueueNotFoundError: No such reply queue.
             InvalidInputError: Something cannot be accepted; the message names it.
+            TenantScopeError: It is another tenant's than that of the scope that this runs in.
             StorageUnavailableError: No connection, or it broke: whether the command was sent is unknown; send it again
                 with the same id.
         """
@@ -201,6 +209,9 @@ class CommandBus(Batches, Holding, Requests):
             unique_key,
             unique_for,
             on_conflict,
+            causation_id,
+            tenant_id,
+            actor_id,
         )
         checked = self._checked(request)
         if not is_observed():
@@ -312,8 +323,10 @@ class CommandBus(Batches, Holding, Requests):
         created_before: datetime | None = None,
         limit: int = 100,
         offset: int = 0,
+        *,
+        tenant_id: UUID | str | None = None,
     ) -> list[CommandMetadata]:
-        """Commands that meet all conditions given, newest first."""
+        """Commands that meet all conditions given, newest first. The scope that this runs in narrows nothing."""
         checked_page(limit, offset)
         which = CommandFilter(
             domain=domain_filter(domain),
@@ -321,6 +334,7 @@ class CommandBus(Batches, Holding, Requests):
             command_type=type_filter(command_type),
             created_after=checked_time(created_after, "created_after"),
             created_before=checked_time(created_before, "created_before"),
+            tenant_id=checked_tenant(tenant_id),
         )
         return await self._store.query(which, limit=limit, offset=offset)
 

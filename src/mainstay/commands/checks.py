@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+from mainstay.commands.carried import carrying
 from mainstay.commands.command import OnConflict, SendRequest
 from mainstay.commands.model import CommandModel, name_to_send, with_version
 from mainstay.commands.store import NewCommand
@@ -41,6 +42,7 @@ def checked_request(request: SendRequest, *, default_max_attempts: int, payload_
 
     Raises:
         InvalidInputError: Something in it cannot be accepted; the message names the field.
+        TenantScopeError: It is another tenant's than that of the scope that this runs in.
     """
     if not isinstance(request, SendRequest):
         message = f"expected a SendRequest, not {type(request).__name__}"
@@ -55,11 +57,12 @@ def checked_request(request: SendRequest, *, default_max_attempts: int, payload_
         priority=checked_priority(request.priority),
         on_conflict=checked_conflict(request.on_conflict),
     )
-    headers = request.headers
+    headers: Any = request.headers
     if isinstance(request.data, CommandModel):
         headers = with_version(headers, name_to_send(request.data).version)
+    headers = carrying(headers, request.causation_id, request.tenant_id, request.actor_id)
     if headers is not None:
-        command.headers = to_json(checked_object(headers, what="headers"), what="headers")
+        command.headers = to_json(headers, what="headers")
     if _rare(request) != _NONE_OF_THEM:
         _check_rare(request, command)
     if command.unique_key is None and (command.unique_for is not None or command.on_conflict is OnConflict.SKIP):

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import typing_extensions
 
+from mainstay.commands.carried import Carried
 from mainstay.commands.lifecycle import AuditEventType, BatchStatus, CommandStatus, ReplyOutcome
 from mainstay.commands.model import CommandModel, name_to_send, with_version
 from mainstay.errors import CommandFailedError, InvalidInputError
@@ -24,8 +25,11 @@ _VIEW_COLUMNS = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Command(Generic[DataT]):
-    """A command as its handler sees it: `Command` with a dict as its data, ``Command[CreateOrder]`` with that model."""
+class Command(Carried, Generic[DataT]):
+    """A command as its handler sees it: `Command` with a dict as its data, ``Command[CreateOrder]`` with that model.
+
+    What led to it, and in whose name it is handled, are ``causation_id``, ``tenant_id`` and ``actor_id``.
+    """
 
     domain: str
     command_type: str
@@ -72,6 +76,9 @@ class ScheduleOptions(TypedDict, total=False):
     unique_key: str | None
     unique_for: timedelta | float | None
     on_conflict: OnConflict | str
+    causation_id: UUID | None
+    tenant_id: UUID | str | None
+    actor_id: str | None
 
 
 class SendOptions(ScheduleOptions, total=False):
@@ -105,6 +112,9 @@ class SendRequest:
         unique_key: Of the commands of a domain with the same unique key at most one has not ended.
         unique_for: Seconds or timedelta after the send in which the key stays held though the command is completed.
         on_conflict: ``"refuse"`` or ``"skip"`` it when the key is held.
+        causation_id: The command or event that led to it; inside a handler what is being handled.
+        tenant_id: Whose it is, and so in which scope it is handled; in a `tenant_scope` that tenant's.
+        actor_id: Who wants it, a text of 200 characters at most; in an `actor_scope` that actor.
     """
 
     domain: str
@@ -124,6 +134,9 @@ class SendRequest:
     unique_key: str | None = None
     unique_for: timedelta | float | None = None
     on_conflict: OnConflict | str = OnConflict.REFUSE
+    causation_id: UUID | None = None
+    tenant_id: UUID | str | None = None
+    actor_id: str | None = None
 
     @classmethod
     def of(
@@ -191,6 +204,9 @@ class BatchCommand:
     unique_key: str | None = None
     unique_for: timedelta | float | None = None
     on_conflict: OnConflict | str = OnConflict.REFUSE
+    causation_id: UUID | None = None
+    tenant_id: UUID | str | None = None
+    actor_id: str | None = None
 
     @classmethod
     def of(cls, command: CommandModel, command_id: UUID | None = None, **options: Any) -> "BatchCommand":
@@ -215,8 +231,11 @@ class CreateBatchResult:
 
 
 @dataclass(frozen=True, slots=True)
-class CommandMetadata:
-    """All that is known of a command."""
+class CommandMetadata(Carried):
+    """All that is known of a command.
+
+    What led to it, and in whose name it is handled, are ``causation_id``, ``tenant_id`` and ``actor_id``.
+    """
 
     domain: str
     command_id: UUID
@@ -299,8 +318,8 @@ class AuditEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class TroubleshootingItem:
-    """A command that waits for an operator."""
+class TroubleshootingItem(Carried):
+    """A command that waits for an operator; it carries the same as in `CommandMetadata`."""
 
     domain: str
     command_id: UUID

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, Aggregates, Opened, check_all
+from mainstay.commands.carried import said_by
 from mainstay.commands.command import Failure, Success
 from mainstay.commands.context import HandlerContext
 from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
@@ -43,6 +44,7 @@ from mainstay.metrics import is_observed
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, as_seconds, checked_policy
 from mainstay.serialization import storable, to_json
 from mainstay.telemetry import get_logger
+from mainstay.tenancy import scope_of
 
 TRANSIENT = "TRANSIENT"
 PERMANENT = "PERMANENT"
@@ -136,7 +138,11 @@ class Execution:
             handler = self._registry.find(self._domain, command.command_type)
         except HandlerNotFoundError as error:
             return self._troubleshoot(received, PERMANENT, "NO_HANDLER", str(error))
-        with correlated(command.correlation_id, command.command_id):
+        try:
+            tenant_id, actor_id = said_by(command)
+        except PermanentCommandError as error:
+            return self._troubleshoot(received, PERMANENT, error.code, error.error_message)
+        with correlated(command.correlation_id, command.command_id, actor_id), scope_of(tenant_id):
             try:
                 if handler.reader is not None:
                     received = replace(received, command=handler.opened(received.command))

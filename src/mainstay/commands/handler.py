@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from mainstay.commands.aggregates import StreamChoice, Target, commands_of, decide
+from mainstay.commands.carried import said_by
 from mainstay.commands.command import Command
 from mainstay.commands.context import HandlerContext
 from mainstay.commands.ledger import HandlerVersion, checked_version
@@ -21,8 +22,9 @@ from mainstay.errors import (
     HandlerNotFoundError,
     shown,
 )
-from mainstay.message import checked_domain, checked_type
+from mainstay.message import checked_domain, checked_type, correlated
 from mainstay.retry import RetryPolicy, as_seconds, checked_policy
+from mainstay.tenancy import scope_of
 
 _MARK = "__mainstay_handler__"
 
@@ -404,8 +406,10 @@ class HandlerRegistry:
             message = f"{command.command_type} is handled on an aggregate: call its handler with one, or run a worker"
             raise ConfigurationError(message)
         given = context if found.is_async else SyncHandlerContext(context, at_once)
-        result = found.function(found.opened(command), given)
-        return await result if inspect.isawaitable(result) else result
+        tenant_id, actor_id = said_by(command)
+        with correlated(command.correlation_id, command.command_id, actor_id), scope_of(tenant_id):
+            result = found.function(found.opened(command), given)
+            return await result if inspect.isawaitable(result) else result
 
     def clear(self) -> None:
         """Forget all handlers and upcasters."""

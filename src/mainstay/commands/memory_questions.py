@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from mainstay.commands.carried import TENANT
 from mainstay.commands.command import AuditEvent, BatchMetadata, CommandMetadata, TroubleshootingItem
 from mainstay.commands.lifecycle import AUDIT_PATH, TERMINAL, BatchStatus, CommandStatus
 from mainstay.commands.memory_processes import process_steps, process_trails
@@ -55,6 +56,7 @@ def query(state: State, which: CommandFilter) -> list[CommandMetadata]:
             and which.batch_id in (None, new.batch_id)
             and (which.created_after is None or which.created_after <= row.created_at)
             and (which.created_before is None or row.created_at <= which.created_before)
+            and (which.tenant_id is None or (as_value(new.headers) or {}).get(TENANT) == str(which.tenant_id))
         )
 
     newest_first = sorted(state.rows.values(), key=lambda row: (row.created_at, row.seq), reverse=True)

@@ -17,6 +17,7 @@ import orjson
 
 from mainstay.clock import Clock
 from mainstay.commands.actions import OperatorRules
+from mainstay.commands.carried import ACTOR, CAUSATION, TENANT
 from mainstay.commands.command import AuditEvent
 from mainstay.commands.ledger import NewDecision
 from mainstay.commands.lifecycle import TERMINAL, AuditEventType, BatchStatus, CommandStatus, ReplyOutcome
@@ -38,6 +39,13 @@ def as_value(document: bytes | None) -> Any:
 def reply_id(answered: NewCommand) -> UUID:
     """The id of the command that a reply is."""
     return uuid5(answered.command_id, "Reply")
+
+
+def headers_after(answered: NewCommand) -> dict[str, Any]:
+    """The headers of a command that follows from another: that is its cause, and it is in the same name."""
+    said = as_value(answered.headers) or {}
+    carried = {name: said[name] for name in (TENANT, ACTOR) if said.get(name) is not None}
+    return {CAUSATION: str(answered.command_id)} | carried
 
 
 def claimed_by(commands: Iterable[NewCommand]) -> Iterable[Claimable]:
@@ -296,7 +304,7 @@ class Unit:
             data=message,
             correlation_id=row.new.correlation_id,
             max_attempts=10,
-            headers=orjson.dumps({"causation_id": str(row.new.command_id)}),
+            headers=orjson.dumps(headers_after(row.new)),
         )
         answer = Row(new, self.state.next(), created_at=self.now, updated_at=self.now, data=message)
         self.enqueue(answer)

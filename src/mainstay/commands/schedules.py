@@ -25,9 +25,10 @@ from mainstay.errors import (
     QueueNotFoundError,
     ScheduleNotFoundError,
 )
-from mainstay.message import checked_id, command_queue
+from mainstay.message import checked_id, command_queue, correlated
 from mainstay.service import Service
 from mainstay.telemetry import get_logger
+from mainstay.tenancy import current_actor
 
 FIRE_INTERVAL = 5.0
 """Seconds after which a worker looks for schedules that were set meanwhile; what it knows is fired when it is due."""
@@ -87,7 +88,7 @@ class Schedules:
 
         A worker learns of it within five seconds. Setting what is set already changes nothing, so a program may do it
         at every start. With a new rule it is due next by that rule, counted from now; otherwise its next due time
-        stays. Paused it stays paused.
+        stays. Paused it stays paused. Its commands are the tenant's and the actor's in whose scopes it is set.
 
         Args:
             name: Unique in the database.
@@ -129,9 +130,11 @@ class Schedules:
             unique_for=unique_for,
             on_conflict=OnConflict.REFUSE if unique_key is None else OnConflict.SKIP,
         )
+        with correlated(None, None, current_actor()):  # whatever is handled here leads to no due time
+            command = self._checked(request)
         new = NewSchedule(
             name=_checked_name(name),
-            command=self._checked(request),
+            command=command,
             cron=None if cron is None else checked_cron(cron),
             every=None if every is None else checked_every(every),
             timezone=checked_timezone(timezone),

@@ -6,7 +6,8 @@ or loses its lease has sent nothing.
 
 Ids are derived from the command in hand and from which send of the handler it is, or from a name. A handler that runs
 again derives the same ids, and a derived id that is known already is passed over: no redelivery, whatever its cause,
-sends twice. What a handler sends belongs to its command's correlation, and its header ``causation_id`` is that command.
+sends twice. What a handler sends belongs to its command's correlation, tenant and actor, and its ``causation_id`` is
+that command.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
+from mainstay.commands.carried import ACTOR, CAUSATION, TENANT
 from mainstay.commands.checks import checked_request, checked_text, named
 from mainstay.commands.command import Command, SendRequest, SendResult
 from mainstay.commands.model import CommandModel
@@ -31,8 +33,8 @@ from mainstay.errors import (
 from mainstay.message import command_queue
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, checked_object
+from mainstay.tenancy import current_actor, current_tenant
 
-CAUSATION = "causation_id"
 _NAME_LIMIT = 200
 
 
@@ -165,14 +167,24 @@ class Sends:
                 self._count += 1
             which = f"#{self._count}" if name is None else checked_text(name, "name", _NAME_LIMIT)
             command_id = derived_id(self._command, f"{which}")
-        headers = {CAUSATION: str(self._command.command_id)} | checked_object(options.pop("headers", None))
         try:
-            request = SendRequest(domain, command_type, command_id, data or {}, headers=headers, **options)
+            request = SendRequest(domain, command_type, command_id, data or {}, **options)
         except TypeError as error:
             message = f"ctx.send: {error}"
             raise InvalidInputError(message) from error
-        if request.correlation_id is None and self._command.correlation_id is not None:
-            request = replace(request, correlation_id=self._command.correlation_id)
+        request = self._following(request)
         new = checked_request(request, default_max_attempts=DEFAULT_MAX_ATTEMPTS, payload_limit=DEFAULT_PAYLOAD_LIMIT)
         is_heir = new.unique_key is not None and new.domain == self._command.domain
         return replace(new, skip_known=is_repeatable, successor_of=self._command.command_id if is_heir else None)
+
+    def _following(self, request: SendRequest) -> SendRequest:
+        """The request with what it takes over from the command: correlation, cause, tenant and actor."""
+        command, headers = self._command, checked_object(request.headers, what="headers")
+        carried: dict[str, Any] = {"headers": {CAUSATION: str(command.command_id)} | headers}
+        if request.correlation_id is None:
+            carried["correlation_id"] = command.correlation_id
+        if request.tenant_id is None and current_tenant() is None and TENANT not in headers:
+            carried["tenant_id"] = command.tenant_id
+        if request.actor_id is None and current_actor() is None and ACTOR not in headers:
+            carried["actor_id"] = command.actor_id
+        return replace(request, **carried)

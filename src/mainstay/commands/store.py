@@ -253,6 +253,7 @@ class CommandFilter:
     batch_id: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    tenant_id: UUID | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from mainstay.events.registry import EventRegistry
 from mainstay.events.reviving import Reviver, reviver
 from mainstay.events.stream import StreamId
 from mainstay.events.upcasting import RawEvent
-from mainstay.message import causation_id_var, checked_name, correlation_id_var
+from mainstay.message import actor_id_var, causation_id_var, checked_name, correlation_id_var
 from mainstay.serialization import checked_object, model_to_json
 from mainstay.serialization import to_json as checked_json
 
@@ -101,7 +101,7 @@ class EventCodec:
             event_version=kind.__event_version__,
             correlation_id=event.correlation_id or correlation_id,
             causation_id=event.causation_id or causation_id_var.get(),
-            actor_id=event.actor_id,
+            actor_id=event.actor_id or actor_id_var.get(),
             metadata=checked_json(checked_object(metadata, what="metadata"), what="metadata", limit=self._limit)
             if metadata
             else None,

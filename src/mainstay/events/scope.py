@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from mainstay import tenancy
 from mainstay.errors import TenantScopeError
 from mainstay.events.checks import check_stream
 from mainstay.events.event import DomainEvent
@@ -35,12 +36,7 @@ def scoped_tenant(tenant_id: UUID | str | None) -> UUID | str | None:
     Raises:
         TenantScopeError: It is another.
     """
-    tenant = current_tenant()
-    if tenant is None:
-        return tenant_id
-    if tenant_id is not None and (other := checked_tenant(tenant_id)) != tenant:
-        raise TenantScopeError(tenant, other, "what was to be read")
-    return tenant
+    return tenancy.scoped_tenant(tenant_id, "what was to be read")
 
 
 def scoped_filter(wanted: FeedFilter) -> FeedFilter:

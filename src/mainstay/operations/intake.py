@@ -27,6 +27,7 @@ _REQUIRED: Final = ("domain", "command_type", "data")
 _OPTIONAL: Final = (
     "command_id", "correlation_id", "reply_to", "max_attempts", "batch_id", "delay", "not_before", "headers",
     "key", "priority", "expires_at", "unique_key", "unique_for", "on_conflict",
+    "causation_id", "tenant_id", "actor_id",
 )  # fmt: skip
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 _SMALLEST: Final = -(2**63)
@@ -159,6 +160,9 @@ def parse_line(text: bytes, source: str, number: int) -> SendRequest:
         unique_key=fields.get("unique_key"),
         unique_for=fields.get("unique_for"),
         on_conflict=fields.get("on_conflict", "refuse"),
+        causation_id=_id(fields, "causation_id"),
+        tenant_id=fields.get("tenant_id"),
+        actor_id=fields.get("actor_id"),
     )
     if fields["data"] is None:
         raise InvalidInputError("data must be a JSON object, not null")

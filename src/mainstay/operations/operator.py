@@ -148,21 +148,9 @@ class Operator(Holding, Turns):
         return await setup_database(self.pool, skip_if_exists=False)
 
     # -- commands -----------------------------------------------------------------------------------------------------
-    async def commands(
-        self,
-        *,
-        domain: str | None = None,
-        status: CommandStatus | None = None,
-        command_type: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        limit: int = 50,
-        offset: int = 0,
-    ) -> list[CommandMetadata]:
-        """Commands that meet all conditions, newest first."""
-        return await self.bus.query_commands(
-            status, domain, command_type, created_after, created_before, limit=limit, offset=offset
-        )
+    async def commands(self, *, limit: int = 50, offset: int = 0, **conditions: Any) -> list[CommandMetadata]:
+        """Commands that meet all conditions, those of `CommandBus.query_commands`, newest first."""
+        return await self.bus.query_commands(limit=limit, offset=offset, **conditions)
 
     async def command(self, command_id: UUID, domain: str | None = None) -> CommandMetadata:
         """One command.

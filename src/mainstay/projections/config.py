@@ -10,7 +10,7 @@ from mainstay.errors import ConfigurationError, shown
 from mainstay.events.log import FeedFilter
 from mainstay.projections.checks import checked_shards
 from mainstay.retry import READING_POLICY, RetryPolicy, as_seconds, checked_policy
-from mainstay.tenancy import all_tenants, checked_tenant, tenant_scope
+from mainstay.tenancy import checked_tenant, scope_of
 
 _LARGEST_BATCH = 10_000
 _SHORTEST_LEASE = 1.0
@@ -77,7 +77,7 @@ class SubscriptionConfig:
 
     def scope(self) -> AbstractContextManager[Any]:
         """What events are handled in: never the scope of whoever started the subscription."""
-        return all_tenants() if self.tenant_id is None else tenant_scope(self.tenant_id)
+        return scope_of(self.tenant_id)
 
     @property
     def lease_seconds(self) -> float:

@@ -7,9 +7,22 @@ from uuid import UUID
 
 import typer
 
+from mainstay.commands.carried import ACTOR, TENANT
 from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.asking import ask
-from mainstay.operations.cli.options import AsJson, CommandId, Domain, Dsn, Limit, Offset, Reason, Running, Status, Type
+from mainstay.operations.cli.options import (
+    AsJson,
+    CommandId,
+    Domain,
+    Dsn,
+    Limit,
+    Offset,
+    Reason,
+    Running,
+    Status,
+    Tenant,
+    Type,
+)
 
 if TYPE_CHECKING:
     from mainstay.commands.command import CommandMetadata
@@ -34,13 +47,15 @@ def list_(
     domain: Domain = None,
     command_type: Type = None,
     status: Status = None,
+    tenant: Tenant = None,
     limit: Limit = 50,
     offset: Offset = 0,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
     """List commands, newest first."""
-    found = asyncio.run(_list(dsn, limit=limit, domain=domain, command_type=command_type, status=status, offset=offset))
+    conditions = {"domain": domain, "command_type": command_type, "status": status, "tenant_id": tenant}
+    found = asyncio.run(_list(dsn, limit=limit, offset=offset, **conditions))
     from mainstay.operations.cli.output import Output
 
     out = Output(as_json=as_json)
@@ -48,7 +63,7 @@ def list_(
     if as_json:
         out.document(page)
     elif not page:
-        out.show("No commands found." if domain or command_type or status else "No commands were sent yet.")
+        out.show("No commands found." if any(conditions.values()) else "No commands were sent yet.")
     else:
         show_commands(out, page)
         if len(found) > limit:
@@ -107,6 +122,9 @@ def show(*, command_id: CommandId, domain: Domain = None, dsn: Dsn = None, as_js
                 ("progress", one_line(found.progress) if found.progress else None),
                 ("last error", error),
                 ("correlation", str(found.correlation_id or "")),
+                ("caused by", str(found.causation_id or "")),
+                ("tenant", str((found.headers or {}).get(TENANT, ""))),
+                ("wanted by", str((found.headers or {}).get(ACTOR, ""))),
                 ("batch", str(found.batch_id or "")),
                 ("unique key", found.unique_key),
                 ("reply to", found.reply_to),

@@ -12,7 +12,7 @@ import typer
 from mainstay.errors import ConfigurationError
 from mainstay.operations.cli import event_check, event_files
 from mainstay.operations.cli.asking import ask
-from mainstay.operations.cli.options import AsJson, Dsn, Limit
+from mainstay.operations.cli.options import AsJson, Dsn, Limit, Tenant
 
 if TYPE_CHECKING:
     from mainstay.events.log import FeedFilter, RecordedEvent, StreamState
@@ -24,9 +24,6 @@ HELP = "Look at streams of events and at the feed, and move events to and from f
 Category: TypeAlias = Annotated[
     str | None,
     typer.Option("--category", "-c", metavar="CATEGORY", help="Only streams of this category.", show_default=False),
-]
-Tenant: TypeAlias = Annotated[
-    str | None, typer.Option("--tenant", metavar="TENANT", help="Only of this tenant.", show_default=False)
 ]
 Full: TypeAlias = Annotated[bool, typer.Option("--full", help="With everything that is stored: payload and metadata.")]
 _NAME = "Its category and its id, such as Order/17; its tenant, if it has one, behind an @ or as --tenant."

@@ -74,6 +74,9 @@ Domain: TypeAlias = Annotated[
 Type: TypeAlias = Annotated[
     str | None, typer.Option("--type", "-t", metavar="TYPE", help="Only of this command type.", show_default=False)
 ]
+Tenant: TypeAlias = Annotated[
+    str | None, typer.Option("--tenant", metavar="TENANT", help="Only of this tenant.", show_default=False)
+]
 ErrorCode: TypeAlias = Annotated[
     str | None,
     typer.Option("--error-code", "-e", metavar="CODE", help="Only those with this error code.", show_default=False),

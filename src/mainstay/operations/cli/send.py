@@ -45,7 +45,8 @@ def send(
 
     A line has "domain", "command_type" and "data" and, if needed, "command_id", "correlation_id", "reply_to",
     "max_attempts", "batch_id", "delay" (seconds), "not_before", "headers", "key", "priority", "expires_at",
-    "unique_key", "unique_for" (seconds) and "on_conflict": "refuse" or "skip" it when its unique key is held.
+    "unique_key", "unique_for" (seconds), "causation_id", "tenant_id", "actor_id" and "on_conflict": "refuse" or "skip"
+    it when its unique key is held.
 
     A line without "command_id" gets one that is derived from the file's name, the line's number and its content. So a
     file that is sent again sends nothing twice: what was sent is refused or, with --skip-known, left out. That is also

@@ -30,11 +30,14 @@ class PostgresQuestions:
             "batch_id": which.batch_id,
             "created_after": which.created_after,
             "created_before": which.created_before,
+            "tenant_id": None if which.tenant_id is None else str(which.tenant_id),
             "limit": limit,
             "offset": offset,
         }
         of_batch = (
-            which.batch_id and which.domain and not (which.command_type or which.created_after or which.created_before)
+            which.batch_id
+            and which.domain
+            and not (which.command_type or which.created_after or which.created_before or which.tenant_id)
         )
         async with sealed(autocommit(self.pool)) as conn:
             rows = await fetch_all(

@@ -134,6 +134,7 @@ where (%(domain)s::text is null or domain = %(domain)s)
   and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
   and (%(created_after)s::timestamptz is null or created_at >= %(created_after)s)
   and (%(created_before)s::timestamptz is null or created_at <= %(created_before)s)
+  and (%(tenant_id)s::text is null or headers ->> 'tenant_id' = %(tenant_id)s)
 order by created_at desc, command_id
 limit %(limit)s offset %(offset)s;
 

@@ -1984,6 +1984,15 @@ CREATE FUNCTION commandbus.free_slots(p_gate commandbus.gate) RETURNS void
         where c.command_id = s.command_id and c.domain = s.domain and commandbus.holds_slot(c.status, c.lease_no, s.lease_no))
 $$;
 
+CREATE FUNCTION commandbus.headers_after(p_command commandbus.command) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select jsonb_strip_nulls(jsonb_build_object(
+        'causation_id', p_command.command_id,
+        'tenant_id', p_command.headers -> 'tenant_id',
+        'actor_id', p_command.headers -> 'actor_id'));
+$$;
+
 CREATE FUNCTION commandbus.hold(p_domain text, p_command_ids uuid[], p_attempts integer) RETURNS void
     LANGUAGE sql
     SET enable_hashjoin TO 'off'
@@ -4106,7 +4115,7 @@ begin
         'data', commandbus.reply_message(v_command),
         'correlation_id', v_command.correlation_id,
         'max_attempts', 10,
-        'headers', jsonb_build_object('causation_id', v_command.command_id))));
+        'headers', commandbus.headers_after(v_command))));
     return 'its reply is sent to the process again';
 end;
 $$;
@@ -4124,6 +4133,7 @@ declare
     v_queue text;
     v_msg_ids bigint[];
     v_messages jsonb[];
+    v_headers jsonb[];
 begin
     for v_queue in
         select distinct c.reply_to from unnest(p_command_ids) as t(id)
@@ -4136,36 +4146,17 @@ begin
             set reply_msg_id = case when v_queue like '%\_\_commands' then 0 else commandbus.next_msg_id(v_queue, 0) end
             from (select t.id from unnest(p_command_ids) as t(id) order by t.id) as given
             where c.command_id = any (array[given.id]) and c.domain || '' = p_domain and c.reply_to = v_queue
-            returning c.reply_msg_id, commandbus.reply_message(c) as message
+            returning c.reply_msg_id, commandbus.reply_message(c) as message, commandbus.headers_after(c) as headers
         )
-        select array_agg(a.reply_msg_id), array_agg(a.message) into v_msg_ids, v_messages from answered as a;
+        select array_agg(a.reply_msg_id), array_agg(a.message), array_agg(a.headers) into v_msg_ids, v_messages, v_headers
+        from answered as a;
         if v_queue like '%\_\_commands' then
-            perform commandbus.reply_as_commands(v_queue, v_messages);
+            perform commandbus.send_replies(v_queue, v_messages, v_headers);
         else
             perform commandbus.put_messages(
                 v_queue, v_msg_ids, v_messages, array_fill(null::jsonb, array[cardinality(v_msg_ids)]));
         end if;
     end loop;
-end;
-$$;
-
-CREATE FUNCTION commandbus.reply_as_commands(p_queue text, p_messages jsonb[]) RETURNS void
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_domain text := left(p_queue, -length('__commands'));
-begin
-    perform commandbus.queue_table(p_queue);
-    perform commandbus.send((
-        select jsonb_agg(jsonb_build_object(
-            'domain', v_domain,
-            'command_type', 'Reply',
-            'command_id', (commandbus.reply_ids((m.message ->> 'command_id')::uuid))[1],
-            'data', m.message,
-            'correlation_id', m.message -> 'correlation_id',
-            'max_attempts', 10,
-            'headers', jsonb_build_object('causation_id', m.message -> 'command_id')) order by m.place)
-        from unnest(p_messages) with ordinality as m(message, place)));
 end;
 $$;
 
@@ -4692,6 +4683,26 @@ begin
     end if;
 end;
 $_$;
+
+CREATE FUNCTION commandbus.send_replies(p_queue text, p_messages jsonb[], p_headers jsonb[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_domain text := left(p_queue, -length('__commands'));
+begin
+    perform commandbus.queue_table(p_queue);
+    perform commandbus.send((
+        select jsonb_agg(jsonb_build_object(
+            'domain', v_domain,
+            'command_type', 'Reply',
+            'command_id', (commandbus.reply_ids((m.message ->> 'command_id')::uuid))[1],
+            'data', m.message,
+            'correlation_id', m.message -> 'correlation_id',
+            'max_attempts', 10,
+            'headers', m.headers) order by m.place)
+        from unnest(p_messages, p_headers) with ordinality as m(message, headers, place)));
+end;
+$$;
 
 CREATE FUNCTION commandbus.send_to_batch(p_domain text, p_batch_id uuid, p_commands jsonb) RETURNS TABLE(domain text, command_id uuid, msg_id bigint, refusal text, holder_id uuid)
     LANGUAGE plpgsql

@@ -46,7 +46,7 @@ begin
         'data', commandbus.reply_message(v_command),
         'correlation_id', v_command.correlation_id,
         'max_attempts', 10,
-        'headers', jsonb_build_object('causation_id', v_command.command_id))));
+        'headers', commandbus.headers_after(v_command))));
     return 'its reply is sent to the process again';
 end;
 $$;

@@ -1,7 +1,7 @@
 -- Put replies into their queues and note their message ids, so that fsck can tell that none is missing.
 --
 -- Called by complete, cancel and act, in their transaction, for commands that became terminal and whose sender asked for a reply.
--- A reply to the queue of a domain arrives as a command there, see reply_as_commands; the message id noted is 0 then.
+-- A reply to the queue of a domain arrives as a command there, see send_replies; the message id noted is 0 then.
 -- The content comes from the command row: {command_id, correlation_id, outcome, data, error_code, error_message}.
 -- Raises MS001 (detail: the queue) if a reply queue was dropped since the send; the caller's transaction is then rolled back.
 create or replace function commandbus.reply(p_domain text, p_command_ids uuid[])
@@ -18,6 +18,7 @@ declare
     v_queue text;
     v_msg_ids bigint[];
     v_messages jsonb[];
+    v_headers jsonb[];
 begin
     for v_queue in
         select distinct c.reply_to from unnest(p_command_ids) as t(id)
@@ -30,11 +31,12 @@ begin
             set reply_msg_id = case when v_queue like '%\_\_commands' then 0 else commandbus.next_msg_id(v_queue, 0) end
             from (select t.id from unnest(p_command_ids) as t(id) order by t.id) as given
             where c.command_id = any (array[given.id]) and c.domain || '' = p_domain and c.reply_to = v_queue
-            returning c.reply_msg_id, commandbus.reply_message(c) as message
+            returning c.reply_msg_id, commandbus.reply_message(c) as message, commandbus.headers_after(c) as headers
         )
-        select array_agg(a.reply_msg_id), array_agg(a.message) into v_msg_ids, v_messages from answered as a;
+        select array_agg(a.reply_msg_id), array_agg(a.message), array_agg(a.headers) into v_msg_ids, v_messages, v_headers
+        from answered as a;
         if v_queue like '%\_\_commands' then
-            perform commandbus.reply_as_commands(v_queue, v_messages);
+            perform commandbus.send_replies(v_queue, v_messages, v_headers);
         else
             perform commandbus.put_messages(
                 v_queue, v_msg_ids, v_messages, array_fill(null::jsonb, array[cardinality(v_msg_ids)]));

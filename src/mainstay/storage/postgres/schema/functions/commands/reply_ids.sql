@@ -1,6 +1,6 @@
 -- The ids of the commands that the reply to a command may be: the one it is given, and the one that a repair sends if that was lost.
 --
--- Called by reply_as_commands, find_process_faults and repair_step. Locks nothing.
+-- Called by send_replies, find_process_faults and repair_step. Locks nothing.
 create or replace function commandbus.reply_ids(p_command_id uuid)
 returns uuid[]
 language sql immutable

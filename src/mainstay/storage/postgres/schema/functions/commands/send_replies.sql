@@ -1,9 +1,10 @@
 -- Answer commands whose sender takes replies as commands: reply_to is the queue of a domain.
 --
 -- Called by reply. Each answer is a command of type Reply, whose data is what stands in any other reply queue and whose id is derived
--- from the command it answers, so that it is there once. Raises MS001 (detail: the queue) if the domain's queue was dropped since the send.
+-- from the command it answers, so that it is there once; p_headers says, for each message, what led to it and in whose name it is handled,
+-- see headers_after. Raises MS001 (detail: the queue) if the domain's queue was dropped since the send.
 -- Locks: as send. The rows of the commands answered are the caller's already.
-create or replace function commandbus.reply_as_commands(p_queue text, p_messages jsonb[])
+create or replace function commandbus.send_replies(p_queue text, p_messages jsonb[], p_headers jsonb[])
 returns void
 language plpgsql volatile
 as $$
@@ -19,7 +20,7 @@ begin
             'data', m.message,
             'correlation_id', m.message -> 'correlation_id',
             'max_attempts', 10,
-            'headers', jsonb_build_object('causation_id', m.message -> 'command_id')) order by m.place)
-        from unnest(p_messages) with ordinality as m(message, place)));
+            'headers', m.headers) order by m.place)
+        from unnest(p_messages, p_headers) with ordinality as m(message, headers, place)));
 end;
 $$;
