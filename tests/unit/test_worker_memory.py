@@ -13,6 +13,7 @@ from tests.scenarios.names import NameScenarios
 from tests.scenarios.order import OrderScenarios
 from tests.scenarios.outcomes import OutcomeScenarios
 from tests.scenarios.plain import PlainScenarios
+from tests.scenarios.redelivery import RedeliveryScenarios
 from tests.scenarios.requesting import RequestingScenarios
 from tests.scenarios.running import RunningScenarios
 from tests.scenarios.sending_on import SendingOnScenarios
@@ -69,6 +70,12 @@ class TestDecisionsInMemory(OnMemory, DecisionScenarios):
 class TestNamesInMemory(OnMemory, NameScenarios):
     joins = False
 
+    @pytest.fixture
+    def event_store(self, store):
+        return InMemoryEventStore()
+
+
+class TestRedeliveryInMemory(OnMemory, RedeliveryScenarios):
     @pytest.fixture
     def event_store(self, store):
         return InMemoryEventStore()

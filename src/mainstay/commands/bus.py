@@ -37,7 +37,7 @@ from mainstay.commands.command import (
     SendResult,
 )
 from mainstay.commands.ledger import Decision, DecisionFilter, StreamName
-from mainstay.commands.lifecycle import CommandStatus
+from mainstay.commands.lifecycle import TERMINAL, CommandStatus
 from mainstay.commands.limits import Holding
 from mainstay.commands.model import CommandModel
 from mainstay.commands.requests import Requests
@@ -50,9 +50,10 @@ from mainstay.errors import (
     CommandNotFoundError,
     DuplicateCommandError,
     InvalidOperationError,
+    QueueNotFoundError,
 )
 from mainstay.joining import Joiner
-from mainstay.message import checked_domain, checked_id
+from mainstay.message import COMMANDS_SUFFIX, checked_domain, checked_id
 from mainstay.metrics import is_observed
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, from_json
@@ -168,7 +169,8 @@ class CommandBus(Batches, Holding, Requests):
             delay: Seconds or timedelta to wait before it may be received.
             not_before: Time before which it is not received; aware.
             headers: JSON object that travels along.
-            idempotent: A command with this id, type and data that was sent before is a success.
+            idempotent: A command with this id, type and data that was sent before is a success, and is not repeated.
+                If it has ended, ``reply_to`` gets the stored reply. If it was pruned, the data is not compared.
             key: Commands of a domain with the same key are handled one after another, in the order in which they were
                 sent; sends that overlap in time are in no order.
             priority: -9 to 9; of what is ready, the highest is received first.
@@ -229,7 +231,7 @@ class CommandBus(Batches, Holding, Requests):
         else:
             (answer,) = await self._store.send([command], conn=conn)
         if answer is Refusal.DUPLICATE and idempotent:
-            return await self._same_as_before(command)
+            return await self._same_as_before(command, conn)
         result = sent(command, answer)
         self._announce([command.domain], conn)
         return result
@@ -413,11 +415,26 @@ class CommandBus(Batches, Holding, Requests):
         self._announce([command.domain for command in chunk], conn)
         return results
 
-    async def _same_as_before(self, command: NewCommand) -> SendResult:
-        """The result of the first send, if this one repeats it."""
-        known = await self._store.get(command.domain, command.command_id)
-        if known is None or known.command_type != command.command_type or known.data != from_json(command.data):
-            raise DuplicateCommandError(command.domain, command.command_id)
+    async def _same_as_before(self, command: NewCommand, conn: Any) -> SendResult:
+        """The result of the first send, if this one repeats it; whoever takes the reply gets it again."""
+        key = command.domain, command.command_id
+        known = await self._store.get(*key)
+        if known is None or known.command_type != command.command_type:
+            raise DuplicateCommandError(*key)
+        has_ended = known.status in TERMINAL
+        is_pruned = has_ended and known.data is None
+        if not is_pruned and known.data != from_json(command.data):
+            raise DuplicateCommandError(*key)
+        if command.reply_to is not None and has_ended:
+            if not await self._store.reply_again(*key, command.reply_to, conn=conn):
+                raise QueueNotFoundError(command.reply_to)
+            if command.reply_to.endswith(COMMANDS_SUFFIX):
+                answered = command.reply_to.removesuffix(COMMANDS_SUFFIX)
+                self._announce([answered], conn)
+                if conn is None:
+                    await self._store.wake([answered])
+        elif command.reply_to not in (None, known.reply_to):
+            raise DuplicateCommandError(*key)
         return SendResult(command.command_id, known.msg_id)
 
     def _announce(self, domains: Sequence[str], conn: Any) -> None:

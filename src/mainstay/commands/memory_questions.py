@@ -250,6 +250,7 @@ def _replies(state: State) -> Iterator[Finding]:
         for row in state.rows.values()
         if row.new.reply_to is not None and row.status in TERMINAL
     )
+    asked += state.answered_again
     for row in state.rows.values():
         address = (row.new.reply_to or "", str(row.new.command_id))
         if given[address] != asked[address]:

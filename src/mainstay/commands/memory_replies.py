@@ -1,11 +1,14 @@
 """Waiting for the ends of commands in memory: a commit rings those who wait for what it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+from uuid import UUID
 
 from mainstay.commands.command import Reply
-from mainstay.commands.memory_unit import State, as_value
+from mainstay.commands.lifecycle import TERMINAL
+from mainstay.commands.memory_unit import State, Unit, as_value
 from mainstay.commands.replies import Key, reply_from
 
 
@@ -38,6 +41,7 @@ class MemoryReplies:
     """`ReplyStore` in memory."""
 
     _state: State
+    _unit: Callable[..., AbstractAsyncContextManager[Unit]]
 
     async def get_replies(self, keys: Sequence[Key]) -> Mapping[Key, Reply]:
         """The replies of those of these commands that have ended."""
@@ -64,6 +68,15 @@ class MemoryReplies:
             waiters.discard(waiter)
             if not waiters:
                 self._state.waiters.pop(key, None)
+
+    async def reply_again(self, domain: str, command_id: UUID, reply_to: str, *, conn: Any = None) -> bool:
+        """Answer who sent a command again that has ended."""
+        async with self._unit(conn) as unit:
+            row = unit.row((domain, command_id))
+            if row is None or row.status not in TERMINAL or not self._state.takes_replies(reply_to):
+                return False
+            unit.reply_again(row, reply_to)
+        return True
 
     @asynccontextmanager
     async def replies_heard(self, waiter: str) -> AsyncIterator[MemoryWakeups]:

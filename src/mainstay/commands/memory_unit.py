@@ -7,6 +7,7 @@ wait for each other wait for ever: there is no deadlock detector here, so comman
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -175,6 +176,7 @@ class State:
     actions: dict[UUID, Any] = field(default_factory=dict)
     decisions: dict[Key, tuple[datetime, NewDecision]] = field(default_factory=dict)
     rules: OperatorRules = field(default_factory=OperatorRules)
+    answered_again: Counter[tuple[str, str]] = field(default_factory=Counter)
     waiters: dict[Key, set[str]] = field(default_factory=dict)
     bells: dict[str, Callable[[], None]] = field(default_factory=dict)
     audit_count: int = 0
@@ -276,6 +278,16 @@ class Unit:
         """What was decided on a command that ends here."""
         entry = self.now, decision
         self.at_commit.append(lambda: self.state.decisions.update({key: entry}))
+
+    def reply_again(self, row: Row, reply_to: str) -> None:
+        """The answer to a command that has ended, for somebody who sent it again."""
+        asked = replace(row, new=replace(row.new, reply_to=reply_to))
+        success = row.status is CommandStatus.COMPLETED
+        if not reply_to.endswith(COMMANDS_SUFFIX):
+            self.state.answered_again.update([(reply_to, str(row.new.command_id))])
+        elif self.row((reply_to.removesuffix(COMMANDS_SUFFIX), reply_id(row.new))) is not None:
+            return
+        self.reply(asked, ReplyOutcome.SUCCESS if success else ReplyOutcome(row.status.value))
 
     def reply(self, row: Row, outcome: ReplyOutcome) -> None:
         """The answer to a command, if it asked for one."""

@@ -37,6 +37,14 @@ class ReplyStore(Protocol):
         """Take `about_to_wait` back."""
         ...
 
+    async def reply_again(self, domain: str, command_id: UUID, reply_to: str, *, conn: Any = None) -> bool:
+        """Put the reply to a command that has ended into a queue, for somebody who sent it again.
+
+        Returns whether it did: not if the command has not ended, or there is no such queue. Where replies arrive as
+        commands, each is there once.
+        """
+        ...
+
     def replies_heard(self, waiter: str) -> "AbstractAsyncContextManager[Wakeups]":
         """Listen for what `about_to_wait` asks for; heard is what ends after the block has begun."""
         ...

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -12,7 +13,8 @@ from mainstay.commands.replies import Key, reply_from
 from mainstay.commands.store import Wakeups
 from mainstay.errors import MainstayError
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.database import Connection, Pool, autocommit, execute, fetch_all, sealed
+from mainstay.storage.postgres.callers import rows_in
+from mainstay.storage.postgres.database import Connection, Pool, autocommit, execute, fetch_all, fetch_value, sealed
 from mainstay.storage.postgres.notifications import Listener
 
 REPLY_CHANNEL = "mainstay.reply."
@@ -54,6 +56,17 @@ class PostgresReplies:
         asked = _columns(keys) | {"channel": REPLY_CHANNEL + waiter}
         async with sealed(autocommit(self.pool)) as conn:
             await execute(conn, queries.load("replies")["stop_waiting"], asked)
+
+    async def reply_again(self, domain: str, command_id: UUID, reply_to: str, *, conn: Any = None) -> bool:
+        """Answer who sent a command again that has ended; one round trip."""
+        query = queries.load("replies")["reply_again"]
+        asked = {"domain": domain, "command_id": command_id, "reply_to": reply_to}
+        if conn is not None:
+            ((did,),) = await rows_in(conn, query, asked)
+        else:
+            async with sealed(autocommit(self.pool)) as own:
+                did = await fetch_value(own, query, asked)
+        return bool(did)
 
     @asynccontextmanager
     async def replies_heard(self, waiter: str) -> AsyncIterator[Wakeups]:

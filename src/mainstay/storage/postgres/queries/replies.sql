@@ -20,6 +20,10 @@ delete from commandbus.waiter as w
 using unnest(%(domains)s::text[], %(command_ids)s::uuid[]) as k(domain, command_id)
 where w.command_id = k.command_id and w.domain = k.domain and w.channel = %(channel)s;
 
+-- name: reply_again
+-- Answer who sent a command again that has ended; whether it did.
+select commandbus.reply_again(%(domain)s, %(command_id)s, %(reply_to)s);
+
 -- name: tell
 -- Tell those who wait for these commands.
 select commandbus.tell(%(domains)s, %(command_ids)s);

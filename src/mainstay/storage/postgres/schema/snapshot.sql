@@ -4160,6 +4160,30 @@ begin
 end;
 $$;
 
+CREATE FUNCTION commandbus.reply_again(p_domain text, p_command_id uuid, p_reply_to text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_message jsonb;
+    v_headers jsonb;
+begin
+    if p_reply_to is null or to_regclass(format('pgmq.%I', 'q_' || lower(p_reply_to))) is null then
+        return false;
+    end if;
+    select commandbus.reply_message(c), commandbus.headers_after(c) into v_message, v_headers from commandbus.command as c
+    where c.command_id = p_command_id and c.domain = p_domain and c.status in ('COMPLETED', 'FAILED', 'CANCELED');
+    if v_message is null then
+        return false;
+    elsif lower(p_reply_to) like '%\_\_commands' then
+        perform commandbus.send_replies(lower(p_reply_to), array[v_message], array[v_headers]);
+    else
+        perform commandbus.put_messages(
+            p_reply_to, array[commandbus.next_msg_id(p_reply_to, 0)], array[v_message], array[null::jsonb]);
+    end if;
+    return true;
+end;
+$$;
+
 CREATE FUNCTION commandbus.reply_ids(p_command_id uuid) RETURNS uuid[]
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -4860,6 +4884,7 @@ begin
         if v_id is not null and exists (
             select from commandbus.command as c where c.command_id = v_id and c.domain = p_domain)
         then
+            perform commandbus.reply_again(p_domain, v_id, left(v_stray.message ->> 'reply_to', 60));
             continue;
         end if;
         insert into commandbus.command as c (

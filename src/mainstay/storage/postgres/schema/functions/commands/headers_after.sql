@@ -1,6 +1,6 @@
 -- The headers of a command that follows from another: that is its cause, and it is of the same tenant and the same actor.
 --
--- Called by reply and repair_step. Locks nothing.
+-- Called by reply, reply_again and repair_step. Locks nothing.
 create or replace function commandbus.headers_after(p_command commandbus.command)
 returns jsonb
 language sql immutable

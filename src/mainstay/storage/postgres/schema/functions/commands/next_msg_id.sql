@@ -1,6 +1,6 @@
 -- The next message id of a PGMQ queue, drawn before the message is written so that its command row can name it.
 --
--- Called by make_ready and reply (priority 0). Locks nothing. Raises MS001 if there is no such queue.
+-- Called by make_ready, reply and reply_again (priority 0). Locks nothing. Raises MS001 if there is no such queue.
 create or replace function commandbus.next_msg_id(p_queue text, p_priority integer)
 returns bigint
 language plpgsql volatile

@@ -1,6 +1,6 @@
 -- Write messages into a queue under ids drawn before.
 --
--- Called by send, make_ready and reply, which know that the queue exists: they drew the ids from it. Inserts only; nobody waits for it.
+-- Called by send, make_ready, reply and reply_again, which know that the queue exists: they drew the ids from it. Inserts only; nobody waits for it.
 create or replace function commandbus.put_messages(p_queue text, p_msg_ids bigint[], p_messages jsonb[], p_headers jsonb[])
 returns void
 language plpgsql volatile

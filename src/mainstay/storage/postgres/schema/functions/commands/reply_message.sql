@@ -1,6 +1,6 @@
 -- What a reply says of a command that has ended.
 --
--- Called by reply and repair_step. Locks nothing.
+-- Called by reply, reply_again and repair_step. Locks nothing.
 create or replace function commandbus.reply_message(p_command commandbus.command)
 returns jsonb
 language sql stable

@@ -1,6 +1,6 @@
 -- Answer commands whose sender takes replies as commands: reply_to is the queue of a domain.
 --
--- Called by reply. Each answer is a command of type Reply, whose data is what stands in any other reply queue and whose id is derived
+-- Called by reply and reply_again. Each answer is a command of type Reply, whose data is what stands in any other reply queue and whose id is derived
 -- from the command it answers, so that it is there once; p_headers says, for each message, what led to it and in whose name it is handled,
 -- see headers_after. Raises MS001 (detail: the queue) if the domain's queue was dropped since the send.
 -- Locks: as send. The rows of the commands answered are the caller's already.

@@ -1,6 +1,7 @@
 -- Deal with messages in a command queue that no pending command stands for, so that none is lost and none loops.
 --
--- Called by receive, which holds the queue rows. A second message of a command goes to the queue's archive. A
+-- Called by receive, which holds the queue rows. A second message of a command goes to the queue's archive; if the command has ended, it is
+-- not handled again, but the message's reply_to gets the reply that is stored. A
 -- message that nobody sent through commandbus.send (no such command, or not a command at all) becomes a command in the
 -- troubleshooting queue with the raw message as its payload: an operator decides.
 create or replace function commandbus.settle_strays(p_domain text, p_msg_ids bigint[])
@@ -23,6 +24,7 @@ begin
         if v_id is not null and exists (
             select from commandbus.command as c where c.command_id = v_id and c.domain = p_domain)
         then
+            perform commandbus.reply_again(p_domain, v_id, left(v_stray.message ->> 'reply_to', 60));
             continue;
         end if;
         insert into commandbus.command as c (
