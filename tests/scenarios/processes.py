@@ -1,5 +1,6 @@
 """Processes, moved by workers: a suite for every store."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from mainstay import (
     BusinessRuleException,
+    CommandModel,
     CommandStatus,
     ConfigurationError,
     DuplicateProcessError,
@@ -33,6 +35,7 @@ from tests.support.waiting import eventually
 
 P, S, E = ProcessStatus, StepStatus, ProcessEventType
 BUYING = "buying"
+PLAIN = {"article": "lamp"}
 
 
 class Purchase(BaseModel):
@@ -190,6 +193,40 @@ class ProcessScenarios(ProcessSuite):
 
         assert (await processes.get(process_id)).state["article"] == "lamp"
         assert await self.commands(world) == {"Reserve": 1}
+
+    async def test_a_step_may_be_a_typed_command(self, world: World, processes, done) -> None:
+        class Lend(CommandModel, domain=DOMAIN, type="Reserve", version=2):
+            article: str
+
+        class Typed(Buy):
+            process_type = "Typed"
+
+            def start(self, state):
+                return Step.of(Lend(article=state.article), name="Reserve", headers={"a": 1})
+
+        process_id = await processes.start(Typed(), Purchase())
+        (step,) = (await processes.get(process_id)).steps
+        command = await world.known(step.command_id)
+
+        assert (step.name, step.domain, step.command_type, step.data) == ("Reserve", DOMAIN, "Reserve", PLAIN)
+        assert command.headers == {"a": 1, "command_version": 2, "process_id": str(process_id)}
+        with pytest.raises(InvalidInputError, match="CommandModel"):
+            Step.of(Purchase())
+
+    async def test_whoever_waits_for_a_process_gets_it_when_it_has_ended(self, world: World, processes, done) -> None:
+        process_id = await processes.start(Buy(), Purchase())
+        with pytest.raises(TimeoutError, match="it is WAITING_FOR_REPLY; Reserve is PENDING"):
+            await processes.wait_for(process_id, timeout=0)
+        with pytest.raises(ProcessNotFoundError):
+            await processes.wait_for(uuid4(), timeout=0)
+
+        waiting = asyncio.create_task(processes.wait_for(process_id, timeout=PATIENCE))
+        async with self.moving(world):
+            known = await waiting
+
+        assert (known.status, known.has_ended) == (P.COMPLETED, True)
+        assert [step.name for step in known.steps] == ["Reserve", "Pay", "Ship", "thanks"]
+        assert await processes.wait_for(process_id, timeout=0) == known
 
     # -- back ---------------------------------------------------------------------------------------------------------
     async def test_what_was_done_is_undone_last_first_and_only_then_has_the_process_ended(

@@ -14,6 +14,7 @@ from mainstay import (
     HandlerRegistry,
     SendRequest,
     SendResult,
+    Step,
     Success,
     handler,
     upcast,
@@ -82,3 +83,5 @@ async def send(bus: CommandBus, key: UUID, conn: Any) -> None:
     assert_type(SendRequest.of(order, key, delay=3), SendRequest)
     SendRequest.of(order, dalay=3)  # type: ignore[call-arg]  # misspelled
     assert_type(BatchCommand.of(order), BatchCommand)
+    assert_type(Step.of(order, deadline=3), Step)
+    Step.of(order, dedline=3)  # type: ignore[call-arg]  # misspelled

@@ -24,10 +24,13 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from pydantic import BaseModel
+
+from mainstay.commands.model import CommandModel, name_to_send, with_version
+from mainstay.serialization import checked_object
 
 StateT = TypeVar("StateT", bound=BaseModel)
 
@@ -75,6 +78,16 @@ class ProcessEventType(StrEnum):
     FAILED = "FAILED"
 
 
+class StepOptions(TypedDict, total=False):
+    """All that can be said of a step besides what it sends; as in `Step`."""
+
+    name: str | None
+    deadline: timedelta | float | None
+    delay: timedelta | float | None
+    max_attempts: int | None
+    headers: dict[str, Any] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A command that a process sends.
@@ -98,6 +111,21 @@ class Step:
     delay: timedelta | float | None = None
     max_attempts: int | None = None
     headers: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, command: CommandModel, **options: Unpack[StepOptions]) -> "Step":
+        """The step that sends a typed command, which knows its domain, its type and its version.
+
+        Args:
+            command: What to send.
+            options: The other fields, by name.
+
+        Raises:
+            InvalidInputError: Not a typed command, or one that cannot be written as JSON.
+        """
+        domain, command_type, version = name_to_send(command)
+        options["headers"] = with_version(options.get("headers"), version)
+        return cls(domain, command_type, checked_object(command), **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +245,11 @@ class ProcessMetadata:
     completed_at: datetime | None = None
     pruned_at: datetime | None = None
     steps: tuple[StepMetadata, ...] = ()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more happens to it; only a step that timed out may still be done, and is undone then."""
+        return self.status in ENDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """Starting processes, asking after them, and the handlers that move them. What one is: `mainstay.commands.process`."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4, uuid5
 
@@ -45,12 +47,15 @@ from mainstay.errors import (
     ProcessNotFoundError,
 )
 from mainstay.message import checked_domain, checked_id, checked_type, correlation_id_var
+from mainstay.retry import as_seconds
 from mainstay.serialization import to_json
 
 REPLY = "Reply"
 """Type of the command that a reply is, where ``reply_to`` names the queue of a domain's commands."""
 CHUNK = 200
 """Processes started in one transaction of their own."""
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 0.5
 
 StateT = TypeVar("StateT", bound=BaseModel)
 
@@ -159,6 +164,38 @@ class ProcessManager:
     async def get(self, process_id: UUID) -> ProcessMetadata | None:
         """A process with its steps; None if there is none."""
         return await self._store.processes.get(checked_id(process_id, "process_id"))
+
+    async def wait_for(self, process_id: UUID, *, timeout: timedelta | float = 30.0) -> ProcessMetadata:
+        """Wait until a process has ended, however; it is looked at, after longer and longer pauses.
+
+        Args:
+            process_id: Which.
+            timeout: Seconds (or timedelta) to wait; 0: only if it has ended.
+
+        Returns:
+            The process with its steps.
+
+        Raises:
+            ProcessNotFoundError: There is none.
+            TimeoutError: It has not ended in time, and goes on; the message says where it stands.
+        """
+        seconds = as_seconds(timeout)
+        end = asyncio.get_running_loop().time() + seconds
+        pause = _FIRST_PAUSE
+        while True:
+            known = await self.get(process_id)
+            if known is None:
+                raise ProcessNotFoundError(process_id)
+            if known.has_ended:
+                return known
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                waiting = await self.waiting_for(known)
+                steps = [f"{step.name} is {waiting[step.step_no]}" for step in known.steps if step.step_no in waiting]
+                where = "; ".join([f"it is {known.status}", *steps])
+                raise TimeoutError(f"process {process_id} has not ended within {seconds:g} s: {where}")
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def waiting_for(self, process: ProcessMetadata) -> dict[int, CommandStatus]:
         """Where the commands of the steps under way stand, by the steps' numbers; in troubleshooting, for example."""
