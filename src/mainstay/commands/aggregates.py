@@ -192,8 +192,17 @@ def commands_of(decider: Any, domain: str) -> list[type[CommandModel]]:
 
 async def decide(aggregate: Any, command: Any, context: Any) -> None:
     """The handler of a decider's commands: it decides, and the reply says the stream's version and position."""
-    del context  # no annotation names the payload: it is that of the model it is registered with
-    aggregate.execute(command.data)
+    for each in aggregate.decide_on(command.data).others:  # no annotation names the payload: its model is registered
+        if not isinstance(each, CommandModel):
+            raise no_command(each)
+        await context.send(each)
+
+
+def no_command(decided: object) -> InvalidInputError:
+    """What is wrong with something that a decider gave, and that is neither an event nor a command."""
+    return InvalidInputError(
+        f"a decider decides on events, instances of DomainEvent, and on typed commands, not {shown(decided)}"
+    )
 
 
 def _field_for(kind: type) -> str:

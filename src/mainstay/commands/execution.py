@@ -15,12 +15,14 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, Aggregates, Opened, check_all
+from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, Aggregates, Opened, Target, check_all
 from mainstay.commands.carried import said_by
 from mainstay.commands.command import Failure, Success
 from mainstay.commands.context import HandlerContext
+from mainstay.commands.deciders import Consequence, Deciders
+from mainstay.commands.grouping import Grouping, Overtaken, Written
 from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
 from mainstay.commands.ledger import FIRST_VERSION, NewDecision
 from mainstay.commands.sends import Sends
@@ -79,6 +81,7 @@ class Execution:
         on_stuck: Called with a command whose thread outlived its timeout: its lease must no longer be renewed.
         report: Takes what a handler tells of its progress.
         aggregates: For handlers on aggregates.
+        deciders: For handlers that decide only, whose commands are then decided on in groups; None: one by one.
     """
 
     def __init__(  # noqa: PLR0917 - wired once, by the worker
@@ -92,6 +95,7 @@ class Execution:
         on_stuck: Callable[[Received], None],
         report: Callable[[Lease, bytes], None],
         aggregates: Aggregates | None = None,
+        deciders: Deciders | None = None,
     ) -> None:
         self._store = store
         self._domain = domain
@@ -105,6 +109,7 @@ class Execution:
         self._on_stuck = on_stuck
         self._report = report
         self._aggregates = aggregates
+        self.grouping = None if deciders is None else Grouping(domain, store, deciders, self)
 
     def check(self) -> None:
         """Refuse handlers on aggregates that nobody can load.
@@ -126,13 +131,13 @@ class Execution:
         if is_observed():
             with Handling(received) as handling:
                 end = await self._handle(received)
-                handling.ended(end)
+                handling.ended(end.outcome if isinstance(end, Written) else end)
         else:
             end = await self._handle(received)
         return end if isinstance(end, Outcome) else None
 
-    async def _handle(self, received: Received) -> Outcome | Verb | None:
-        """As `run`; a verb if the outcome is written already."""
+    async def _handle(self, received: Received) -> Outcome | Written | Verb | None:
+        """As `run`; a verb, or what was written, if it is written already."""
         command = received.command
         try:
             handler = self._registry.find(self._domain, command.command_type)
@@ -167,8 +172,21 @@ class Execution:
                 return self._failed(received, handler, error)
 
     # -- calling ------------------------------------------------------------------------------------------------------
-    async def _run_on_aggregate(self, received: Received, handler: Handler) -> Outcome | Verb:
-        """As `_run_transactional`, again whenever somebody else was quicker to append."""
+    async def _run_in_group(self, received: Received, handler: Handler, grouping: Grouping) -> Outcome | Written | None:
+        """Decide on it together with others; None if it needs a transaction of its own."""
+        target = cast("Target", handler.options.target)
+        stream = grouping.deciders.stream_of(target.kind, target.id_of(received.command))
+        end = await grouping.decide(received, handler, target.kind, stream)
+        if isinstance(end, Written):
+            return end
+        return Outcome(received.lease, Verb.GIVE_BACK, details=Why.OVERTAKEN) if end is Overtaken else None
+
+    async def _run_on_aggregate(self, received: Received, handler: Handler) -> Outcome | Written | Verb:
+        """As `_run_transactional`, again whenever somebody else was quicker to append; in a group, if that can be."""
+        if handler.decides and self.grouping is not None:
+            grouped = await self._run_in_group(received, handler, self.grouping)
+            if grouped is not None:
+                return grouped
         for pauses in range(TRIES):
             try:
                 return await self._run_transactional(received, handler)
@@ -269,6 +287,23 @@ class Execution:
         )
 
     # -- judging ------------------------------------------------------------------------------------------------------
+    def decided(self, received: Received, handler: Handler, found: Consequence, sends: Sends) -> Outcome:
+        """What is to be written of a command that was decided on in a group."""
+        return Outcome(
+            received.lease,
+            Verb.COMPLETE,
+            sends=sends.end(),
+            answers=_answers(received),
+            decision=_decision(handler, found, sends),
+        )
+
+    def refused(self, received: Received, handler: Handler, read: Consequence, error: BaseException) -> Outcome | None:
+        """What is to be written of a command whose decider raised an error in a group."""
+        outcome = self._failed(received, handler, error)
+        if outcome is None or outcome.verb is not Verb.FAIL:
+            return outcome
+        return replace(outcome, decision=_decision(handler, read, None))
+
     def _failed(self, received: Received, handler: Handler, error: BaseException) -> Outcome | None:
         """What an exception means for the command."""
         if isinstance(error, _Refused):
@@ -361,7 +396,7 @@ def unwritable(received: Outcome, error: BaseException) -> Outcome:
     )
 
 
-def _decision(handler: Handler, opened: Opened | None, sends: Sends | None) -> NewDecision | None:
+def _decision(handler: Handler, opened: Opened | Consequence | None, sends: Sends | None) -> NewDecision | None:
     """What the ledger keeps of a decision on an aggregate; of a refusal without sends."""
     if opened is None:
         return None

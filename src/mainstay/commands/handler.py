@@ -82,6 +82,11 @@ class Handler:
     name: str = ""
     """Module and name of the function, or of the decider."""
 
+    @property
+    def decides(self) -> bool:
+        """Whether it is a decider's: it has no effects."""
+        return self.function is decide
+
     def opened(self, command: Command[Any]) -> Command[Any]:
         """The command as this handler wants it: a typed one gets the payload read.
 

@@ -7,20 +7,18 @@ sends a command whose unique key is taken by a transaction that is still open is
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from mainstay.commands.execution import unwritable
+from mainstay.commands.reaching import until_reached
 from mainstay.commands.store import CommandStore, Lease, Outcome, Verb, Verdict, WouldWaitError
-from mainstay.errors import MainstayError, PoolClosedError, StorageUnavailableError
+from mainstay.errors import MainstayError, StorageUnavailableError
 from mainstay.joining import Joiner
 from mainstay.metrics import FLUSH, record
 from mainstay.service import Pulse, Service
 from mainstay.telemetry import get_logger
 
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
-"""Seconds between tries while the database cannot be reached; doubled from the first to the longest."""
 WAIT_PAUSE = 0.5
 """Seconds until an outcome is tried again that would have had to wait for somebody's transaction."""
 FOLD_PAUSE = 0.05
@@ -29,35 +27,6 @@ FOLD_INTERVAL = 5.0
 """Seconds after which batches are looked at in any case: a worker may have died between its flush and its look."""
 
 logger = get_logger(__name__)
-
-
-async def until_reached(action: Callable[[], Awaitable[None]], give_up: asyncio.Event) -> None:
-    """Repeat an action while the database cannot be reached.
-
-    Args:
-        action: Safe to repeat.
-        give_up: Set: the next failure is raised.
-
-    Raises:
-        PoolClosedError: Nobody can reach it through this pool any more.
-        StorageUnavailableError: It failed and ``give_up`` is set.
-    """
-    pause = FIRST_PAUSE
-    while True:
-        try:
-            await action()
-        except PoolClosedError:
-            raise
-        except StorageUnavailableError as error:
-            if give_up.is_set():
-                raise
-            logger.warning("the database cannot be reached; trying again in %.2f s: %s", pause, error)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await give_up.wait()
-            pause = min(pause * 2, LONGEST_PAUSE)
-        else:
-            return
 
 
 class OutcomeWriter:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
+from mainstay.commands.aggregates import no_command
 from mainstay.commands.carried import ACTOR, CAUSATION, TENANT
 from mainstay.commands.checks import checked_request, checked_text, named
 from mainstay.commands.command import Command, SendRequest, SendResult
@@ -141,6 +142,19 @@ class Sends:
             self.keys[key] = None
         self.domains.append(new.domain)
         return result
+
+    def take(self, command: CommandModel) -> None:
+        """Keep what a decider decided to send; its queue is still to be made.
+
+        Raises:
+            InvalidInputError: Not a typed command, or something of it cannot be accepted.
+        """
+        if not isinstance(command, CommandModel):
+            raise no_command(command)
+        new = self._checked(command, None, None, command_id=None, name=None, options={})
+        self.keys[new.domain, new.command_id] = None
+        self.kept.append(created(new))
+        self.domains.append(new.domain)
 
     def end(self) -> tuple[NewCommand, ...]:
         """The handler has returned: what was kept, and nothing more is taken."""

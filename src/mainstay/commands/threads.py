@@ -13,7 +13,7 @@ afterwards can reach the connection, which is somebody else's by then.
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, TypeVar, Unpack, overload
@@ -30,6 +30,26 @@ T = TypeVar("T")
 
 _LOOK = 1.0
 """Seconds after which a waiting thread looks whether the event loop is still there."""
+
+
+class HandlerThreads:
+    """The threads of one worker's plain handlers, made when the first one runs."""
+
+    def __init__(self) -> None:
+        self.most = 1
+        self._executor: ThreadPoolExecutor | None = None
+
+    def __call__(self) -> Executor:
+        """What runs functions in them."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self.most, thread_name_prefix="mainstay-handler")
+        return self._executor
+
+    def leave(self) -> None:
+        """Wait for none of them; what has not started does not start."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
 
 
 class LeftBehindError(Exception):

@@ -29,22 +29,24 @@ what was received ahead and waits behind them for longer than `STALL` is given b
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 
 from mainstay.commands.aggregates import Aggregates
 from mainstay.commands.checks import checked_concurrency, checked_interval
+from mainstay.commands.deciders import Deciders
 from mainstay.commands.execution import Execution, Why, unwritable
 from mainstay.commands.gauges import Gauges
 from mainstay.commands.hand import Hand, on_this_loop
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.health import Observed
-from mainstay.commands.outcomes import FIRST_PAUSE, LONGEST_PAUSE, BatchFolder, OutcomeWriter, until_reached
+from mainstay.commands.outcomes import BatchFolder, OutcomeWriter
 from mainstay.commands.pace import STALL, Deadlines, Pace
 from mainstay.commands.progress import ProgressReports
+from mainstay.commands.reaching import FIRST_PAUSE, LONGEST_PAUSE, until_reached
 from mainstay.commands.schedules import Scheduler
 from mainstay.commands.store import LONGEST_SLEEP, CommandStore, Lease, Loss, Outcome, Received, Verb, Wakeups
+from mainstay.commands.threads import HandlerThreads
 from mainstay.errors import (
     ConfigurationError,
     MainstayError,
@@ -82,6 +84,7 @@ class Worker(Observed):
         name: For the audit trail; drawn if None.
         services: Run as long as it does.
         aggregates: For handlers on aggregates.
+        deciders: For deciders, whose commands are then committed in groups.
 
     Raises:
         ConfigurationError: A value out of range.
@@ -100,6 +103,7 @@ class Worker(Observed):
         name: str | None = None,
         services: Sequence[Service] = (),
         aggregates: Aggregates | None = None,
+        deciders: Deciders | None = None,
     ) -> None:
         self.domain = checked_domain(domain)
         self.registry = registry if registry is not None else HandlerRegistry()
@@ -114,6 +118,7 @@ class Worker(Observed):
         self._running: dict[Lease, asyncio.Task[None]] = {}
         self._hand = Hand(self._running)
         self._progress = ProgressReports(store, self.domain)
+        self._threads = HandlerThreads()
         self._execution = Execution(
             store,
             self.domain,
@@ -124,6 +129,7 @@ class Worker(Observed):
             self._on_stuck,
             self._progress.report,
             aggregates,
+            deciders,
         )
         self._folder = BatchFolder(store, self.domain)
         self._scheduler = Scheduler(self.domain, store.schedules.fire, store.wake)
@@ -137,7 +143,6 @@ class Worker(Observed):
         self._slots: list[asyncio.Task[None]] = []
         self._handled = 0
         self._concurrency = 1
-        self._executor: ThreadPoolExecutor | None = None
         self._stopping = asyncio.Event()
         self._nudge = asyncio.Event()
         self._room = asyncio.Event()
@@ -193,7 +198,7 @@ class Worker(Observed):
             raise ConfigurationError("this worker is running already")
         self._execution.check()
         self._is_running = True
-        self._concurrency = concurrency
+        self._concurrency = self._threads.most = concurrency
         self._finished.clear()
         self._writer.give_up.clear()
         self._is_ending = self._is_draining = False
@@ -230,12 +235,12 @@ class Worker(Observed):
         finally:
             self._give_back_backlog(Why.STOPPED)
             await self._end_slots()
+            if self._execution.grouping is not None:
+                await self._execution.grouping.close()
             with suppress(asyncio.CancelledError):
                 await self._writer.finish(LONGEST_PAUSE)
             await asyncio.to_thread(keeper.stop)
-            if self._executor is not None:
-                self._executor.shutdown(wait=False, cancel_futures=True)
-                self._executor = None
+            self._threads.leave()
 
     async def stop(self, timeout: timedelta | float | None = 30) -> None:
         """Stop: give back what has not started, wait for what has, and return when `run` has ended.
@@ -440,11 +445,6 @@ class Worker(Observed):
 
     def _about(self, lease: Lease) -> dict[str, str]:
         return {"domain": self.domain, "command_id": str(lease.command_id)}
-
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._concurrency, thread_name_prefix="mainstay-handler")
-        return self._executor
 
     # -- leases -------------------------------------------------------------------------------------------------------
     def _lost(self, losses: Sequence[Loss]) -> None:

@@ -10,13 +10,28 @@ import inspect
 import typing
 from collections.abc import Iterable
 from types import UnionType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from mainstay.errors import ConfigurationError
+from pydantic import BaseModel
+
+from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.aggregate import AggregateRoot, TState
 from mainstay.events.event import DomainEvent
 
 TCommand = TypeVar("TCommand")
+
+
+class Consequence(NamedTuple):
+    """What follows from a command.
+
+    Attributes:
+        events: As they will be saved.
+        others: What is no event, in order.
+    """
+
+    events: list[DomainEvent]
+    others: list[Any]
+
 
 _FUNCTIONS = {"initial_state": 0, "decide": 2, "evolve": 2}
 
@@ -58,8 +73,10 @@ class DeciderAggregate(AggregateRoot[TState], Generic[TState, TCommand]):
         raise NotImplementedError
 
     @staticmethod
-    def decide(state: TState, command: TCommand) -> Iterable[DomainEvent] | DomainEvent | None:
-        """The events that follow from a command: several, one, or none.
+    def decide(state: TState, command: TCommand) -> Iterable[Any] | DomainEvent | None:
+        """The events that follow from a command: several, one, or none; and, among them, commands that are to follow.
+
+        What is no event is left to whoever asked for the decision: a worker sends commands with the completion.
 
         Raises:
             BusinessRuleException: The command is refused.
@@ -79,12 +96,30 @@ class DeciderAggregate(AggregateRoot[TState], Generic[TState, TCommand]):
 
         Raises:
             BusinessRuleException: The command is refused; nothing was applied.
+            InvalidInputError: Something else than events follows from it, which only a worker can send.
         """
+        return self._decided(command, only_events=True).events
+
+    def decide_on(self, command: TCommand) -> Consequence:
+        """As `execute`, for whoever knows what to do with what is no event.
+
+        Raises:
+            BusinessRuleException: The command is refused; nothing was applied.
+        """
+        return self._decided(command, only_events=False)
+
+    def _decided(self, command: TCommand, *, only_events: bool) -> Consequence:
         decided = self.decide(self.state, command)
-        events = [] if decided is None else [decided] if isinstance(decided, DomainEvent) else list(decided)
+        found = [] if decided is None else [decided] if isinstance(decided, BaseModel) else list(decided)
+        others = [each for each in found if not isinstance(each, DomainEvent)]
+        if others and only_events:
+            raise InvalidInputError(
+                f"{type(self).__name__} decides on events and on {shown(others[0])}, which only a worker sends: "
+                "register it with register_decider, or call decide_on"
+            )
         state, version, last, count = self._state, self._version, self._last_event_id, len(self._uncommitted)
         try:
-            return [self.raise_event(event) for event in events]
+            return Consequence([self.raise_event(each) for each in found if isinstance(each, DomainEvent)], others)
         except BaseException:
             self._state, self._version, self._last_event_id = state, version, last
             del self._uncommitted[count:]

@@ -159,6 +159,10 @@ class MemoryEventLog:
             finally:
                 mine.waits_for = None
 
+    def is_held(self, stream: StreamId) -> bool:
+        """Whether an open transaction owns a stream: who appends to it would wait."""
+        return any(stream in each.streams for each in self._open)
+
     def _found(self, stream: StreamId, mine: _Transaction | None) -> _Stream | None:
         return (mine.streams.get(stream) if mine else None) or self._streams.get(stream)
 

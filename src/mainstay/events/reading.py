@@ -1,7 +1,7 @@
 """Reading events: typed, in pages, each event named that cannot be read."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -158,6 +158,26 @@ class EventReader:
             for each in recorded:
                 events += read(each)
         return LoadedStream(events, first, last)
+
+    async def load_streams(self, after: Sequence[tuple[StreamId, int]]) -> list[LoadedStream]:
+        """As `load_stream`, of several streams by one question.
+
+        Args:
+            after: Streams, each once, and the version after which to read.
+
+        Raises:
+            StreamTombstonedError: One of them is.
+        """
+        asked = [(scoped(stream), version) for stream, version in after]
+        found = await self.log.read_streams(asked)
+        read = self.codec.read
+        return [
+            LoadedStream(
+                [event for each in recorded for event in read(each)],
+                *((recorded[0], recorded[-1]) if recorded else (None, None)),
+            )
+            for recorded in (found[stream] for stream, _ in asked)
+        ]
 
     def read_all(
         self,

@@ -1,11 +1,13 @@
 """Repositories: aggregates out of streams, and into them."""
 
+import asyncio
 import hashlib
 import inspect
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -133,29 +135,51 @@ class AggregateRepository(Generic[AggregateT]):
         return found
 
     async def _filled(self, made: AggregateT, version: int | None, at: datetime | None, conn: Any) -> AggregateT | None:
-        found = await self._from_snapshot(made, version, conn) if at is None else None
-        if found is None:
-            found = await self._store.load_stream(made.stream, up_to_version=version, up_to_time=at, conn=conn)
+        there = None
+        if at is None and self._snapshots is not None:
+            there = await self._snapshots.load(made.stream, version, conn)
+        after = 0 if there is None else there.snapshot.version - 1
+        found = await self._store.load_stream(
+            made.stream, after_version=after, up_to_version=version, up_to_time=at, conn=conn
+        )
+        if there is not None and not there.is_of(found):
+            found, there = await self._store.load_stream(made.stream, up_to_version=version, conn=conn), None
+        return self._replayed(made, found, there)
+
+    @staticmethod
+    def _replayed(made: AggregateT, found: LoadedStream, there: "KnownState | None") -> AggregateT | None:
+        """Let an aggregate become what a stream says, from a state of it on; None if there is nothing."""
+        if there is None:
             made.load_from_history(found.events)
+        else:
+            made.restore_state(there.state, there.snapshot.version, there.snapshot.event_id)
+            made.load_from_history(event for event in found.events if event.aggregate_version > there.snapshot.version)
         if found.last is None:
             return None
         made.restore_state(made.state_or_none, found.last.version, found.last.event.event_id)
         return made
 
-    async def _from_snapshot(self, made: AggregateT, version: int | None, conn: Any) -> LoadedStream | None:
-        """Make an aggregate from its snapshot and what came after; None if there is none that can be trusted."""
-        if self._snapshots is None or (snapshot := await self._snapshots.load(made.stream, version, conn)) is None:
-            return None
-        there, state = snapshot
-        found = await self._store.load_stream(
-            made.stream, after_version=there.version - 1, up_to_version=version, conn=conn
-        )
-        if found.first is None or found.first.event.event_id != there.event_id:
-            _log.warning("the snapshot of %s is of other events, at version %d: ignored", there.stream, there.version)
-            return None
-        made.restore_state(state, there.version, there.event_id)
-        made.load_from_history(event for event in found.events if event.aggregate_version > there.version)
-        return found
+    async def load_all(self, made: Sequence[AggregateT]) -> None:
+        """Load many aggregates by one question, each a new one of `create_new`; those without events stay new.
+
+        With snapshots it is a question more for each.
+
+        Raises:
+            StreamTombstonedError: One of them is gone for good.
+            CorruptEventError: An event cannot be read.
+            UnhandledEventError: The class has nothing that handles an event.
+        """
+        there: dict[StreamId, KnownState] = {}
+        if self._snapshots is not None:
+            found = await asyncio.gather(*(self._snapshots.load(each.stream, None, None) for each in made))
+            there = {each.stream: state for each, state in zip(made, found, strict=True) if state is not None}
+        after = [(each.stream, there[each.stream].snapshot.version - 1 if each.stream in there else 0) for each in made]
+        for aggregate, loaded in zip(made, await self._store.load_streams(after), strict=True):
+            state = there.get(aggregate.stream)
+            if state is not None and not state.is_of(loaded):
+                await self._filled(aggregate, None, None, None)
+            else:
+                self._replayed(aggregate, loaded, state)
 
     def create_new(self, aggregate_id: UUID | str) -> AggregateT:
         """An aggregate without events; nothing is looked up."""
@@ -203,14 +227,28 @@ class AggregateRepository(Generic[AggregateT]):
         if not events:
             return None
         before = aggregate.committed_version
-        snapshot = None
-        if self._snapshots is not None and conn is None and self._policy.is_due(before, aggregate.version):
-            snapshot = self._snapshots.taken(aggregate)
+        snapshot = self.due_snapshot(aggregate, before) if conn is None else None
         done = await self._store.append(stream, events, expected=ExpectedVersion.exact(before), conn=conn)
         aggregate.mark_events_as_committed(len(events))
-        if snapshot is not None and self._snapshots is not None:
-            await self._snapshots.keep(snapshot)
+        if snapshot is not None:
+            await self.keep(snapshot)
         return done
+
+    def due_snapshot(self, aggregate: AggregateT, before: int) -> Snapshot | None:
+        """A snapshot of an aggregate as it is, if its way there from a version on says that it is time to.
+
+        Args:
+            aggregate: What it has raised is about to be saved; the snapshot is kept only after that.
+            before: The version.
+        """
+        if self._snapshots is None or not self._policy.is_due(before, aggregate.version):
+            return None
+        return self._snapshots.taken(aggregate)
+
+    async def keep(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, now that its event is committed; a failure costs time only, and is logged."""
+        if self._snapshots is not None:
+            await self._snapshots.keep(snapshot)
 
     async def execute(
         self,
@@ -277,6 +315,22 @@ async def _executed(aggregate: AggregateRoot[Any], command: Any) -> None:
         await given
 
 
+@dataclass(frozen=True, slots=True)
+class KnownState:
+    """A snapshot, and the state that was read out of it."""
+
+    snapshot: Snapshot
+    state: Any
+
+    def is_of(self, found: LoadedStream) -> bool:
+        """Whether a stream that was read from right before it on holds its event; else it is not to be trusted."""
+        if found.first is not None and found.first.event.event_id == self.snapshot.event_id:
+            return True
+        stream, version = self.snapshot.stream, self.snapshot.version
+        _log.warning("the snapshot of %s is of other events, at version %d: ignored", stream, version)
+        return False
+
+
 class _Snapshots:
     """What a repository knows of the snapshots of its class."""
 
@@ -292,13 +346,13 @@ class _Snapshots:
             raise ConfigurationError(f"the state of {aggregate.__name__} cannot be written as JSON: {error}") from error
         self._schema = f"{aggregate.schema_version}-{hashlib.sha256(looks.encode()).hexdigest()[:16]}"
 
-    async def load(self, stream: StreamId, version: int | None, conn: Any) -> tuple[Snapshot, Any] | None:
+    async def load(self, stream: StreamId, version: int | None, conn: Any) -> "KnownState | None":
         """A snapshot that fits, and the state that it holds."""
         found = await self._store.load(stream, conn=conn)
         if found is None or found.schema != self._schema or (version is not None and found.version > version):
             return None
         try:
-            return found, self._adapter.validate_json(found.state)
+            return KnownState(found, self._adapter.validate_json(found.state))
         except ValueError:
             _log.warning("the snapshot of %s at version %d cannot be read: ignored", stream, found.version)
             return None

@@ -81,6 +81,11 @@ class EventStore(ByAggregate):
         self.snapshots = snapshots
         self._inline = Inline(inline, self)
 
+    @property
+    def has_inline(self) -> bool:
+        """Whether projections write in the transaction that appends."""
+        return bool(self._inline)
+
     # -- appending -----------------------------------------------------------------------------------------------------
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
@@ -127,7 +132,7 @@ class EventStore(ByAggregate):
         Raises:
             EventError: As `append`; the first stream that is not as expected is named.
         """
-        return await self._append([self._written(each) for each in appends], None, conn)
+        return await self._append([self.written(each) for each in appends], None, conn)
 
     async def append_if(
         self,
@@ -154,7 +159,7 @@ class EventStore(ByAggregate):
         by_stream: dict[StreamId, list[DomainEvent]] = {}
         for event in several(events):
             by_stream.setdefault(scoped(stream or _own_stream(event)), []).append(event)
-        appends = [self._written(Append(each, mine)) for each, mine in by_stream.items()]
+        appends = [self.written(Append(each, mine)) for each, mine in by_stream.items()]
         if not appends:
             raise InvalidInputError("append_if needs an event at least")
         return await self._append(appends, Condition(fail_if, after, scoped_tenant(None)), conn)
@@ -213,7 +218,14 @@ class EventStore(ByAggregate):
         count_appended(counted)
         return done
 
-    def _written(self, append: Append) -> StreamAppend:
+    def written(self, append: Append) -> StreamAppend:
+        """An append as the log takes it.
+
+        Raises:
+            InvalidInputError: As `append`.
+            TenantScopeError: As `append`.
+            InvalidPayloadError: As `append`.
+        """
         expected = ExpectedVersion.of(append.expected)
         first = None if expected.version is None else expected.version + 1
         stream = scoped(append.stream)

@@ -66,13 +66,37 @@ def tenant_text(tenant_id: UUID | str | None) -> str:
 def append_parameters(appends: Sequence[StreamAppend], condition: Condition | None) -> dict[str, Any]:
     """What eventsource.append takes."""
     events = [event for append in appends for event in append.events]
-    tagged = any(event.tags for event in events)
     return {
         **names_of([append.stream for append in appends]),
         "expected": plain_array_of(_expected(append.expected) for append in appends),
         "counts": plain_array_of(len(append.events) for append in appends),
-        "event_ids": plain_array_of(event.event_id for event in events),
         "types": array_of(event.event_type for event in events),
+        **_columns(events),
+        "items": None if condition is None else items_of(condition.fail_if),
+        "after": 0 if condition is None else condition.after,
+        "tenant": None if condition is None or condition.tenant_id is None else str(condition.tenant_id),
+    }
+
+
+def group_events(events: Sequence[tuple[int, int, str, NewEvent]]) -> dict[str, Any]:
+    """What commandbus.commit_group takes of events, each with the place of its stream, its version and its category."""
+    kinds: dict[tuple[str, str], int] = {}
+    numbers = [kinds.setdefault((category, event.event_type), len(kinds) + 1) for _, _, category, event in events]
+    return {
+        "places": plain_array_of(place for place, *_ in events),
+        "versions": plain_array_of(version for _, version, *_ in events),
+        "kind_categories": array_of(category for category, _ in kinds),
+        "kind_types": array_of(event_type for _, event_type in kinds),
+        "kinds": plain_array_of(numbers),
+        **_columns([event for *_, event in events]),
+    }
+
+
+def _columns(events: Sequence[NewEvent]) -> dict[str, Any]:
+    """What events have besides their types, an array for each."""
+    tagged = any(event.tags for event in events)
+    return {
+        "event_ids": plain_array_of(event.event_id for event in events),
         "payloads": array_of(event.payload.decode() for event in events),
         "occurred_at": array_of(event.occurred_at.isoformat() for event in events),
         "event_versions": plain_array_of(event.event_version for event in events),
@@ -83,9 +107,6 @@ def append_parameters(appends: Sequence[StreamAppend], condition: Condition | No
             array_of, [None if event.metadata is None else event.metadata.decode() for event in events]
         ),
         "tags": array_of(array_of(event.tags) if event.tags else None for event in events) if tagged else None,
-        "items": None if condition is None else items_of(condition.fail_if),
-        "after": 0 if condition is None else condition.after,
-        "tenant": None if condition is None or condition.tenant_id is None else str(condition.tenant_id),
     }
 
 

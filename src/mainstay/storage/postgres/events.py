@@ -128,6 +128,10 @@ class PostgresEventLog:
             for append, (version, position, repeated) in zip(appends, rows, strict=True)
         ]
 
+    def nudge(self) -> None:
+        """Say that something was appended by another way: who waits in this process looks for it."""
+        self._watch.nudge()
+
     async def _append_one(self, append: StreamAppend, conn: Any) -> Sequence[Row]:
         """Append one event; in a transaction of its own past the driver's cursors, at half of what they cost."""
         asked = append_one_parameters(append)

@@ -901,6 +901,97 @@ begin
 end;
 $$;
 
+CREATE FUNCTION commandbus.commit_group(p_domain text, p_outcomes jsonb, p_sends boolean, p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[]) RETURNS TABLE(command_id uuid, fate text, awaited boolean)
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $_$
+#variable_conflict use_column
+declare
+    v_table regclass := commandbus.queue_table(p_domain || '__commands');
+    v_asked uuid[];
+    v_msg_ids bigint[];
+    v_streams integer[];
+    v_ends integer[];
+    v_leases bigint[];
+    v_held uuid[];
+    v_lost integer[];
+    v_counts integer[] := p_counts;
+    v_fates text[];
+    v_positions bigint[];
+    v_outcomes jsonb;
+    v_ids uuid[];
+    v_verdicts text[];
+begin
+    select
+        array_agg(o.command_id order by o.n), array_agg(o.msg_id order by o.n), array_agg(o.stream order by o.n),
+        array_agg(o.version order by o.n), array_agg(o.lease_no order by o.n)
+    into v_asked, v_msg_ids, v_streams, v_ends, v_leases
+    from rows from (jsonb_to_recordset(p_outcomes) as (command_id uuid, msg_id bigint, lease_no bigint, stream integer, version integer))
+        with ordinality as o(command_id, msg_id, lease_no, stream, version, n);
+    execute format('select q.msg_id from %s as q where q.msg_id = any ($1) order by q.msg_id for update', v_table)
+    using v_msg_ids;
+    v_held := array(
+        select c.command_id
+        from (select t.id, t.lease_no from unnest(v_asked, v_leases) as t(id, lease_no) order by t.id) as t
+        join commandbus.command as c on c.command_id = any (array[t.id]) and c.domain || '' = p_domain
+        where c.lease_no = t.lease_no and c.status = 'IN_PROGRESS'
+        for update of c);
+    if cardinality(v_held) < cardinality(v_asked) then
+        -- Of each stream: where the first command stands whose lease is lost. What was decided on from there is not written.
+        select array_agg(f.first order by s.place), array_agg(least(s.count, coalesce(b.version, s.expected) - s.expected) order by s.place)
+        into v_lost, v_counts
+        from unnest(p_expected, p_counts) with ordinality as s(expected, count, place)
+        cross join lateral (
+            select min(t.n) as first from unnest(v_asked, v_streams) with ordinality as t(id, stream, n)
+            where t.stream = s.place and t.id <> all (v_held)
+        ) as f
+        cross join lateral (
+            select max(t.version) as version from unnest(v_streams, v_ends) with ordinality as t(stream, version, n)
+            where t.stream = s.place and (f.first is null or t.n < f.first)
+        ) as b;
+    end if;
+
+    select a.fates, a.positions into v_fates, v_positions
+    from eventsource.append_current(
+        p_categories, p_tenants, p_ids, p_expected, v_counts, p_places, p_versions, p_event_ids, p_kind_categories, p_kind_types, p_kinds,
+        p_payloads, p_occurred_at, p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags) as a;
+
+    select jsonb_agg(
+        case when o.value ->> 'verb' = 'COMPLETE' and not o.value ? 'result' then
+            jsonb_set(o.value, '{result}', case when o.value ? 'last' then
+                jsonb_build_object('version', o.value -> 'version', 'position', v_positions[(o.value -> 'last')::integer])
+                else jsonb_build_object('version', o.value -> 'version') end)
+            else o.value end)
+    into v_outcomes
+    from jsonb_array_elements(p_outcomes) with ordinality as o(value, n)
+    where v_lost is not null and v_asked[o.n] <> all (v_held)
+       or v_fates[v_streams[o.n]] = 'CURRENT' and (v_lost is null or o.n < coalesce(v_lost[v_streams[o.n]], o.n + 1));
+    if v_outcomes is not null and p_sends then
+        select array_agg(c.command_id), array_agg(c.verdict) into v_ids, v_verdicts
+        from commandbus.complete_and_send(p_domain, v_outcomes) as c;
+    elsif v_outcomes is not null then
+        select array_agg(c.command_id), array_agg(c.verdict) into v_ids, v_verdicts
+        from commandbus.complete(p_domain, v_outcomes) as c;
+    end if;
+    return query
+        select
+            t.id,
+            case
+                when d.verdict is not null then d.verdict
+                when v_lost is not null and t.n > v_lost[t.stream] then 'BEHIND'
+                else v_fates[t.stream] end,
+            d.verdict is not null and exists (
+                select from commandbus.waiter as w where w.command_id = any (array[t.id]) and w.domain || '' = p_domain)
+        from unnest(v_asked, v_streams) with ordinality as t(id, stream, n)
+        left join unnest(v_ids, v_verdicts) as d(id, verdict) on d.id = t.id;
+end;
+$_$;
+
 CREATE FUNCTION commandbus.complete(p_domain text, p_outcomes jsonb) RETURNS TABLE(command_id uuid, verdict text)
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
@@ -5435,6 +5526,114 @@ begin
     position := currval('eventsource.event_position');
     repeated := false;
     return next;
+end;
+$$;
+
+CREATE FUNCTION eventsource.append_current(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], OUT fates text[], OUT positions bigint[]) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET lock_timeout TO '100ms'
+    AS $$
+declare
+    v_numbers bigint[];
+    v_missing integer[];
+    v_kinds integer[];
+begin
+    -- The row locks come first and alone: what is decided on is what they found, however late.
+    with asked as materialized (
+        select a.* from unnest(p_categories, p_tenants, p_ids, p_expected, p_counts)
+            with ordinality as a(category, tenant_id, stream_id, expected, count, place)
+        order by a.category collate "C", a.tenant_id collate "C", a.stream_id collate "C"
+    ), held as materialized (
+        select
+            a.place, s.stream_no,
+            case when s.is_closed then 'CLOSED' when s.version = a.expected then 'CURRENT' else 'MOVED' end as fate
+        from asked as a
+        cross join lateral (
+            select s.stream_no, s.version, s.archived_at is not null or s.tombstoned_at is not null as is_closed
+            from eventsource.stream as s
+            where s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id
+            for update skip locked
+        ) as s
+        where a.count > 0
+    ), seen as (
+        select a.place, a.count, a.expected, h.stream_no, h.fate, s.version
+        from asked as a
+        left join held as h on h.place = a.place
+        left join eventsource.stream as s
+            on h.place is null and s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id
+    )
+    select
+        array_agg(case when s.fate = 'CURRENT' then s.stream_no end order by s.place),
+        array_agg(
+            case
+                when s.fate is not null then s.fate
+                when s.count = 0 and coalesce(s.version, 0) = s.expected then 'CURRENT'
+                when s.count > 0 and s.version is not null then 'LOCKED'
+                else 'MOVED' end
+            order by s.place),
+        array_agg(s.place order by s.place) filter (where s.fate is null and s.version is null and s.count > 0 and s.expected = 0)
+    into v_numbers, fates, v_missing
+    from seen as s;
+
+    if v_numbers <> array_fill(null::bigint, array[cardinality(v_numbers)]) then
+        update eventsource.stream as s
+        set version = s.version + p_counts[n.place], created_at = coalesce(s.created_at, now())
+        from unnest(v_numbers) with ordinality as n(no, place)
+        where s.stream_no = n.no;
+    end if;
+    if v_missing is not null then
+        with made as (
+            insert into eventsource.stream as s (category, tenant_id, stream_id, version, created_at)
+            select p_categories[m.place], p_tenants[m.place], p_ids[m.place], p_counts[m.place], now()
+            from unnest(v_missing) as m(place)
+            order by p_categories[m.place] collate "C", p_tenants[m.place] collate "C", p_ids[m.place] collate "C"
+            on conflict do nothing
+            returning s.stream_no, s.category, s.tenant_id, s.stream_id
+        )
+        select
+            array_agg(coalesce(a.no, m.stream_no) order by a.place),
+            array_agg(case when m.stream_no is not null then 'CURRENT' else a.fate end order by a.place)
+        into v_numbers, fates
+        from unnest(p_categories, p_tenants, p_ids, v_numbers, fates) with ordinality as a(category, tenant_id, stream_id, no, fate, place)
+        left join made as m on m.category = a.category and m.tenant_id = a.tenant_id and m.stream_id = a.stream_id;
+    end if;
+    if v_numbers = array_fill(null::bigint, array[cardinality(v_numbers)]) then
+        positions := array_fill(null::bigint, array[cardinality(p_event_ids)]);
+        return;
+    end if;
+
+    perform eventsource.lock_keys(p_kind_types, p_tags, null);
+    v_kinds := eventsource.kinds_of(p_kind_categories, p_kind_types);
+    perform eventsource.hold_floor();
+    positions := array(
+        select case when v_numbers[e.place] is not null and e.version <= p_expected[e.place] + p_counts[e.place]
+            then nextval('eventsource.event_position') end
+        from unnest(p_places, p_versions) with ordinality as e(place, version, n)
+        order by e.n);
+    insert into eventsource.event (
+        position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
+        correlation_id, causation_id, actor_id, payload, metadata, tags)
+    select
+        e.position, v_numbers[e.place], e.version, v_kinds[e.kind], e.event_version, e.event_id, now(), e.occurred_at,
+        e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+    from unnest(
+        positions, p_places, p_versions, p_kinds, p_event_ids, p_payloads, p_occurred_at, p_event_versions,
+        p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags) as e(
+            position, place, version, kind, event_id, payload, occurred_at, event_version, correlation_id, causation_id, actor_id, metadata, tags)
+    where e.position is not null;
+    if p_tags is not null then
+        insert into eventsource.event_tag (tag, position)
+        select t.tag, e.position
+        from unnest(positions, p_tags) as e(position, tags)
+        cross join unnest(e.tags::text[]) as t(tag)
+        where e.position is not null;
+    end if;
 end;
 $$;
 

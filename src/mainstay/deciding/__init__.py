@@ -33,7 +33,7 @@ class EventAggregates:
     def __init__(self, store: EventStore, *, joins: bool, snapshots: SnapshotPolicy | None = None) -> None:
         if not isinstance(store, EventStore):
             raise ConfigurationError(f"event_store must be a store of events, not {shown(store)}")
-        self._store = store
+        self.store = store
         self._joins = joins
         self._policy = snapshots
         self._repositories: dict[type, AggregateRepository[Any]] = {}
@@ -64,14 +64,14 @@ class EventAggregates:
         if self._joins:
             yield conn
         else:
-            own: AbstractAsyncContextManager[Any] = self._store.transaction()
+            own: AbstractAsyncContextManager[Any] = self.store.transaction()
             async with own as mine:
                 yield mine
 
     def _repository(self, kind: type) -> AggregateRepository[Any]:
         found = self._repositories.get(kind)
         if found is None:
-            found = AggregateRepository[Any](self._store, kind, snapshots=self._policy)
+            found = AggregateRepository[Any](self.store, kind, snapshots=self._policy)
             self._repositories[kind] = found
         return found
 

@@ -1,0 +1,144 @@
+"""Deciding on many commands together: what this room asks of those who know events.
+
+A decider has no effects, so what it decides can be thrown away and decided again, and many decisions can be committed
+together. `mainstay.commands.grouping` says how that goes; one suite, `mainstay.testing.contracts.grouping`, holds every
+store to what is written here.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+from mainstay.commands.ledger import StreamName
+from mainstay.commands.store import Outcome
+
+
+class Fate(StrEnum):
+    """What became of one command of a group."""
+
+    APPLIED = "APPLIED"
+    """All of it is committed: events, next commands, reply, audit, completion."""
+    REPEATED = "REPEATED"
+    """This lease had finished the command before: the answer to a group that is repeated after an unknown COMMIT."""
+    STALE = "STALE"
+    """Another lease holds the command; nothing of it was written."""
+    LOCKED = "LOCKED"
+    """Somebody else holds its stream; nothing of it was written."""
+    MOVED = "MOVED"
+    """Somebody else has appended to its stream; nothing of it was written."""
+    BEHIND = "BEHIND"
+    """It was decided on after a command of which nothing was written; so nothing of it was."""
+    CLOSED = "CLOSED"
+    """Its stream takes no more events; nothing of it was written."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it is finished."""
+        return self in {Fate.APPLIED, Fate.REPEATED}
+
+
+class Consequence(Protocol):
+    """What follows from one command, in one stream."""
+
+    @property
+    def stream(self) -> StreamName:
+        """In which."""
+        ...
+
+    @property
+    def version_read(self) -> int:
+        """Of the stream, when it was decided on."""
+        ...
+
+    @property
+    def events(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def sends(self) -> Sequence[Any]:
+        """What is no event: commands to send, in order."""
+        ...
+
+
+class Decider(Protocol):
+    """One decider, with its state in memory: that of its stream, and of what was decided on since."""
+
+    def decide(self, command: Any) -> Consequence:
+        """Decide on a command; the next one is decided on with what follows from it.
+
+        Raises:
+            BaseException: What the decider raises. After a refusal (`BusinessRuleException`) it can go on as if it had
+                not been asked; after anything else nobody knows its state, and it is to be forgotten.
+        """
+        ...
+
+    def unchanged(self) -> Consequence:
+        """That nothing follows, in the state as it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A command that was decided on: what is to be written, if its stream is still what it was.
+
+    Args:
+        outcome: COMPLETE, with what it sends; without a result it gets the version of the stream, and the position of
+            its last event. Or what a refusal or an error comes to.
+        consequence: The events, and the version that they follow.
+    """
+
+    outcome: Outcome
+    consequence: Consequence
+
+
+class Deciders(Protocol):
+    """Loads many deciders at once, and commits what they have decided."""
+
+    def check(self, kind: type) -> None:
+        """Refuse what cannot be loaded.
+
+        Raises:
+            ConfigurationError: It cannot.
+        """
+        ...
+
+    def stream_of(self, kind: type, aggregate_id: UUID | str) -> Hashable:
+        """What names the stream of an aggregate, in the scope that this is called in.
+
+        Raises:
+            PermanentCommandError: Nothing can have this id.
+        """
+        ...
+
+    async def load(self, wanted: Mapping[Hashable, type]) -> Mapping[Hashable, Decider | Exception]:
+        """The deciders of streams, new ones for streams without events; of one that cannot be loaded the reason.
+
+        One that was loaded before, and that nobody has forgotten since, may be the same.
+
+        Raises:
+            StorageUnavailableError: The database cannot be reached.
+        """
+        ...
+
+    async def commit(self, domain: str, group: Sequence[Decided]) -> Sequence[Fate]:
+        """Write what can still be written of a group, in one transaction; of the rest nothing.
+
+        Of one stream those stand in the order in which they were decided on. What is not written of a stream is not
+        overtaken by what was decided on after it.
+
+        Raises:
+            StorageUnavailableError: Whether it was committed is unknown; it is to be repeated as it is.
+            MainstayError: Something in it is refused; nothing was written.
+        """
+        ...
+
+    def forget(self, deciders: Iterable[Decider]) -> None:
+        """Load their streams anew when they are asked for next: what these have in memory does not come true."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is done after a commit, and let go of what is held. It can be used again."""
+        ...

@@ -1,0 +1,420 @@
+"""Group commit: the commands of pure deciders, decided on in memory and committed many at a time.
+
+A transaction for each command costs round trips and a flush for each. Deciders have no effects, so here the commands
+that a worker's slots have in hand at the same time go together: their streams are loaded by one question, they are
+decided on in memory, those of one stream one after the other, each seeing what follows from those before it; one
+statement commits what is still current, and says of the rest why not.
+
+States of one command. *Waiting*: it came while a group was made. *Decided*: its outcome is known, if its stream is
+still what it was loaded as. *Written*: events, next commands, reply, audit and completion are committed, all at once.
+
+No timer. Whoever comes alone is a group alone, at once. While one group commits the next is loaded and decided, from
+what has come meanwhile: half of what is in hand at most, so that the two halves take turns.
+
+One stream, two groups. The second group decides on what the first one left in memory, not yet committed. It is
+committed after the first, and where the first could not write something of a decider, all that the second has of it
+is taken out. So no decision rests on what did not come true, and a hot stream has its part in every group.
+
+Fairness. A stream takes half of a group at most, as long as others wait; then what is left. Who could not be written
+comes before those who came later. A stream that somebody else holds rests for a short while, drawn, with all its
+commands; its neighbours go on.
+
+How it fails. A command whose stream has moved, or is held, is decided on again, in the same attempt; after `TRIES` it
+is given back, which counts no attempt either. A refusal is one command's outcome, and nobody else's. After any other
+error the decider is thrown away: the error is that command's outcome, the rest of its stream is decided on in the next
+group. If the database refuses a group, it is halved until the culprit stands alone: that one is handled in a
+transaction of its own, like any handler on an aggregate, and ends as such a handler ends. If the connection breaks, the
+same group is written again until it is known: leases tell what was committed before. A crash before the COMMIT leaves
+nothing, one after it commands that are completed.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Hashable, Iterable, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from mainstay.commands.aggregates import FIRST_PAUSE, TRIES
+from mainstay.commands.deciders import Consequence, Decided, Decider, Deciders, Fate
+from mainstay.commands.handler import Handler
+from mainstay.commands.reaching import until_reached
+from mainstay.commands.sends import Sends
+from mainstay.commands.store import CommandStore, Outcome, Received
+from mainstay.errors import BusinessRuleException, MainstayError, StaleLeaseError, StorageUnavailableError
+from mainstay.telemetry import get_logger
+
+MOST = 256
+"""Commands in a group at most."""
+_LONGEST_REST = 5
+"""How often the time is doubled for which a stream rests that somebody else holds."""
+
+logger = get_logger(__name__)
+
+
+class Alone:
+    """What a command comes to that is to be handled in a transaction of its own."""
+
+
+class Overtaken:
+    """What a command comes to that is to be given back: others were quicker each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a command comes to that is finished already."""
+
+    outcome: Outcome
+
+
+End: TypeAlias = Written | type[Alone] | type[Overtaken]
+
+
+class Judge(Protocol):
+    """Says what is to be written of a command."""
+
+    def decided(self, received: Received, handler: Handler, found: Consequence, sends: Sends) -> Outcome:
+        """That it was decided on."""
+        ...
+
+    def refused(self, received: Received, handler: Handler, read: Consequence, error: BaseException) -> Outcome | None:
+        """That its decider raised an error; None if nothing can be written."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """A command that waits to be decided on, or is being so."""
+
+    received: Received
+    handler: Handler
+    kind: type
+    stream: Hashable
+    context: Context
+    end: "asyncio.Future[End]"
+    tries: int = 0
+    decider: Decider | None = None
+    decided: Decided | None = None
+    domains: Sequence[str] = ()
+
+    def finish(self, end: End) -> None:
+        if not self.end.done():
+            self.end.set_result(end)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.end.done():
+            self.end.set_exception(error)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Commands that are committed together, in the order in which they were decided on."""
+
+    items: list[_Item]
+    unsure: set[Hashable]
+    """Streams that are to be loaded anew, after the commit."""
+    failed: set[Decider] = field(default_factory=set)
+    """Those of whose decisions something could not be written: what they have in memory does not come true."""
+
+
+class Grouping:
+    """Decides on commands in groups, for one worker.
+
+    Args:
+        domain: Whose commands.
+        store: For queues of next commands, and to wake who handles them.
+        deciders: Where states come from, and decisions go.
+        judge: Says what is to be written.
+    """
+
+    def __init__(self, domain: str, store: CommandStore, deciders: Deciders, judge: Judge) -> None:
+        self._domain = domain
+        self._store = store
+        self.deciders = deciders
+        self._judge = judge
+        self._waiting: deque[_Item] = deque()
+        self._resting: dict[Hashable, asyncio.TimerHandle] = {}
+        self._unsure: set[Hashable] = set()
+        self._in_hand = 0
+        self._making: asyncio.Task[None] | None = None
+        self._last: asyncio.Task[_Group] | None = None
+        """The commit under way, or the last one."""
+        self._give_up = asyncio.Event()
+
+    async def decide(self, received: Received, handler: Handler, kind: type, stream: Hashable) -> End:
+        """Decide on a command, together with others.
+
+        Args:
+            received: The command.
+            handler: Its handler.
+            kind: Class of the decider.
+            stream: Its stream.
+
+        Raises:
+            StaleLeaseError: Another worker has the command.
+            StorageUnavailableError: The database cannot be reached any more.
+        """
+        end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Item(received, handler, kind, stream, copy_context(), end))
+        self._in_hand += 1
+        self._hurry()
+        try:
+            return await end
+        finally:
+            self._in_hand -= 1
+
+    async def close(self) -> None:
+        """End; who still waits is cancelled. It can be used again."""
+        self._give_up.set()
+        for task in (self._making, self._last):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError, MainstayError):
+                    await task
+        for timer in self._resting.values():
+            timer.cancel()
+        for item in self._waiting:
+            item.end.cancel()
+        self._waiting.clear()
+        self._resting.clear()
+        self._making = self._last = None
+        self._give_up.clear()
+        await self.deciders.close()
+
+    # -- making groups ------------------------------------------------------------------------------------------------
+    def _hurry(self) -> None:
+        if self._making is None and self._waiting:
+            # Not in the context of whoever came first: that has a correlation, a span, a tenant.
+            self._making = asyncio.create_task(self._make_groups(), name="mainstay-grouping", context=Context())
+
+    async def _make_groups(self) -> None:
+        """Load and decide, a group after the other, each while the one before it commits."""
+        try:
+            while items := self._taken():
+                group = await self._decided(items)
+                before = None if self._last is None else await self._settled(self._last)
+                self._last = asyncio.create_task(
+                    self._committed(group, before), name="mainstay-group-commit", context=Context()
+                )
+        finally:
+            self._making = None
+
+    @staticmethod
+    async def _settled(commit: "asyncio.Task[_Group]") -> _Group:
+        await asyncio.wait({commit})
+        return commit.result()
+
+    def _taken(self) -> list[_Item]:
+        """The next group, in the order of arrival; one stream's commands stand one after the other."""
+        most = min(MOST, max(1, (self._in_hand + 1) // 2))
+        share = max(1, most // 2)
+        chosen: dict[Hashable, list[_Item]] = {}
+        ids = set()
+        count = 0
+        for is_shared in (True, False):
+            kept: deque[_Item] = deque()
+            for item in self._waiting:
+                if item.end.done():  # it was called off
+                    continue
+                of_stream = chosen.get(item.stream, [])
+                command_id = item.received.lease.command_id
+                if (
+                    count >= most
+                    or item.stream in self._resting
+                    or item.stream in self._unsure
+                    or command_id in ids
+                    or (of_stream and of_stream[0].kind is not item.kind)
+                    or (is_shared and len(of_stream) >= share)
+                ):
+                    kept.append(item)
+                    continue
+                chosen.setdefault(item.stream, []).append(item)
+                ids.add(command_id)
+                count += 1
+            self._waiting = kept
+        return [item for items in chosen.values() for item in items]
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+    async def _decided(self, items: Sequence[_Item]) -> _Group:
+        """Decide on commands; those that are to be committed, in order."""
+        found: dict[Hashable, Decider | Exception] = {}
+        group = _Group([], set())
+
+        async def load() -> None:
+            found.update(await self.deciders.load({item.stream: item.kind for item in items}))
+
+        try:
+            await until_reached(load, self._give_up)
+        except Exception as error:  # noqa: BLE001 - told to those who wait
+            for item in items:
+                item.fail(error)
+            return group
+        put_back: list[_Item] = []
+        for item in items:
+            decider = found[item.stream]
+            if isinstance(decider, Exception):
+                item.finish(Alone)
+            elif item.stream in group.unsure:
+                put_back.append(item)
+            elif not item.end.done():
+                self._decide_in_group(group, item, decider)
+        self._unsure |= group.unsure
+        self._put_back(put_back)
+        for domain in {domain for item in group.items for domain in item.domains}:
+            with suppress(MainstayError):  # then the commit says what is wrong
+                await self._store.ensure_queue(domain)
+        return group
+
+    def _decide_in_group(self, group: _Group, item: _Item, decider: Decider) -> None:
+        item.decider = decider
+        if not item.context.run(self._decide, item, decider):
+            group.unsure.add(item.stream)
+            self.deciders.forget([decider])
+        if item.decided is not None:
+            group.items.append(item)
+
+    def _decide(self, item: _Item, decider: Decider) -> bool:
+        """Decide on one command; whether the decider can go on."""
+        received, handler = item.received, item.handler
+        sends, before = Sends(received.command), decider.unchanged()
+        try:
+            found = decider.decide(received.command.data)
+            for each in found.sends:
+                sends.take(each)
+        except asyncio.CancelledError:
+            error: BaseException = RuntimeError("the handler was cancelled from within")
+        except BaseException as raised:  # noqa: BLE001 - whatever a decider raises is an outcome
+            error = raised
+        else:
+            item.decided, item.domains = (
+                Decided(self._judge.decided(received, handler, found, sends), found),
+                sends.domains,
+            )
+            return True
+        outcome = self._judge.refused(received, handler, before, error)
+        if outcome is None:
+            item.fail(error)
+        else:
+            item.decided = Decided(outcome, before)
+        return isinstance(error, BusinessRuleException)
+
+    # -- committing ---------------------------------------------------------------------------------------------------
+    async def _committed(self, group: _Group, before: _Group | None) -> _Group:
+        """Commit a group, and let each of its commands know; what is to be decided on again waits for the next."""
+        put_back: list[_Item] = []
+        try:
+            await self._write(group, group.items, set() if before is None else before.failed, put_back)
+        except asyncio.CancelledError:
+            for item in group.items:
+                item.end.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - told to those who wait
+            group.failed |= {item.decider for item in group.items if item.decider is not None}
+            for item in group.items:
+                item.fail(error)
+        finally:
+            self.deciders.forget(group.failed)
+            self._unsure -= group.unsure
+        self._put_back(put_back)
+        self._hurry()
+        await self._wake(group.items)
+        return group
+
+    async def _write(
+        self, group: _Group, items: Sequence[_Item], failed: "set[Decider]", put_back: list[_Item]
+    ) -> None:
+        """Write items; what rests on what could not be written is put back."""
+        mine = [
+            (item, item.decided)
+            for item in items
+            if item.decided is not None and self._stands(group, item, failed, put_back)
+        ]
+        if not mine:
+            return
+        fates: list[Fate] = []
+
+        async def commit() -> None:
+            fates[:] = await self.deciders.commit(self._domain, [decided for _, decided in mine])
+
+        try:
+            await until_reached(commit, self._give_up)
+        except StorageUnavailableError:
+            raise
+        except MainstayError as error:
+            if len(mine) > 1:
+                middle = len(mine) // 2
+                for half in (mine[:middle], mine[middle:]):
+                    await self._write(group, [item for item, _ in half], failed, put_back)
+                return
+            logger.debug("could not be committed in a group: %s", error)
+            fates = [Fate.CLOSED]
+        for (item, decided), fate in zip(mine, fates, strict=True):
+            if fate is not Fate.APPLIED and item.decider is not None:
+                group.failed.add(item.decider)
+            self._tell(item, decided, fate, put_back)
+
+    @staticmethod
+    def _stands(group: _Group, item: _Item, failed: "set[Decider]", put_back: list[_Item]) -> bool:
+        """Whether all that a decision rests on has been written, or is about to be."""
+        if item.decider is None:
+            return False
+        if item.end.done():  # called off: it is given back
+            group.failed.add(item.decider)
+            return False
+        if item.decider in failed or item.decider in group.failed:
+            group.failed.add(item.decider)
+            put_back.append(item)
+            return False
+        return True
+
+    def _tell(self, item: _Item, decided: Decided, fate: Fate, put_back: list[_Item]) -> None:
+        """Let a command know, or have it decided on again."""
+        if fate.is_written:
+            item.finish(Written(decided.outcome))
+        elif fate is Fate.STALE:
+            item.fail(StaleLeaseError(f"command {item.received.lease.command_id} is no longer held by its lease"))
+        elif fate is Fate.CLOSED:
+            item.finish(Alone)
+        elif fate is not Fate.BEHIND and item.tries + 1 >= TRIES:
+            item.finish(Overtaken)
+        else:
+            if fate is not Fate.BEHIND:
+                item.tries += 1
+            if fate is Fate.LOCKED:
+                self._rest(item.stream, item.tries)
+            put_back.append(item)
+
+    def _put_back(self, items: Iterable[_Item]) -> None:
+        """To the front, in their order."""
+        for item in reversed(list(items)):
+            item.decided = None
+            self._waiting.appendleft(item)
+
+    def _rest(self, stream: Hashable, tries: int) -> None:
+        """Leave a stream alone for a short while."""
+        if stream in self._resting:
+            return
+        pause = random.uniform(0, FIRST_PAUSE * 2 ** min(tries, _LONGEST_REST))  # noqa: S311 - spreads, guards nothing
+
+        def rested() -> None:
+            del self._resting[stream]
+            self._hurry()
+
+        self._resting[stream] = asyncio.get_running_loop().call_later(pause, rested)
+
+    async def _wake(self, items: Sequence[_Item]) -> None:
+        """Wake whoever handles what was sent, or may start now."""
+        domains: list[str] = []
+        for item in items:
+            if item.decided is None or not item.end.done():
+                continue
+            domains += item.domains
+            if item.decided.outcome.answers is not None:
+                domains.append(item.decided.outcome.answers)
+            if item.received.lease.is_limited:
+                domains.append(self._domain)
+        if domains:
+            with suppress(MainstayError):  # whoever sleeps on finds it when he polls
+                await self._store.wake(domains)

@@ -1,0 +1,176 @@
+"""Deciders for groups of commands: many streams loaded at once, states kept in memory, what they decide written down.
+
+What a decider has in memory after a commit is what the log has, and a stream's version says whether it still is: no
+event ever changes, so a state at a version is the state. So the newest states are kept, and a command for one of them
+costs no question. The commit compares the versions; what was not written is forgotten, and so is everything when the
+connection breaks: the server that answers then may know less than the one before.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+from mainstay.commands.deciders import Decided, Decider, Fate
+from mainstay.deciding.store import GroupStore, StreamConsequence, ToCommit
+from mainstay.errors import InvalidInputError, MainstayError, PermanentCommandError, StorageUnavailableError
+from mainstay.events.decider import DeciderAggregate
+from mainstay.events.repository import AggregateRepository
+from mainstay.events.snapshot import Snapshot, SnapshotPolicy
+from mainstay.events.store import Append, EventStore
+from mainstay.events.stream import ExpectedVersion, StreamId
+from mainstay.tenancy import current_tenant
+
+MOST_KEPT = 10_000
+"""States that are kept in memory."""
+
+
+class StreamDecider:
+    """An aggregate in memory that decides; see `mainstay.commands.deciders.Decider`."""
+
+    __slots__ = ("_repository", "_store", "aggregate")
+
+    def __init__(
+        self, store: EventStore, repository: AggregateRepository[Any], aggregate: DeciderAggregate[Any, Any]
+    ) -> None:
+        self.aggregate = aggregate
+        self._store = store
+        self._repository = repository
+
+    def decide(self, command: Any) -> StreamConsequence:
+        """Decide on a command; the next one is decided on with what follows from it."""
+        aggregate = self.aggregate
+        before = aggregate.version
+        events, others = aggregate.decide_on(command)
+        if not events:
+            return StreamConsequence(aggregate.stream, before, sends=others)
+        append = self._store.written(Append(aggregate.stream, events, ExpectedVersion.exact(before)))
+        snapshot = self._repository.due_snapshot(aggregate, before)
+        aggregate.mark_events_as_committed()
+        return StreamConsequence(aggregate.stream, before, tuple(append.events), others, snapshot)
+
+    def unchanged(self) -> StreamConsequence:
+        """That nothing follows, in the state as it is."""
+        return StreamConsequence(self.aggregate.stream, self.aggregate.version)
+
+
+class EventDeciders:
+    """Loads deciders from a store of events, and commits what they decide; see `mainstay.commands.deciders`.
+
+    Args:
+        store: Where the events are.
+        groups: Where groups are committed.
+        snapshots: When to leave a snapshot; it is kept after the COMMIT. Never, unless given.
+    """
+
+    def __init__(self, store: EventStore, groups: GroupStore, *, snapshots: SnapshotPolicy | None = None) -> None:
+        self._store = store
+        self._groups = groups
+        self._policy = snapshots
+        self._repositories: dict[type, AggregateRepository[Any]] = {}
+        self._kept: OrderedDict[StreamId, StreamDecider] = OrderedDict()
+        self._keeping: set[asyncio.Task[None]] = set()
+
+    def check(self, kind: type) -> None:
+        """Refuse what is no aggregate, or one whose snapshots cannot be kept.
+
+        Raises:
+            ConfigurationError: It is.
+        """
+        self._repository(kind)
+
+    def stream_of(self, kind: type, aggregate_id: UUID | str) -> StreamId:
+        """What names the stream of an aggregate, in the scope that this is called in."""
+        try:
+            return StreamId(
+                cast("type[DeciderAggregate[Any, Any]]", kind).aggregate_type, aggregate_id, current_tenant()
+            )
+        except InvalidInputError as error:
+            raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
+
+    # -- loading -------------------------------------------------------------------------------------------------------
+    async def load(self, wanted: Mapping[Hashable, type]) -> dict[Hashable, Decider | Exception]:
+        """The deciders of streams, new ones for streams without events; of one that cannot be loaded the reason."""
+        found: dict[Hashable, Decider | Exception] = {}
+        missing: dict[type, list[StreamDecider]] = {}
+        for name, kind in wanted.items():
+            stream = cast("StreamId", name)
+            kept = self._kept.get(stream)
+            if kept is not None and type(kept.aggregate) is kind:
+                self._kept.move_to_end(stream)
+                found[stream] = kept
+            else:
+                repository = self._repository(kind)
+                made = StreamDecider(self._store, repository, kind(stream.id, tenant_id=stream.tenant_id))
+                missing.setdefault(kind, []).append(made)
+        for kind, deciders in missing.items():
+            found |= await self._loaded(self._repository(kind), deciders)
+        return found
+
+    async def _loaded(
+        self, repository: AggregateRepository[Any], deciders: Sequence[StreamDecider]
+    ) -> dict[Hashable, Decider | Exception]:
+        try:
+            await repository.load_all([each.aggregate for each in deciders])
+        except StorageUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - of one of them; what a class raises may be anything
+            if len(deciders) == 1:
+                return {deciders[0].aggregate.stream: error}
+            found: dict[Hashable, Decider | Exception] = {}
+            for each in deciders:
+                aggregate = each.aggregate
+                anew = type(aggregate)(aggregate.stream.id, tenant_id=aggregate.tenant_id)
+                found |= await self._loaded(repository, [StreamDecider(self._store, repository, anew)])
+            return found
+        for each in deciders:
+            self._kept[each.aggregate.stream] = each
+        while len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return {each.aggregate.stream: each for each in deciders}
+
+    def _repository(self, kind: type) -> AggregateRepository[Any]:
+        found = self._repositories.get(kind)
+        if found is None:
+            found = self._repositories[kind] = AggregateRepository[Any](self._store, kind, snapshots=self._policy)
+        return found
+
+    # -- committing ----------------------------------------------------------------------------------------------------
+    async def commit(self, domain: str, group: Sequence[Decided]) -> list[Fate]:
+        """Write what can still be written of a group, in one transaction; of the rest nothing."""
+        decisions = [ToCommit(each.outcome, cast("StreamConsequence", each.consequence)) for each in group]
+        try:
+            fates = await self._groups.commit(domain, decisions)
+        except MainstayError as error:
+            if isinstance(error, StorageUnavailableError):
+                self._kept.clear()
+            raise
+        for each, fate in zip(decisions, fates, strict=True):
+            if fate is Fate.APPLIED and each.consequence.snapshot is not None:
+                self._keep(each.consequence.stream_id, each.consequence.snapshot)
+        return fates
+
+    def _keep(self, stream: StreamId, snapshot: Snapshot) -> None:
+        """Keep a snapshot, beside what goes on."""
+        decider = self._kept.get(stream)
+        if decider is not None:
+            task = asyncio.create_task(
+                self._repository(type(decider.aggregate)).keep(snapshot), name="mainstay-snapshot"
+            )
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+
+    def forget(self, deciders: Iterable[Decider]) -> None:
+        """Load their streams anew when they are asked for next: what these have in memory does not come true."""
+        for each in deciders:
+            stream = cast("StreamDecider", each).aggregate.stream
+            if self._kept.get(stream) is each:
+                del self._kept[stream]
+
+    async def close(self) -> None:
+        """Finish keeping snapshots, and forget all states."""
+        while self._keeping:
+            await asyncio.wait(self._keeping)
+        self._kept.clear()
+        await self._groups.close()
