@@ -123,6 +123,7 @@ from mainstay.errors import (
     StreamArchivedError,
     StreamNotFoundError,
     StreamTombstonedError,
+    SubscriptionHeldError,
     SubscriptionNotFoundError,
     TenantMismatchError,
     TenantMissingError,
@@ -198,6 +199,9 @@ from mainstay.telemetry import ContextFilter
 
 # -- tenants -----------------------------------------------------------------------------------------------------------
 from mainstay.tenancy import actor_scope, all_tenants, current_actor, current_tenant, require_tenant, tenant_scope
+
+# -- the web -----------------------------------------------------------------------------------------------------------
+from mainstay.web import ReadYourWrites, ReadYourWritesWSGI
 
 __version__ = "0.1.0.dev0"
 
@@ -401,6 +405,7 @@ __all__ = [
     "ShardState",
     "ShardStatus",
     "SubscriptionConfig",
+    "SubscriptionHeldError",
     "SubscriptionNotFoundError",
     "SubscriptionManager",
     "TableComparison",
@@ -417,6 +422,8 @@ __all__ = [
     "MessageRefusedError",
     "PartitionLostError",
     "Relay",
+    "ReadYourWrites",
+    "ReadYourWritesWSGI",
     "register_processes",
     "require_tenant",
     "setup_database",

@@ -6,7 +6,7 @@ and any object that keeps the `CommandStore` protocol as it is (`MemoryCommandSt
 
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
@@ -28,14 +28,16 @@ from mainstay.events.reading import EventReader
 from mainstay.events.registry import EventRegistry
 from mainstay.events.snapshot import SnapshotPolicy
 from mainstay.events.store import EventStore
+from mainstay.positions import Positioned
 from mainstay.projections import read_models, subscription
+from mainstay.projections.elsewhere import PATIENCE, Elsewhere
 from mainstay.projections.memory import MemoryProjectionStore
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import ProjectionStore
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy, as_seconds
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 from mainstay.storage.postgres.commands import PostgresCommandStore, command_store
-from mainstay.storage.postgres.database import Pool, open_pool, translate_errors
+from mainstay.storage.postgres.database import Pool, open_pool
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.groups import PostgresGroupStore
 from mainstay.storage.postgres.migrate import require_current
@@ -361,38 +363,6 @@ class SubscriptionManager(subscription.SubscriptionManager):
         super().__init__(store, _projection_store(store, checkpoints), owner=owner)
 
 
-@asynccontextmanager
-async def opened_here(store: EventStore) -> AsyncIterator[None]:
-    """Open what a store stands on for the length of a block, in the event loop that will use it.
-
-    Args:
-        store: One that nobody has opened yet.
-
-    Raises:
-        ConfigurationError: It is open: in another event loop, which it belongs to, or in the process that this one was
-            forked from.
-        StorageError: It cannot be opened.
-    """
-    log: Any = store.log
-    resource: AbstractAsyncContextManager[Any]
-    if isinstance(log, PostgresEventLog):
-        is_open, resource = not log.pool.closed, log.pool
-    elif isinstance(log, AbstractAsyncContextManager):
-        is_open, resource = getattr(log, "is_open", False), log
-    else:
-        is_open, resource = False, nullcontext()
-    if is_open:
-        message = (
-            f"this {type(store).__name__} is open already, and belongs to the event loop that opened it: give one that "
-            "nobody has opened (a pool made with open=False), a function that makes one, or a connection string"
-        )
-        raise ConfigurationError(message)
-    async with AsyncExitStack() as stack:
-        with translate_errors():
-            await stack.enter_async_context(resource)
-        yield
-
-
 def _projection_store(store: EventReader, checkpoints: Any) -> ProjectionStore:
     if not hasattr(store, "log"):
         message = f"a SubscriptionManager reads an event store, such as PostgreSQLEventStore(pool), not {shown(store)}"
@@ -410,6 +380,22 @@ def _projection_store(store: EventReader, checkpoints: Any) -> ProjectionStore:
         "SubscriptionManager(store, pool), or a MemoryProjectionStore() in tests"
     )
     raise ConfigurationError(message)
+
+
+def projections_elsewhere(source: Any) -> Elsewhere:
+    """Projections as they are seen by those who do not run them.
+
+    Args:
+        source: A pool, or an event store.
+
+    Raises:
+        ConfigurationError: There are no projections there.
+    """
+    if isinstance(source, CommandStore):
+        message = "projections are in a database, or beside an event store: a command store in memory has none"
+        raise ConfigurationError(message)
+    store = source if hasattr(source, "log") else PostgreSQLEventStore(source)
+    return Elsewhere(store, _projection_store(store, None))
 
 
 class ReadModels(read_models.ReadModels):
@@ -450,12 +436,14 @@ class Mainstay:
         bus: Sends commands.
         troubleshooting: What operators do.
         processes: Starts processes.
+        elsewhere: Asks after projections, in whichever process they run.
     """
 
     pool: Pool
     bus: CommandBus
     troubleshooting: TroubleshootingQueue
     processes: ProcessManager
+    elsewhere: Elsewhere
 
     @classmethod
     @asynccontextmanager
@@ -479,11 +467,33 @@ class Mainstay:
         async with pool_of as pool:
             if check_schema:
                 await require_current(pool)
-            one = cls(pool, CommandBus(pool), TroubleshootingQueue(pool), ProcessManager(pool))
+            one = cls(
+                pool, CommandBus(pool), TroubleshootingQueue(pool), ProcessManager(pool), projections_elsewhere(pool)
+            )
             try:
                 yield one
             finally:
                 await one.bus.close()
+
+    async def wait_until(
+        self, projection: str, position: int | Positioned | None, *, timeout: timedelta | float = PATIENCE
+    ) -> None:
+        """Wait until a projection has seen what was just written: ``await app.wait_until("orders", reply.position)``.
+
+        Args:
+            projection: Its name, in whichever process it runs.
+            position: Of a `Reply`, an `Appended` or a `CommandMetadata`, or one of these itself; None, of a command
+                that appended nothing, is waited for by nobody.
+            timeout: Seconds (or timedelta).
+
+        Raises:
+            SubscriptionNotFoundError: No process has ever started it; at once.
+            SubscriptionHeldError: It is paused, or an error has stopped it, before it came so far; at once.
+            TimeoutError: It has not come so far in time; the message says where it is, and whether anybody runs it.
+            InvalidInputError: Not a position.
+            StorageUnavailableError: The database cannot be reached.
+        """
+        await self.elsewhere.caught_up(projection, position, timeout=timeout)
 
     def worker(self, domain: str, registry: HandlerRegistry, **options: Any) -> Worker:
         """A worker on this pool; the options are those of `Worker`."""

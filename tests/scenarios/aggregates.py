@@ -29,7 +29,7 @@ from mainstay import (
     Worker,
     handles,
 )
-from tests.scenarios.world import DOMAIN, REPLIES, World, WorldSuite
+from tests.scenarios.world import DOMAIN, PATIENCE, REPLIES, World, WorldSuite
 from tests.support.waiting import eventually
 
 S = CommandStatus
@@ -135,6 +135,50 @@ class AggregateScenarios(WorldSuite):
         assert [each.causation_id for each in events] == [first, second]
         assert events[0].correlation_id == correlation_id
 
+    async def test_every_reply_to_a_command_that_appended_says_up_to_where(self, world, event_store, baskets):
+        basket_id, other = uuid4(), uuid4()
+
+        @world.handles(DOMAIN, "Fill", aggregate=Basket, stream="basket_id")
+        async def fill(basket: Basket, command: Command, context: HandlerContext) -> str:
+            basket.fill("tea")
+            return "what a handler says is its own"
+
+        @world.handles(DOMAIN, "FillAnother")
+        async def fill_another(command: Command, context: HandlerContext) -> None:
+            await baskets.execute(other, lambda basket: basket.fill("milk"))
+            if command.data.get("fails"):
+                raise BusinessRuleException("NO", "but it has appended")
+
+        @world.handles(DOMAIN, "Look", transactional=True)
+        async def look(command: Command, context: HandlerContext) -> int:
+            return await baskets.get_version(other)
+
+        @world.handles(DOMAIN, "Leave", aggregate=Basket, stream="basket_id")
+        async def leave(basket: Basket, command: Command, context: HandlerContext) -> Failure:
+            basket.fill("tea")
+            return Failure("NO", "not today")
+
+        data = {"basket_id": basket_id}
+        async with world.working(self.worker(world, event_store)):
+            replies = [
+                await world.bus.request(DOMAIN, command_type, None, {**data, **more}, timeout=PATIENCE)
+                for command_type, more in (
+                    ("Fill", {}),
+                    ("FillAnother", {}),
+                    ("FillAnother", {"fails": True}),
+                    ("Look", {}),
+                    ("Leave", {}),
+                )
+            ]
+
+        events = [each async for each in event_store.read_all()]
+        assert replies[0].data == "what a handler says is its own"
+        assert [each.position for each in replies] == [*(each.position for each in events), None, None]
+        assert len(events) == 3
+        assert [(await world.known(each.command_id)).position for each in replies] == [
+            each.position for each in replies
+        ]
+
     async def test_a_refusal_appends_nothing(self, world, event_store, baskets):
         @world.handles(DOMAIN, "Fill", aggregate=Basket, stream="basket_id")
         async def fill(basket: Basket, command: Command, context: HandlerContext) -> Failure | None:
@@ -234,6 +278,7 @@ class AggregateScenarios(WorldSuite):
 
         horizon = await event_store.horizon()
         assert found.result == {"version": 1, "position": horizon.position}
+        assert (found.position, refused.position) == (horizon.position, None)
         assert (refused.status, refused.last_error_code) == (S.FAILED, "NOT_ENOUGH")
 
     async def test_a_plain_handler_gets_the_aggregate_in_its_thread(self, world, event_store, baskets):

@@ -263,6 +263,8 @@ class CommandMetadata(Carried):
     headers: dict[str, Any] | None = None
     """What was sent beside the payload; of a typed command its version, see `mainstay.commands.model`."""
     unique_key: str | None = None
+    position: int | None = None
+    """Of the last event that its handler appended; None if it appended none. See `Reply.position`."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "CommandMetadata":
@@ -349,6 +351,8 @@ class Reply(Generic[ReplyT]):
         data: What the handler returned, or an operator who completed the command; None unless it is a success.
         error_code: Of a failure.
         error_message: Of a failure.
+        position: Of the last event that the handler appended; None if it appended none. A projection that has come so
+            far shows what the command did: `Mainstay.wait_until` waits for it.
     """
 
     command_id: UUID
@@ -357,6 +361,7 @@ class Reply(Generic[ReplyT]):
     data: ReplyT = None  # type: ignore[assignment]  # of a success it is what it says; None is for failures
     error_code: str | None = None
     error_message: str | None = None
+    position: int | None = None
 
     def unwrap(self) -> ReplyT:
         """The data of a success.
@@ -380,6 +385,7 @@ class Reply(Generic[ReplyT]):
             data=data,
             error_code=message.get("error_code"),
             error_message=message.get("error_message"),
+            position=message.get("position"),
         )
 
 

@@ -43,6 +43,7 @@ from mainstay.errors import (
 )
 from mainstay.message import COMMANDS_SUFFIX, correlated
 from mainstay.metrics import is_observed
+from mainstay.positions import noting
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, as_seconds, checked_policy
 from mainstay.serialization import storable, to_json
 from mainstay.telemetry import get_logger
@@ -147,29 +148,36 @@ class Execution:
             tenant_id, actor_id = said_by(command)
         except PermanentCommandError as error:
             return self._troubleshoot(received, PERMANENT, error.code, error.error_message)
-        with correlated(command.correlation_id, command.command_id, actor_id), scope_of(tenant_id):
-            try:
-                if handler.reader is not None:
-                    received = replace(received, command=handler.opened(received.command))
-                if handler.options.target is not None:
-                    return await self._run_on_aggregate(received, handler)
-                if handler.options.transactional:
-                    return await self._run_transactional(received, handler)
-                context = self._context(received, None)
-                result = await self._call(received, handler, handler.function, context)
-                return _outcome_of(received, result, context.sends.end())
-            except LeftBehindError as left:
-                await asyncio.wait({left.thread})
-                logger.warning(
-                    "a handler's thread returned after its timeout; its result is refused", extra=_fields(received)
-                )
-                return None
-            except asyncio.CancelledError:
-                if self._is_called_off(received):
-                    raise
-                return self._failed(received, handler, RuntimeError("the handler was cancelled from within"))
-            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
-                return self._failed(received, handler, error)
+        with correlated(command.correlation_id, command.command_id, actor_id), scope_of(tenant_id), noting() as noted:
+            end = await self._run(received, handler)
+        if isinstance(end, Outcome) and noted.position is not None:
+            return replace(end, position=noted.position)
+        return end
+
+    async def _run(self, received: Received, handler: Handler) -> Outcome | Written | Verb | None:
+        """As `run`, inside everything that its events and commands are to carry."""
+        try:
+            if handler.reader is not None:
+                received = replace(received, command=handler.opened(received.command))
+            if handler.options.target is not None:
+                return await self._run_on_aggregate(received, handler)
+            if handler.options.transactional:
+                return await self._run_transactional(received, handler)
+            context = self._context(received, None)
+            result = await self._call(received, handler, handler.function, context)
+            return _outcome_of(received, result, context.sends.end())
+        except LeftBehindError as left:
+            await asyncio.wait({left.thread})
+            logger.warning(
+                "a handler's thread returned after its timeout; its result is refused", extra=_fields(received)
+            )
+            return None
+        except asyncio.CancelledError:
+            if self._is_called_off(received):
+                raise
+            return self._failed(received, handler, RuntimeError("the handler was cancelled from within"))
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            return self._failed(received, handler, error)
 
     # -- calling ------------------------------------------------------------------------------------------------------
     async def _run_in_group(self, received: Received, handler: Handler, grouping: Grouping) -> Outcome | Written | None:
@@ -197,23 +205,24 @@ class Execution:
 
     async def _run_transactional(self, received: Received, handler: Handler) -> Verb:
         """Effects and completion in one COMMIT."""
-        async with self._store.transaction() as conn:
-            context = self._context(received, conn)
-            async with self._opened(received, handler, conn) as opened:
-                function = handler.function if opened is None else partial(handler.function, opened.aggregate)
-                try:
-                    result = await self._call(received, handler, function, context)
-                except BusinessRuleException as error:
-                    result = Failure(error.code, error.error_message, error.details)
-                if isinstance(result, Failure):
-                    refusal = _outcome_of(received, result, context.sends.end())
-                    raise _Refused(replace(refusal, decision=_decision(handler, opened, None)))
-            if opened is not None and result.value is None:
-                result = Success(opened.answer)
-            outcome = _outcome_of(received, result, context.sends.end())
-            if opened is not None:
-                outcome = replace(outcome, decision=_decision(handler, opened, context.sends))
-            await self._store.commit(conn, self._domain, outcome)
+        with noting() as noted:  # apart from what is told outside: it is undone with the transaction
+            async with self._store.transaction() as conn:
+                context = self._context(received, conn)
+                async with self._opened(received, handler, conn) as opened:
+                    function = handler.function if opened is None else partial(handler.function, opened.aggregate)
+                    try:
+                        result = await self._call(received, handler, function, context)
+                    except BusinessRuleException as error:
+                        result = Failure(error.code, error.error_message, error.details)
+                    if isinstance(result, Failure):
+                        refusal = _outcome_of(received, result, context.sends.end())
+                        raise _Refused(replace(refusal, decision=_decision(handler, opened, None)))
+                if opened is not None and result.value is None:
+                    result = Success(opened.answer)
+                outcome = replace(_outcome_of(received, result, context.sends.end()), position=noted.position)
+                if opened is not None:
+                    outcome = replace(outcome, decision=_decision(handler, opened, context.sends))
+                await self._store.commit(conn, self._domain, outcome)
         wakes = [*context.sends.domains, *([self._domain] if received.lease.is_limited else [])]
         if outcome.answers is not None:
             wakes.append(outcome.answers)

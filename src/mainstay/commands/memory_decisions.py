@@ -191,6 +191,7 @@ def complete(unit: Unit, key: Key, outcome: Outcome, breakers: MemoryBreakerStor
         return Verdict.STALE
     if found.status is _S.IN_PROGRESS and found.lease_no == lease_no:
         row = unit.write(found)
+        row.position = max((each for each in (row.position, outcome.position) if each is not None), default=None)
         _apply(unit, row, outcome, breakers)
         if row.status not in TERMINAL and row.cancel_request is not None:
             cancel(unit, row, row.cancel_request["reason"])

@@ -41,6 +41,7 @@ def metadata(row: Row) -> CommandMetadata:
         expires_at=row.new.expires_at,
         headers=as_value(row.new.headers),
         unique_key=row.new.unique_key,
+        position=row.position,
     )
 
 

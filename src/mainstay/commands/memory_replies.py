@@ -51,7 +51,7 @@ class MemoryReplies:
             if row is None:
                 continue
             result = as_value(row.result)
-            told = row.error_code, row.error_message
+            told = row.error_code, row.error_message, row.position
             if reply := reply_from(key[1], row.new.correlation_id, row.status, result, *told):
                 found[key] = reply
         return found

@@ -89,6 +89,7 @@ class Row:
     result: bytes | None = None
     cancel_request: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
+    position: int | None = None
 
     @property
     def key(self) -> Key:
@@ -301,7 +302,7 @@ class Unit:
             "data": as_value(row.result),
             "error_code": row.error_code if failed else None,
             "error_message": row.error_message if failed else None,
-        }
+        } | ({} if row.position is None else {"position": row.position})
         if row.new.reply_to.endswith(COMMANDS_SUFFIX):
             self._reply_as_command(row, orjson.dumps(message))
         else:

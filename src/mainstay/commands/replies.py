@@ -59,6 +59,7 @@ def reply_of(command: CommandMetadata) -> Reply | None:
         command.result,
         command.last_error_code,
         command.last_error_msg,
+        command.position,
     )
 
 
@@ -69,10 +70,11 @@ def reply_from(  # noqa: PLR0917 - the columns of a row
     result: Any,
     error_code: str | None,
     error_message: str | None,
+    position: int | None = None,
 ) -> Reply | None:
     """The reply that the columns of a command make; None if it has not ended."""
     if status not in TERMINAL:
         return None
     if status is CommandStatus.COMPLETED:
-        return Reply(command_id, correlation_id, ReplyOutcome.SUCCESS, result)
-    return Reply(command_id, correlation_id, ReplyOutcome(status.value), result, error_code, error_message)
+        return Reply(command_id, correlation_id, ReplyOutcome.SUCCESS, result, position=position)
+    return Reply(command_id, correlation_id, ReplyOutcome(status.value), result, error_code, error_message, position)

@@ -25,12 +25,14 @@ from mainstay.errors import (
     RequestTimeoutError,
 )
 from mainstay.message import checked_domain, checked_id
+from mainstay.positions import note_position
 from mainstay.retry import as_seconds
 from mainstay.serialization import to_json
 
 DEFAULT_TIMEOUT = 30.0
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+FoundT = TypeVar("FoundT", bound=Reply[Any] | None)
 
 
 class Requests:
@@ -209,14 +211,14 @@ class Requests:
         known = await self._store.get(*key)
         if known is None:
             raise CommandNotFoundError(*key)
-        reply = reply_of(known)
+        reply = _told(reply_of(known))
         return reply if reply is None or reply_model is None else fitting(reply, reply_model)
 
     async def _awaited(self, key: Key, future: "asyncio.Future[Reply]", end: float, seconds: float) -> Reply:
         """The reply, or, when the time is over, the error that says where the command stands."""
         try:
             async with asyncio.timeout_at(end):
-                return await future
+                return _told(await future)
         except TimeoutError:
             pass
         try:
@@ -225,12 +227,19 @@ class Requests:
             raise RequestTimeoutError(*key, seconds, "and the database cannot say where it stands") from None
         if known is None:
             raise CommandNotFoundError(*key)
-        if (reply := reply_of(known)) is not None:
+        if (reply := _told(reply_of(known))) is not None:
             return reply
         where = f"it is {known.status}"
         if known.status is CommandStatus.IN_TROUBLESHOOTING_QUEUE:
             where += f" ([{known.last_error_code}] {known.last_error_msg}) and needs an operator"
         raise RequestTimeoutError(*key, seconds, where)
+
+
+def _told(reply: FoundT) -> FoundT:
+    """A reply, of which whoever is in between learns how far the feed must be read to see what it says."""
+    if reply is not None:
+        note_position(reply.position)
+    return reply
 
 
 def fitting(reply: Reply[Any], model: type[ModelT]) -> Reply[ModelT]:
@@ -245,4 +254,4 @@ def fitting(reply: Reply[Any], model: type[ModelT]) -> Reply[ModelT]:
         data = model.model_validate_json(to_json(reply.data))
     except ValidationError as error:
         raise InvalidReplyError(reply.command_id, model.__name__, str(error)) from error
-    return Reply(reply.command_id, reply.correlation_id, reply.outcome, data)
+    return Reply(reply.command_id, reply.correlation_id, reply.outcome, data, position=reply.position)

@@ -176,6 +176,7 @@ class Outcome:
         sends: Sent with a COMPLETE that is applied, in its transaction.
         answers: The domain in which the reply to this command arrives as a command.
         decision: What was decided on an aggregate; kept with a COMPLETE or FAIL that is applied.
+        position: Of the last event that the handler is known to have appended.
     """
 
     lease: Lease
@@ -190,6 +191,7 @@ class Outcome:
     sends: tuple[NewCommand, ...] = ()
     answers: str | None = None
     decision: NewDecision | None = None
+    position: int | None = None
 
 
 class Verdict(StrEnum):
@@ -197,10 +199,7 @@ class Verdict(StrEnum):
 
     APPLIED = "APPLIED"
     REPEATED = "REPEATED"
-    """This lease had already finished the command.
-
-    Nothing changed. The answer to a flush repeated after an unknown COMMIT.
-    """
+    """This lease had finished the command already: the answer to a flush repeated after an unknown COMMIT."""
     STALE = "STALE"
     """Another lease holds the command; nothing changed but a STALE_REFUSED in its audit trail."""
 

@@ -57,6 +57,7 @@ class MemoryGroupStore:
                             [StreamAppend(found.stream_id, found.written, expected)], conn=mine
                         )
                         answer["position"] = done.position or 0
+                        outcome = replace(outcome, position=done.position)
                     if outcome.verb is Verb.COMPLETE and outcome.result is None:
                         outcome = replace(outcome, result=orjson.dumps(answer))
                 (verdict,) = await self._commands.complete(domain, [outcome], conn=unit)

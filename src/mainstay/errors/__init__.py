@@ -57,6 +57,7 @@ The tree::
     │   ├── TenantMismatchError         a row belongs to another tenant
     │   ├── RebuildError                a rebuild stopped; the old one serves as before
     │   ├── CheckpointMismatchError     the events are not those that the checkpoint has seen
+    │   ├── SubscriptionHeldError
     │   └── SubscriptionNotFoundError
     ├── DeliveryError
     │   ├── BusUnavailableError         the broker is away, or the way to it broke (also a StorageUnavailableError)
@@ -142,6 +143,7 @@ from mainstay.errors.events import (
     StreamArchivedError,
     StreamNotFoundError,
     StreamTombstonedError,
+    SubscriptionHeldError,
     SubscriptionNotFoundError,
     TenantMismatchError,
     TenantMissingError,
@@ -251,6 +253,7 @@ __all__ = [
     "StreamArchivedError",
     "StreamNotFoundError",
     "StreamTombstonedError",
+    "SubscriptionHeldError",
     "SubscriptionNotFoundError",
     "TenantMismatchError",
     "TenantMissingError",

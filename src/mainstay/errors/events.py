@@ -276,6 +276,24 @@ class TenantMismatchError(EventError):
         )
 
 
+class SubscriptionHeldError(EventError):
+    """A subscription is paused, or an error has stopped it: it will not come further before somebody resumes it."""
+
+    def __init__(self, subscription: str, status: str, reason: str | None, reached: int, position: int) -> None:
+        """Keep all; ``reached`` is where it stands, ``position`` where it was to come."""
+        self.subscription = subscription
+        self.status = status
+        self.reason = reason
+        self.reached = reached
+        self.position = position
+        why = f" ({reason})" if reason else ""
+        first = "mend what stopped it, then run" if status == "STOPPED" else "run"
+        super().__init__(
+            f"subscription {subscription!r} is {status.lower()}{why} at {reached}, and does not come to {position} by "
+            f"itself: {first} `mainstay projections resume {subscription}`"
+        )
+
+
 class SubscriptionNotFoundError(EventError):
     """No subscription of this name is known."""
 

@@ -28,6 +28,7 @@ from mainstay.events.snapshot import MemorySnapshotStore, SnapshotStore
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.events.tracing import Appending, count_appended
 from mainstay.metrics import is_observed
+from mainstay.positions import note_position
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 
 T = TypeVar("T")
@@ -166,10 +167,13 @@ class EventStore(ByAggregate):
 
     async def _append(self, appends: Sequence[StreamAppend], condition: Condition | None, conn: Any) -> list[Appended]:
         if not is_observed():
-            return await self._appended(appends, condition, conn)
-        with Appending(appends) as seen:
-            answers = await self._appended(seen.appends, condition, conn)
-            seen.done(answers)
+            answers = await self._appended(appends, condition, conn)
+        else:
+            with Appending(appends) as seen:
+                answers = await self._appended(seen.appends, condition, conn)
+                seen.done(answers)
+        for answer in answers:
+            note_position(answer.position)
         return answers
 
     async def _appended(

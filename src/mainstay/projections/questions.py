@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mainstay.errors import StorageError, SubscriptionNotFoundError
+from mainstay.errors import StorageError, SubscriptionHeldError, SubscriptionNotFoundError
 from mainstay.events.checks import check_position
 from mainstay.events.log import EVERYTHING
 from mainstay.events.reading import EventReader
@@ -151,6 +151,7 @@ class Questions:
         Raises:
             InvalidInputError: Not a position.
             SubscriptionNotFoundError: It is not known.
+            SubscriptionHeldError: It is paused, or stopped by an error, before it came so far.
             TimeoutError: They have not, in time; the message says which, how far they are, and what may be the reason.
         """
         check_position(position)
@@ -221,6 +222,7 @@ class Questions:
             waited = [each for each in states if each.status is ShardStatus.ACTIVE] if only_active else states
             if not waited or (reached := self._reached(name, waited)) >= position:
                 return
+            self._refuse_held(name, waited, position)
             left = end - loop.time()
             if left <= 0:
                 told = f"subscription {name!r} is at {reached}, not at {position}, after {timeout:g} s"
@@ -230,6 +232,16 @@ class Questions:
                 continue
             pause = min(max(pause * 1.5, _FIRST_PAUSE), _LONGEST_PAUSE)
             await self._rest(name, position, min(left, pause))
+
+    def _refuse_held(self, name: str, states: Sequence[ShardState], position: int) -> None:
+        """Say at once that what is waited for does not come: a shard is held before it.
+
+        Raises:
+            SubscriptionHeldError: It is.
+        """
+        for each in states:
+            if each.status is not ShardStatus.ACTIVE and (reached := self._reached(name, [each])) < position:
+                raise SubscriptionHeldError(name, each.status.value, each.reason, reached, position)
 
     async def _rest(self, name: str, position: int, seconds: float) -> None:
         """Wait; not longer than until all shards are there, if they are all here."""

@@ -1,12 +1,20 @@
 """Everything, joined to one database, for code that blocks."""
 
+from datetime import timedelta
 from typing import Any, Self
 
+from mainstay.app import projections_elsewhere
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.store import CommandStore
-from mainstay.sync.bridge import Bridge, Dsn
+from mainstay.positions import Positioned
+from mainstay.projections.elsewhere import PATIENCE, Elsewhere
+from mainstay.sync.bridge import Blocking, Bridge, Dsn, blocking
 from mainstay.sync.rooms import SyncCommandBus, SyncTroubleshootingQueue
 from mainstay.sync.worker import SyncWorker
+
+
+class _Elsewhere(Blocking[Elsewhere]):
+    wait = blocking(Elsewhere.caught_up)
 
 
 class SyncMainstay(Bridge):
@@ -25,6 +33,7 @@ class SyncMainstay(Bridge):
         super().__init__(dsn, min_size=min_size, max_size=max_size, check_schema=check_schema)
         self.bus = SyncCommandBus(self)
         self.troubleshooting = SyncTroubleshootingQueue(self)
+        self._elsewhere = _Elsewhere(self, projections_elsewhere)
 
     @classmethod
     def connect(cls, dsn: Dsn, *, min_size: int = 1, max_size: int = 10, check_schema: bool = True) -> Self:
@@ -44,6 +53,12 @@ class SyncMainstay(Bridge):
         one = cls(dsn, min_size=min_size, max_size=max_size, check_schema=check_schema)
         one.per_process.open()
         return one
+
+    def wait_until(
+        self, projection: str, position: int | Positioned | None, *, timeout: timedelta | float = PATIENCE
+    ) -> None:
+        """Wait until a projection has seen what was just written; arguments and errors are those of `Mainstay`'s."""
+        self._elsewhere.wait(projection, position, timeout=timeout)
 
     def worker(self, domain: str, registry: HandlerRegistry, **options: Any) -> SyncWorker:
         """A worker on this pool; the options are those of `SyncWorker`."""

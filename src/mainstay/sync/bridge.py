@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
 
-from mainstay.app import CommandBus, Mainstay, SubscriptionManager, opened_here
+from mainstay.app import CommandBus, Mainstay, SubscriptionManager
 from mainstay.commands.store import CommandStore
 from mainstay.errors import ConfigurationError
 from mainstay.events.store import EventStore
 from mainstay.portal import PerProcess
+from mainstay.sync.opening import opened_here
 
 P = ParamSpec("P")
 T = TypeVar("T")

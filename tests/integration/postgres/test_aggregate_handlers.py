@@ -1,6 +1,7 @@
 """Handlers on aggregates on PostgreSQL: command, events, next command, reply and audit are one COMMIT."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -54,6 +55,38 @@ class TestOnPostgres(OnPostgres, AggregateScenarios):
 
         made = await ask(pool, "select count(distinct xmin::text), count(*) from eventsource.event")
         assert made == [(1, 2)]
+
+    async def test_what_a_handler_appends_on_its_connection_is_in_the_reply_whoever_appends_it(
+        self, world, event_store, baskets, pool
+    ):
+        @world.handles(DOMAIN, "Save", transactional=True)
+        async def save(command: Command, context: HandlerContext) -> None:
+            mine = await baskets.load_or_create(uuid4(), conn=context.conn)
+            mine.fill("milk")
+            await baskets.save(mine, conn=context.conn)
+
+        @world.handles(DOMAIN, "Call", transactional=True)
+        async def call(command: Command, context: HandlerContext) -> None:
+            await context.conn.execute(
+                "select eventsource.append_one('HandledBasket', '', gen_random_uuid()::text, 0, gen_random_uuid(), "
+                "'HandledBasketFilled', '{\"item\": \"tea\"}', now(), 1, null, null, null, null)"
+            )
+
+        @world.handles(DOMAIN, "TakeBack", transactional=True)
+        async def take_back(command: Command, context: HandlerContext) -> None:
+            with suppress(ZeroDivisionError):
+                async with context.conn.transaction():
+                    await call(command, context)
+                    raise ZeroDivisionError
+
+        async with world.working(self.worker(world, event_store)):
+            replies = [
+                await world.bus.request(DOMAIN, each, None, {}, timeout=20) for each in ("Save", "Call", "TakeBack")
+            ]
+
+        events = [each.position async for each in event_store.read_all()]
+        assert [each.position for each in replies] == [*events, None]
+        assert len(events) == 2
 
     async def test_events_completion_reply_and_audit_are_of_one_transaction(self, world, event_store, pool):
         world.registry.register_decider(domain=DOMAIN, decider=Account)

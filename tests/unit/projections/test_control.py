@@ -5,12 +5,16 @@ import contextlib
 import os
 import signal
 import time
+from uuid import uuid4
 
 import pytest
 
-from mainstay.errors import SubscriptionNotFoundError
+from mainstay.commands.command import Reply
+from mainstay.commands.lifecycle import ReplyOutcome
+from mainstay.errors import InvalidInputError, SubscriptionHeldError, SubscriptionNotFoundError
 from mainstay.events.stream import StreamId
 from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.elsewhere import Elsewhere
 from mainstay.projections.shard import RunState
 from mainstay.projections.store import ShardStatus
 from mainstay.projections.subscription import SubscriptionManager
@@ -19,6 +23,7 @@ from tests.support.counting import NAME, QUICK, Counted, Noted, Seen, count, is_
 from tests.support.waiting import eventually
 
 PATIENT = SubscriptionConfig(poll=3600.0)
+PATIENCE = 90.0
 
 
 class Slow(Seen):
@@ -90,10 +95,46 @@ async def test_who_waits_in_vain_is_told_why(store, manager, checkpoints) -> Non
         await manager.wait_until(last + 1, timeout=0.01)
     await manager.start()
     await eventually(lambda: is_stopped(checkpoints))
-    with pytest.raises(TimeoutError, match=r"shard 0 is stopped: .* no 1 today"):
-        await manager.wait_until(last, timeout=0.01)
+    with pytest.raises(SubscriptionHeldError, match=r"is stopped \(.* no 1 today\) at 0, and does not come to 1"):
+        await manager.wait_until(last, timeout=PATIENCE)
     with pytest.raises(SubscriptionNotFoundError):
         await manager.wait_until(last, subscription="nobody's")
+
+
+async def test_who_waits_for_what_is_paused_is_told_at_once_unless_it_came_so_far(store, manager) -> None:
+    await manager.subscribe(Seen(), QUICK)
+    await manager.start()
+    there = await count(store, 1)
+    await manager.wait_until(there)
+    await manager.pause(NAME, actor="ann", reason="for the night")
+    last = await count(store, 2)
+
+    await manager.wait_until(there, timeout=PATIENCE)
+    with pytest.raises(
+        SubscriptionHeldError, match=r"is paused \(for the night\) at 1, .*run `mainstay projections"
+    ) as told:
+        await manager.wait_until(last, timeout=PATIENCE)
+    assert (told.value.subscription, told.value.reached, told.value.position) == (NAME, 1, 2)
+
+
+async def test_who_runs_no_projection_waits_for_one_by_its_name_and_a_reply(store, manager, checkpoints) -> None:
+    elsewhere = Elsewhere(store, checkpoints)
+    seen = Seen()
+    await manager.subscribe(seen, QUICK)
+    done = await store.append(StreamId("Counter", "a"), [Counted(number=1)])
+    await manager.start()
+
+    await elsewhere.caught_up(NAME, done)
+    await elsewhere.caught_up(
+        NAME, Reply(uuid4(), None, ReplyOutcome.SUCCESS, position=done.position), timeout=PATIENCE
+    )
+    assert seen.numbers == [1]
+    await elsewhere.caught_up("never started", None)
+    with pytest.raises(SubscriptionNotFoundError, match="no subscription 'never started' is known"):
+        await elsewhere.caught_up("never started", 1, timeout=PATIENCE)
+    for wrong in ((NAME, "1"), (NAME, -1), (1, 1)):
+        with pytest.raises(InvalidInputError):
+            await elsewhere.caught_up(*wrong)
 
 
 # -- draining and stopping ---------------------------------------------------------------------------------------------

@@ -187,6 +187,8 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
         fields["delay"] = outcome.delay
     if outcome.exhausted:
         fields["exhausted"] = True
+    if outcome.position is not None:
+        fields["position"] = outcome.position
     if outcome.sends:
         fields["sends"] = [command_fields(command) for command in outcome.sends]
     if outcome.decision is not None:
@@ -297,6 +299,7 @@ def metadata_from(row: dict[str, Any]) -> CommandMetadata:
         expires_at=row["expires_at"],
         headers=row["headers"],
         unique_key=row["unique_key"],
+        position=row["position"],
     )
 
 

@@ -41,6 +41,7 @@ class PostgresReplies:
                     row["result"],
                     row["error_code"],
                     row["error_message"],
+                    row["position"],
                 )
             )
         }

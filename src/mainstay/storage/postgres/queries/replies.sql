@@ -2,7 +2,7 @@
 
 -- name: get_replies
 -- How commands ended; of those that have not there is no row. One lookup for each, whatever the statistics say.
-select c.domain, c.command_id, c.correlation_id, c.status, c.result, c.error_code, c.error_message
+select c.domain, c.command_id, c.correlation_id, c.status, c.result, c.error_code, c.error_message, c.position
 from unnest(%(domains)s::text[], %(command_ids)s::uuid[]) as k(domain, command_id)
 cross join lateral (
     select r.* from commandbus.command as r

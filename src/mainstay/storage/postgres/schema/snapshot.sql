@@ -385,6 +385,7 @@ CREATE TABLE commandbus.command (
     cancel_request jsonb,
     unique_key text,
     pruned_at timestamp with time zone,
+    "position" bigint,
     CONSTRAINT command_max_attempts_positive CHECK ((max_attempts > 0)),
     CONSTRAINT command_priority_in_range CHECK (((priority >= '-9'::integer) AND (priority <= 9))),
     CONSTRAINT command_status_known CHECK ((status = ANY (ARRAY['PENDING'::text, 'IN_PROGRESS'::text, 'COMPLETED'::text, 'FAILED'::text, 'CANCELED'::text, 'IN_TROUBLESHOOTING_QUEUE'::text])))
@@ -400,6 +401,8 @@ COMMENT ON COLUMN commandbus.command.cancel_request IS 'Somebody asked, while it
 COMMENT ON COLUMN commandbus.command.unique_key IS 'While it has not ended, its claim to this stands in unique_claim.';
 
 COMMENT ON COLUMN commandbus.command.pruned_at IS 'Payload, headers and error text were cleared then; the audit went with them or later.';
+
+COMMENT ON COLUMN commandbus.command."position" IS 'Of the last event that its handler appended, as far as is known.';
 
 CREATE TABLE commandbus.troubleshooting (
     command_id uuid NOT NULL,
@@ -966,7 +969,8 @@ begin
             jsonb_set(o.value, '{result}', case when o.value ? 'last' then
                 jsonb_build_object('version', o.value -> 'version', 'position', v_positions[(o.value -> 'last')::integer])
                 else jsonb_build_object('version', o.value -> 'version') end)
-            else o.value end)
+            else o.value end
+        || case when o.value ? 'last' then jsonb_build_object('position', v_positions[(o.value -> 'last')::integer]) else '{}' end)
     into v_outcomes
     from jsonb_array_elements(p_outcomes) with ordinality as o(value, n)
     where v_lost is not null and v_asked[o.n] <> all (v_held)
@@ -1027,7 +1031,7 @@ begin
         select o.*
         from jsonb_to_recordset(p_outcomes) as o(
             command_id uuid, msg_id bigint, lease_no bigint, verb text, result jsonb, error_type text, error_code text,
-            error_message text, details jsonb, delay double precision, exhausted boolean, decision jsonb)
+            error_message text, details jsonb, delay double precision, exhausted boolean, decision jsonb, position bigint)
         order by o.command_id
     ), done as (
         update commandbus.command as c
@@ -1044,6 +1048,7 @@ begin
             error_code = case when g.verb in ('COMPLETE', 'GIVE_BACK') then c.error_code else g.error_code end,
             error_message = case when g.verb in ('COMPLETE', 'GIVE_BACK') then c.error_message else g.error_message end,
             due_at = case when g.verb = 'RETRY' then v_now + make_interval(secs => coalesce(g.delay, 0)) end,
+            position = greatest(c.position, g.position),
             updated_at = v_now
         from given as g
         where c.command_id = any (array[g.command_id]) and c.domain || '' = p_domain and c.lease_no = g.lease_no and c.status = 'IN_PROGRESS'
@@ -1242,7 +1247,9 @@ declare
     v_batch_id uuid;
 begin
     update commandbus.command as c
-    set status = 'COMPLETED', msg_id = null, due_at = null, result = p_result, updated_at = v_now
+    set status = 'COMPLETED', msg_id = null, due_at = null, result = p_result, updated_at = v_now,
+        position = case when current_setting('mainstay.floor', true) = 'held'
+            then currval('eventsource.event_position') else c.position end
     where c.command_id = p_command_id and c.domain = p_domain and c.lease_no = p_lease_no and c.status = 'IN_PROGRESS'
     returning c.subject_no, c.reply_to, c.key, c.batch_id into v_subject_no, v_reply_to, v_key, v_batch_id;
     if not found then
@@ -4290,7 +4297,8 @@ CREATE FUNCTION commandbus.reply_message(p_command commandbus.command) RETURNS j
         'outcome', case p_command.status when 'COMPLETED' then 'SUCCESS' else p_command.status end,
         'data', p_command.result,
         'error_code', case when p_command.status <> 'COMPLETED' then p_command.error_code end,
-        'error_message', case when p_command.status <> 'COMPLETED' then p_command.error_message end);
+        'error_message', case when p_command.status <> 'COMPLETED' then p_command.error_message end)
+        || case when p_command.position is null then '{}' else jsonb_build_object('position', p_command.position) end;
 $$;
 
 CREATE FUNCTION commandbus.report(p_domain text, p_reports jsonb) RETURNS void

@@ -8,11 +8,20 @@ from uuid import UUID, uuid4
 import pytest
 
 from mainstay.commands.actions import NewAction
+from mainstay.commands.command import Reply
 from mainstay.commands.failures import Selection
 from mainstay.commands.lifecycle import ReplyOutcome
 from mainstay.commands.replies import Key
 from mainstay.commands.store import Action, CommandStore, Verb
-from mainstay.testing.contracts.commands.base import DOMAIN, PATIENCE, CommandStoreSuite, new, rolled_back, saying
+from mainstay.testing.contracts.commands.base import (
+    DOMAIN,
+    PATIENCE,
+    REPLIES,
+    CommandStoreSuite,
+    new,
+    rolled_back,
+    saying,
+)
 from mainstay.testing.contracts.commands.ending import PAST
 
 _O = ReplyOutcome
@@ -76,6 +85,34 @@ class RepliesContract(CommandStoreSuite):
         assert found[key(canceled)].error_message == "changed my mind"
         assert found[key(mended)].data == "by hand"
         assert found[key(mended)].error_code is None
+
+    async def test_a_reply_says_up_to_where_its_handler_has_appended(self, store: CommandStore) -> None:
+        silent = await self.in_hand(store, reply_to=REPLIES)
+        await self.say(store, silent, Verb.COMPLETE)
+        told = await self.in_hand(store, reply_to=REPLIES)
+        await self.say(store, told, Verb.COMPLETE, position=7)
+        refused = await self.in_hand(store, reply_to=REPLIES)
+        await self.say(store, refused, Verb.FAIL, error_code="NO", error_message="no", position=2**40)
+        ids = [each.command.command_id for each in (silent, told, refused)]
+
+        found = await store.get_replies([key(each) for each in ids])
+        messages = await self.replies(store, REPLIES)
+        known = [await store.get(DOMAIN, each) for each in ids]
+
+        assert [found[key(each)].position for each in ids] == [None, 7, 2**40]
+        assert [each.position for each in known if each] == [None, 7, 2**40]
+        assert [each.get("position", "not said") for each in messages] == ["not said", 7, 2**40]
+        assert [Reply.from_message(each).position for each in messages] == [None, 7, 2**40]
+
+    async def test_what_an_attempt_has_appended_is_not_forgotten_by_a_later_one(self, store: CommandStore) -> None:
+        first = await self.in_hand(store)
+        await self.say(store, first, Verb.RETRY, delay=0.0, position=9)
+        (second,) = await self.received(store)
+        await self.say(store, second, Verb.COMPLETE, position=8)
+
+        (reply,) = (await store.get_replies([key(first.command.command_id)])).values()
+
+        assert (second.command.command_id, reply.position) == (first.command.command_id, 9)
 
     async def test_one_question_asks_for_many_commands_of_many_domains(self, store: CommandStore) -> None:
         await store.ensure_queue("billing")

@@ -2,7 +2,8 @@
 --
 -- Called by workers when they flush, and on a transactional handler's own connection, where it commits the handler's effects too.
 -- p_outcomes is an array of {command_id, msg_id, lease_no, verb, result, error_type, error_code, error_message, details, delay
--- (seconds), exhausted, decision (as record_decision takes it)}. Returns for each command APPLIED, REPEATED (this lease had finished it before: the answer to a flush
+-- (seconds), exhausted, decision (as record_decision takes it), position (of the last event that its handler appended)}. Returns for each command
+-- APPLIED, REPEATED (this lease had finished it before: the answer to a flush
 -- repeated after an unknown COMMIT) or STALE (another lease holds it; refused, and audited as STALE_REFUSED).
 --
 -- Fencing: an outcome counts only if its lease_no is the newest and the command is IN_PROGRESS.
@@ -44,7 +45,7 @@ begin
         select o.*
         from jsonb_to_recordset(p_outcomes) as o(
             command_id uuid, msg_id bigint, lease_no bigint, verb text, result jsonb, error_type text, error_code text,
-            error_message text, details jsonb, delay double precision, exhausted boolean, decision jsonb)
+            error_message text, details jsonb, delay double precision, exhausted boolean, decision jsonb, position bigint)
         order by o.command_id
     ), done as (
         update commandbus.command as c
@@ -61,6 +62,7 @@ begin
             error_code = case when g.verb in ('COMPLETE', 'GIVE_BACK') then c.error_code else g.error_code end,
             error_message = case when g.verb in ('COMPLETE', 'GIVE_BACK') then c.error_message else g.error_message end,
             due_at = case when g.verb = 'RETRY' then v_now + make_interval(secs => coalesce(g.delay, 0)) end,
+            position = greatest(c.position, g.position),
             updated_at = v_now
         from given as g
         where c.command_id = any (array[g.command_id]) and c.domain || '' = p_domain and c.lease_no = g.lease_no and c.status = 'IN_PROGRESS'

@@ -21,7 +21,9 @@ declare
     v_batch_id uuid;
 begin
     update commandbus.command as c
-    set status = 'COMPLETED', msg_id = null, due_at = null, result = p_result, updated_at = v_now
+    set status = 'COMPLETED', msg_id = null, due_at = null, result = p_result, updated_at = v_now,
+        position = case when current_setting('mainstay.floor', true) = 'held'
+            then currval('eventsource.event_position') else c.position end
     where c.command_id = p_command_id and c.domain = p_domain and c.lease_no = p_lease_no and c.status = 'IN_PROGRESS'
     returning c.subject_no, c.reply_to, c.key, c.batch_id into v_subject_no, v_reply_to, v_key, v_batch_id;
     if not found then

@@ -2,7 +2,8 @@
 --
 -- Called by complete, cancel and act, in their transaction, for commands that became terminal and whose sender asked for a reply.
 -- A reply to the queue of a domain arrives as a command there, see send_replies; the message id noted is 0 then.
--- The content comes from the command row: {command_id, correlation_id, outcome, data, error_code, error_message}.
+-- The content comes from the command row: {command_id, correlation_id, outcome, data, error_code, error_message}, and position if events were
+-- appended.
 -- Raises MS001 (detail: the queue) if a reply queue was dropped since the send; the caller's transaction is then rolled back.
 create or replace function commandbus.reply(p_domain text, p_command_ids uuid[])
 returns void

@@ -11,5 +11,6 @@ as $$
         'outcome', case p_command.status when 'COMPLETED' then 'SUCCESS' else p_command.status end,
         'data', p_command.result,
         'error_code', case when p_command.status <> 'COMPLETED' then p_command.error_code end,
-        'error_message', case when p_command.status <> 'COMPLETED' then p_command.error_message end);
+        'error_message', case when p_command.status <> 'COMPLETED' then p_command.error_message end)
+        || case when p_command.position is null then '{}' else jsonb_build_object('position', p_command.position) end;
 $$;

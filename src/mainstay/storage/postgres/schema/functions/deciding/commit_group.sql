@@ -2,7 +2,7 @@
 --
 -- Called by workers that let deciders decide in groups. p_outcomes is as complete takes it, in the order in which they were decided on, each element with the place (from 1) of its stream
 -- besides, the version of that stream after it, and, if events follow from it, which event is the last of them. p_sends says that some of them send commands. The arrays name the streams and the events, see
--- append_current. A COMPLETE without a result gets the version, and the position of the last event.
+-- append_current. A COMPLETE without a result gets the version, and the position of the last event; each is told to complete.
 -- Returns for each command APPLIED, REPEATED or STALE, as complete does; or that it must be decided on again: LOCKED, MOVED and CLOSED, because of its stream, see append_current, or BEHIND:
 -- a command that was decided on before it, in the same stream, lost its lease, and what it led to is not written.
 -- Also whether somebody waits for it. Raises as complete_and_send and append_current do: then nothing at all is written, and the caller finds the culprit by halving.
@@ -81,7 +81,8 @@ begin
             jsonb_set(o.value, '{result}', case when o.value ? 'last' then
                 jsonb_build_object('version', o.value -> 'version', 'position', v_positions[(o.value -> 'last')::integer])
                 else jsonb_build_object('version', o.value -> 'version') end)
-            else o.value end)
+            else o.value end
+        || case when o.value ? 'last' then jsonb_build_object('position', v_positions[(o.value -> 'last')::integer]) else '{}' end)
     into v_outcomes
     from jsonb_array_elements(p_outcomes) with ordinality as o(value, n)
     where v_lost is not null and v_asked[o.n] <> all (v_held)
