@@ -150,6 +150,9 @@ from mainstay.events.store import Append, EventStore, InMemoryEventStore
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.events.upcasting import RawEvent
 
+# -- relaying ----------------------------------------------------------------------------------------------------------
+from mainstay.inbox import Inbox, PostgresInbox
+
 # -- projections -------------------------------------------------------------------------------------------------------
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.declarative import DatabaseProjection, DeclarativeProjection
@@ -167,8 +170,6 @@ from mainstay.projections.replay import Replayed
 from mainstay.projections.store import Checkpoint, DeadLetter, DeadLetterStatus, ShardState, ShardStatus
 from mainstay.projections.subscriber import EventSubscriber
 from mainstay.projections.tables import TableComparison, Tables
-
-# -- relaying ----------------------------------------------------------------------------------------------------------
 from mainstay.relay import Relay
 
 # -- policies and settings ---------------------------------------------------------------------------------------------
@@ -417,10 +418,12 @@ __all__ = [
     "Consumer",
     "ConsumerConfig",
     "DeliveryError",
+    "Inbox",
     "MemoryBus",
     "Message",
     "MessageRefusedError",
     "PartitionLostError",
+    "PostgresInbox",
     "Relay",
     "ReadYourWrites",
     "ReadYourWritesWSGI",

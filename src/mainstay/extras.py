@@ -15,8 +15,8 @@ SQLITE_AVAILABLE = find_spec("aiosqlite") is not None
 OTEL_AVAILABLE = True
 """Its interface is no option; whether an SDK records is the application's choice."""
 
-REDIS_AVAILABLE = False
-"""There is no bus on Redis."""
+REDIS_AVAILABLE = find_spec("redis") is not None
+"""``mainstay[redis]``"""
 
 RABBITMQ_AVAILABLE = False
 """There is no bus on RabbitMQ."""

@@ -104,7 +104,8 @@ class DeadLetters(Protocol):
 
         Args:
             most: So many at most.
-            timeout: Seconds to wait for the first one; nothing has come if the answer is empty.
+            timeout: Seconds to wait for the first one; nothing has come if the answer is empty. For dead letters, it
+                may be empty as soon as there is none.
 
         Raises:
             PartitionLostError: Somebody else has it.

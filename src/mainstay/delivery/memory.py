@@ -131,7 +131,7 @@ class MemoryBus:
         await self.declare(group)
         mine = self._groups[group]
         if mine.dead_holder is not None:
-            raise PartitionLostError(0)
+            raise PartitionLostError(None)
         mine.dead_holder = held = _DeadLetters(mine.dead)
         try:
             yield held

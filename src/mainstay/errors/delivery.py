@@ -47,7 +47,8 @@ class MessageRefusedError(DeliveryError):
 class PartitionLostError(DeliveryError):
     """Another consumer of the group has the partition by now, and is given what was not acknowledged."""
 
-    def __init__(self, partition: int) -> None:
-        """Keep its number."""
+    def __init__(self, partition: int | None) -> None:
+        """Keep its number, None for the group's dead letters."""
         self.partition = partition
-        super().__init__(f"partition {partition} is another consumer's by now")
+        what = "what was laid apart" if partition is None else f"partition {partition}"
+        super().__init__(f"{what} is in the hand of another consumer")

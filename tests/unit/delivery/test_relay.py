@@ -136,7 +136,7 @@ async def test_events_whose_class_is_unknown_are_published_too(store, checkpoint
 
 
 async def test_a_broker_that_is_away_is_waited_for_and_costs_no_attempt(store, manager, checkpoints) -> None:
-    bus = Unwilling(away=4)
+    bus = Unwilling(away=2)
     await manager.subscribe(Relay(bus), QUICK)
     position = await ship(store, 1, 2, 3)
     await manager.start()

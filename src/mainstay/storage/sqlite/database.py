@@ -27,7 +27,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from mainstay.clock import Clock
 from mainstay.errors import (
@@ -63,7 +63,7 @@ INTERVAL = 0.05
 """Seconds between two attempts at what SQLite itself does not wait for."""
 
 _HERE = files("mainstay.storage.sqlite")
-_SCHEMA = {"events": (1, "0001_events.sql"), "projections": (1, "0002_projections.sql")}
+_SCHEMA = {part: (1, f"{at:04}_{part}.sql") for at, part in enumerate(("events", "projections", "inbox"), 1)}
 
 
 @cache
@@ -114,6 +114,9 @@ class Database:
         readers: Connections that read, at most.
     """
 
+    parts: ClassVar[tuple[str, ...]] = ("events", "projections")
+    """What is installed in it."""
+
     def __init__(self, path: str | os.PathLike[str], clock: Clock, *, patience: float, readers: int) -> None:
         self.path = _checked_path(path)
         if not 0 <= patience < float("inf") or readers < 1:
@@ -158,8 +161,8 @@ class Database:
                     writer = await self._connected()
                     name = "configure_writer" if self._passing is None else "configure_passing_writer"
                     await self._patiently(writer, self._sql[name])
-                    for part, (version, script) in _SCHEMA.items():
-                        await self._install(writer, part, version, script)
+                    for part in self.parts:
+                        await self._install(writer, part, *_SCHEMA[part])
             except BaseException:
                 if writer is not None:
                     await through(writer.close())

@@ -10,7 +10,7 @@ from mainstay.delivery.bus import Bus, Delivery, Member, Partition
 from mainstay.delivery.consumer import Consumer
 from mainstay.delivery.message import Message
 from mainstay.errors import ConfigurationError, InvalidInputError
-from mainstay.testing.contracts.delivery.base import STOPPING, BusSuite, Taken, message, spread
+from mainstay.testing.contracts.delivery.base import PARTITIONS, STOPPING, BusSuite, Taken, message, spread
 from mainstay.testing.waiting import eventually
 
 
@@ -177,9 +177,12 @@ class ConsumingContract(BusSuite):
 
     async def _partition_with_messages(self, member: Member, many: int) -> tuple[Partition, list[Delivery]]:
         """Of those that a member is given, the partition that has so many messages, and these."""
+        claimed = [await member.claimed() for _ in range(PARTITIONS)]
         while True:
-            partition, found = await member.claimed(), list[Delivery]()
-            while len(found) < many and (more := await partition.receive(many, timeout=0.5)):
-                found += more
-            if len(found) == many:
-                return partition, found
+            for partition in claimed:
+                found: list[Delivery] = []
+                while len(found) < many and (more := await partition.receive(many, timeout=0.2)):
+                    found += more
+                if found:
+                    assert len(found) == many
+                    return partition, found
