@@ -33,6 +33,10 @@ venv:
 demo: venv ## Run the main job: 10,000 commands, worker processes, one killed on the way
 	@.venv/bin/mainstay demo $(ARGS)
 
+.PHONY: bank
+bank: venv ## Run the example: a bank, its transfers, and its books (ARGS=--serve: and its web interface)
+	@$(PY) -m examples.bank $(ARGS)
+
 .PHONY: test
 test: venv ## Run all tests, JOBS of them (5) side by side
 	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)

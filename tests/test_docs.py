@@ -18,7 +18,7 @@ from tests.support.pages import BLOCK, ROOT, PageRun, blocks, commands_of, pages
 
 LINK = re.compile(r"!?\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
-RUNNABLE = re.compile(r"^```python(?! title)|^```bash (?:run|background)|^<!-- python", re.MULTILINE)
+RUNNABLE = re.compile(r"^```python(?! title| from)|^```bash (?:run|background)|^<!-- python", re.MULTILINE)
 #: British forms; the pages are written in American English, as the names of statuses are.
 BRITISH = re.compile(
     r"\b(?:cancell(?:ed|ing)|behaviours?|colou?red|colours?|licence|organis\w+|recognis\w+)\b", re.IGNORECASE
@@ -53,6 +53,19 @@ def test_every_file_that_a_page_shows_is_run_or_imported() -> None:
         unused += [f"{named(page)}: {title}" for title in files if Path(title).stem not in used]
 
     assert unused == []
+
+
+def test_what_a_page_shows_of_a_file_stands_in_it() -> None:
+    shown = [(page, block) for page in pages() for block in blocks(page.read_text(encoding="utf-8")) if block.source]
+    wrong = [
+        f"{named(page)}, line {block.line}: not in {block.source}:\n{part}"
+        for page, block in shown
+        for part in block.excerpts
+        if f"\n{part}\n" not in (ROOT / str(block.source)).read_text(encoding="utf-8")
+    ]
+
+    assert shown
+    assert wrong == []
 
 
 def unknown_parts(words: list[str]) -> Iterator[str]:

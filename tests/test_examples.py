@@ -40,23 +40,3 @@ def test_a_django_view_sends_in_its_transaction(empty_dsn: str) -> None:
         "Of their orders 1 is written, and its payment SUCCESS: {'paid': 42}.",
         "The refused one was never sent.",
     ]
-
-
-def test_the_shop_on_events_sells_what_it_has(tmp_path: Path, empty_dsn: str) -> None:
-    kept = str(tmp_path / "shop.sqlite")
-    printed = [run("shop"), run("shop", "--sqlite", kept), run("shop", "--dsn", empty_dsn)]
-
-    for text in printed:
-        lines = text.splitlines()
-        assert lines[0] == "30 customers came at once; 7 were told that it is sold out."
-        assert "Hats: 40 at version 1, 20 at version 11." in lines
-        assert lines[-1] == "Takings 550.00, spent 550.00."
-
-
-def test_the_shop_on_events_goes_on_where_it_was(tmp_path: Path) -> None:
-    kept = str(tmp_path / "shop.sqlite")
-
-    first, second = run("shop", "--sqlite", kept), run("shop", "--sqlite", kept)
-
-    assert "Takings 550.00, spent 550.00." in first
-    assert "Takings 1100.00, spent 1100.00." in second

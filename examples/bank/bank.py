@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from examples.bank import compliance, transfers, views
 from examples.bank.domain import Account
 from examples.bank.transfers import Transfer
-from examples.bank.views import TABLES, Accounts, Ledger
+from examples.bank.views import Accounts, Ledger
 from mainstay import (
     HandlerRegistry,
     Mainstay,
@@ -23,6 +24,7 @@ from mainstay import (
     setup_database,
 )
 
+DOMAINS = "accounts", "transfers", "compliance"
 LEASE = 3.0
 """Seconds after which others go on with what a process had in hand that was killed; 30 unless given."""
 
@@ -37,10 +39,11 @@ class Bank:
 
 
 def handlers(transfer: Transfer) -> HandlerRegistry:
-    """Who handles what: the decider its commands, and the process the replies to its steps."""
+    """Who handles what: the decider its commands, the process the replies to its steps, a function the reports."""
     registry = HandlerRegistry()
     registry.register_decider(domain="accounts", decider=Account)
     register_processes(registry, transfer)
+    registry.add(compliance.report)
     return registry
 
 
@@ -57,16 +60,17 @@ async def open_bank(dsn: str, *, patience: timedelta = timedelta(minutes=1)) -> 
     async with Mainstay.connect(dsn, check_schema=False, max_size=20) as app:
         await setup_database(app.pool)
         async with app.pool.connection() as conn:
-            await conn.execute(TABLES)
-        views = SubscriptionManager(PostgreSQLEventStore(app.pool))
+            for tables in (transfers.TABLES, compliance.TABLES, views.TABLES):
+                await conn.execute(tables)
+        shown = SubscriptionManager(PostgreSQLEventStore(app.pool))
         for projection in (Accounts(), Ledger()):
-            await views.subscribe(projection, SubscriptionConfig(lease=LEASE))
-        workers = [app.worker(domain, registry, visibility_timeout=LEASE) for domain in ("accounts", "transfers")]
-        async with views, asyncio.TaskGroup() as tasks:
+            await shown.subscribe(projection, SubscriptionConfig(lease=LEASE))
+        workers = [app.worker(domain, registry, visibility_timeout=LEASE) for domain in DOMAINS]
+        async with shown, asyncio.TaskGroup() as tasks:
             for worker in workers:
                 tasks.create_task(worker.run())
             try:
-                yield Bank(app, views, transfer)
+                yield Bank(app, shown, transfer)
             finally:
                 for worker in workers:
                     await worker.stop()

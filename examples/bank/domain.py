@@ -1,11 +1,11 @@
 """The account: what can be wanted of it, what happens to it, and what follows from what.
 
-Nothing here knows a database or waits for anything. `Account` is three pure functions; mainstay loads the events, calls
-`decide`, and appends what comes out, in the one COMMIT that also completes the command and stores its reply.
+Nothing here knows a database or waits for anything. `Account` is three pure functions. mainstay reads the events, calls
+`decide`, and appends and sends what comes out, in the one COMMIT that also completes the command and stores its reply.
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import Field
@@ -44,6 +44,16 @@ class CloseAccount(CommandModel, domain="accounts"):
     account_id: AccountId
 
 
+class ReportCash(CommandModel, domain="compliance"):
+    account_id: AccountId
+    amount: Cents
+
+
+AccountCommand: TypeAlias = OpenAccount | Deposit | Withdraw | Refund | CloseAccount
+LARGE = 10_000_00
+"""Cents in cash, from which the law wants a report."""
+
+
 # -- what happens ------------------------------------------------------------------------------------------------------
 class AccountOpened(DomainEvent, event_type="bank.AccountOpened"):
     owner: str
@@ -75,13 +85,13 @@ class State:
     balance: int = 0
 
 
-class Account(DeciderAggregate[State, OpenAccount | Deposit | Withdraw | Refund | CloseAccount]):
+class Account(DeciderAggregate[State, AccountCommand]):
     @staticmethod
     def initial_state() -> State:
         return State()
 
     @staticmethod
-    def decide(account: State, command: OpenAccount | Deposit | Withdraw | Refund | CloseAccount) -> DomainEvent:
+    def decide(account: State, command: AccountCommand) -> DomainEvent | list[DomainEvent | CommandModel]:
         match command:
             case OpenAccount() if account.status == "unknown":
                 return AccountOpened(owner=command.owner)
@@ -93,6 +103,9 @@ class Account(DeciderAggregate[State, OpenAccount | Deposit | Withdraw | Refund 
                 return MoneyRefunded(amount=command.amount, transfer_id=command.transfer_id)
             case _ if account.status == "closed":
                 raise BusinessRuleException("ACCOUNT_CLOSED", f"the account {command.account_id!r} is closed")
+            case Deposit(transfer_id=None) if command.amount >= LARGE:  # an event, and the next command
+                report = ReportCash(account_id=command.account_id, amount=command.amount)
+                return [MoneyDeposited(amount=command.amount), report]
             case Deposit():
                 return MoneyDeposited(amount=command.amount, transfer_id=command.transfer_id)
             case Withdraw() if command.amount > account.balance:

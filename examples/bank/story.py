@@ -6,7 +6,6 @@ the beginning: what was done is not done twice, what was under way goes on, and 
 
 import asyncio
 import sys
-from contextlib import suppress
 from decimal import Decimal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -15,9 +14,9 @@ from rich.table import Table
 
 from examples.bank.bank import Bank
 from examples.bank.domain import CloseAccount, Deposit, OpenAccount, Withdraw
-from examples.bank.transfers import TransferState
+from examples.bank.transfers import TransferState, order
 from examples.bank.views import BOOKS, AccountRow
-from mainstay import CommandModel, DuplicateProcessError, PostgreSQLEventStore, ProcessStatus, ReadModelQuery
+from mainstay import CommandModel, PostgreSQLEventStore, ProcessStatus, ReadModelQuery
 
 PEOPLE = {"ann": "Ann Archer", "ben": "Ben Baker", "cleo": "Cleo Carter", "dan": "Dan Dyer"}
 console = Console()
@@ -56,6 +55,7 @@ class Story:
         await self.say("ben takes out 600.00", Withdraw(account_id="ben", amount=600_00))
         await self.say("dan takes out 500.00", Withdraw(account_id="dan", amount=500_00))
         await self.say("dan closes his account", CloseAccount(account_id="dan"))
+        await self.say("cleo pays in 12,000.00", Deposit(account_id="cleo", amount=12_000_00))
 
         console.rule("Transfers")
         await self.transfer("rent", "ann", "ben", 120_00)
@@ -73,10 +73,9 @@ class Story:
         console.print(f"{what}: [bold]{ended}")
 
     async def start(self, name: str, source: str, target: str, amount: int) -> UUID:
-        """Begin a transfer, unless it has begun."""
+        """Begin a transfer, or go on waiting for it if it was begun before."""
         state = TransferState(transfer_id=named(name), source=source, target=target, amount=amount)
-        with suppress(DuplicateProcessError):
-            await self.bank.app.processes.start(self.bank.transfer, state, process_id=state.transfer_id)
+        await order(self.bank.app, self.bank.transfer, state)
         return state.transfer_id
 
     async def transfer(self, name: str, source: str, target: str, amount: int) -> None:

@@ -11,7 +11,12 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from examples.bank.domain import AccountId, Cents, Deposit, Refund, Withdraw
-from mainstay import Process, Step, StepReply
+from mainstay import DuplicateProcessError, Mainstay, Process, Step, StepReply
+
+TABLES = """
+    create table if not exists bank_orders (
+        transfer_id uuid primary key, wanted jsonb not null, ordered_at timestamptz not null default now()
+    )"""
 
 
 class TransferRequest(BaseModel):
@@ -56,3 +61,20 @@ class Transfer(Process[TransferState]):
 def withdrawal(account_id: str, state: TransferState) -> Withdraw:
     """Take the money of a transfer from an account."""
     return Withdraw(account_id=account_id, amount=state.amount, transfer_id=state.transfer_id)
+
+
+async def order(app: Mainstay, transfer: Transfer, state: TransferState) -> None:
+    """Write down what is wanted and begin to do it, in one transaction: both or neither. Repeating it does nothing.
+
+    Raises:
+        DuplicateProcessError: Another transfer has this id.
+    """
+    wanted = (state.transfer_id, state.model_dump_json())
+    async with app.pool.connection() as conn:  # one transaction, which commits at the end of the block
+        added = await conn.execute("insert into bank_orders values (%s, %s) on conflict do nothing", wanted)
+        if added.rowcount:
+            await app.processes.start(transfer, state, process_id=state.transfer_id, conn=conn)
+        known = await conn.execute("select from bank_orders where transfer_id = %s and wanted = %s", wanted)
+        if not known.rowcount:
+            raise DuplicateProcessError(state.transfer_id)
+    await app.processes.wake()  # after the commit: an idle worker starts now, not at its next poll

@@ -2,7 +2,7 @@
 
 A client may give a POST an ``Idempotency-Key``, a UUID: it becomes the id of the command, so the same request, sent
 again after whatever went wrong, does nothing twice and gets the first one's answer. The answer says in the header
-``Mainstay-Position`` how far the views must have come to show it; a GET that carries the header waits until they have.
+``Mainstay-Position`` how far the views must have come to show it; a request that carries it waits until they have.
 """
 
 import os
@@ -14,12 +14,11 @@ from uuid import UUID, uuid4
 from fastapi import Body, Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from psycopg.rows import dict_row
-from pydantic import BaseModel
 
 from examples.bank.bank import Bank, open_bank
 from examples.bank.domain import AccountId, Cents, CloseAccount, Deposit, OpenAccount, Withdraw
-from examples.bank.transfers import TransferRequest, TransferState
-from examples.bank.views import STATEMENT, AccountRow
+from examples.bank.transfers import TransferRequest, TransferState, order
+from examples.bank.views import STATEMENT, AccountRow, Accounts, Ledger
 from mainstay import (
     CommandFailedError,
     CommandModel,
@@ -27,11 +26,11 @@ from mainstay import (
     DuplicateProcessError,
     ProcessMetadata,
     ReadModelQuery,
+    ReadYourWrites,
     StorageUnavailableError,
 )
 
 Amount = Annotated[Cents, Body(embed=True)]
-POSITION = "Mainstay-Position"
 
 
 @asynccontextmanager
@@ -41,6 +40,7 @@ async def open_while_served(web: FastAPI) -> AsyncIterator[None]:
 
 
 web = FastAPI(title="A bank", lifespan=open_while_served)
+web.add_middleware(ReadYourWrites, lambda: web.state.bank.app, projections=[Accounts.name, Ledger.name])
 
 
 def the_bank(request: Request) -> Bank:
@@ -52,78 +52,56 @@ def key(idempotency_key: Annotated[UUID | None, Header()] = None) -> UUID:
     return idempotency_key or uuid4()
 
 
-async def up_to_date(
-    bank: Annotated[Bank, Depends(the_bank)], mainstay_position: Annotated[int | None, Header()] = None
-) -> Bank:
-    """The bank, whose views have come as far as the client knows."""
-    if mainstay_position is not None:
-        await bank.views.wait_until(mainstay_position, timeout=10)
-    return bank
-
-
-Key = Annotated[UUID, Depends(key)]
 Wanted = Annotated[Bank, Depends(the_bank)]
-Shown = Annotated[Bank, Depends(up_to_date)]
+Key = Annotated[UUID, Depends(key)]
+Reply = dict[str, int]  # where the account's stream and the feed of all events are now
 
 
-class Done(BaseModel):
-    """The reply of a decider: where its stream and the feed of all events are now."""
-
-    version: int
-    position: int
-
-
-async def carry_out(bank: Bank, command: CommandModel, command_id: UUID, response: Response) -> Done:
+async def carry_out(bank: Bank, command: CommandModel, command_id: UUID) -> Reply:
     """Send a command, wait until it has ended, and say what came of it."""
-    reply = await bank.app.bus.request(command, command_id=command_id, idempotent=True, timeout=10, reply_model=Done)
-    done = reply.unwrap()
-    response.headers[POSITION] = str(done.position)
+    reply = await bank.app.bus.request(command, command_id=command_id, idempotent=True, timeout=10)
+    done: Reply = reply.unwrap()
     return done
 
 
 # -- what is wanted ----------------------------------------------------------------------------------------------------
 @web.post("/accounts", status_code=201)
-async def open_account(bank: Wanted, command: OpenAccount, key: Key, response: Response) -> Done:
-    return await carry_out(bank, command, key, response)
+async def open_account(bank: Wanted, command: OpenAccount, key: Key) -> Reply:
+    return await carry_out(bank, command, key)
 
 
 @web.post("/accounts/{account_id}/deposits", status_code=201)
-async def deposit(bank: Wanted, account_id: AccountId, amount: Amount, key: Key, response: Response) -> Done:
-    return await carry_out(bank, Deposit(account_id=account_id, amount=amount), key, response)
+async def deposit(bank: Wanted, account_id: AccountId, amount: Amount, key: Key) -> Reply:
+    return await carry_out(bank, Deposit(account_id=account_id, amount=amount), key)
 
 
 @web.post("/accounts/{account_id}/withdrawals", status_code=201)
-async def withdraw(bank: Wanted, account_id: AccountId, amount: Amount, key: Key, response: Response) -> Done:
-    return await carry_out(bank, Withdraw(account_id=account_id, amount=amount), key, response)
+async def withdraw(bank: Wanted, account_id: AccountId, amount: Amount, key: Key) -> Reply:
+    return await carry_out(bank, Withdraw(account_id=account_id, amount=amount), key)
 
 
 @web.post("/accounts/{account_id}/closing", status_code=201)
-async def close_account(bank: Wanted, account_id: AccountId, key: Key, response: Response) -> Done:
-    return await carry_out(bank, CloseAccount(account_id=account_id), key, response)
+async def close_account(bank: Wanted, account_id: AccountId, key: Key) -> Reply:
+    return await carry_out(bank, CloseAccount(account_id=account_id), key)
 
 
 @web.post("/transfers", status_code=202)
 async def transfer(bank: Wanted, request: TransferRequest, key: Key, response: Response) -> dict[str, Any]:
     """Begin a transfer; how it goes on is told under its address."""
     state = TransferState(transfer_id=key, **request.model_dump())
-    try:
-        await bank.app.processes.start(bank.transfer, state, process_id=key)
-    except DuplicateProcessError:
-        known = await bank.app.processes.get(key)
-        if known is None or TransferState.model_validate(known.state) != state:
-            raise
+    await order(bank.app, bank.transfer, state)
     response.headers["Location"] = f"/transfers/{key}"
     return {"transfer_id": key}
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------
 @web.get("/accounts")
-async def accounts(bank: Shown) -> list[dict[str, Any]]:
+async def accounts(bank: Wanted) -> list[dict[str, Any]]:
     return [shown(row) for row in await bank.views.read_models.of(AccountRow).find(ReadModelQuery(order_by="id"))]
 
 
 @web.get("/accounts/{account_id}")
-async def account(bank: Shown, account_id: AccountId) -> dict[str, Any]:
+async def account(bank: Wanted, account_id: AccountId) -> dict[str, Any]:
     row = await bank.views.read_models.of(AccountRow).get(account_id)
     if row is None:
         raise HTTPException(404, f"there is no account {account_id!r}")
@@ -131,7 +109,7 @@ async def account(bank: Shown, account_id: AccountId) -> dict[str, Any]:
 
 
 @web.get("/accounts/{account_id}/statement")
-async def statement(bank: Shown, account_id: AccountId) -> list[dict[str, Any]]:
+async def statement(bank: Wanted, account_id: AccountId) -> list[dict[str, Any]]:
     await account(bank, account_id)
     async with bank.app.pool.connection() as conn:
         cursor = await conn.cursor(row_factory=dict_row).execute(STATEMENT, (account_id,))

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAYMENTS = 24
 ENDING = [
     f"payday: {PAYMENTS} of {PAYMENTS} transfers at once are COMPLETED",
-    "1,500.00 were paid in, 1,500.00 are on accounts, 0.00 under way.",
+    "13,500.00 were paid in, 13,500.00 are on accounts, 0.00 under way.",
 ]
 
 
@@ -78,7 +78,7 @@ def test_a_story_that_is_killed_in_the_midst_of_transfers_goes_on_and_ends_the_s
     process = told("--dsn", empty_dsn)
     try:
         with psycopg.connect(empty_dsn, autocommit=True) as conn:
-            eventually_sync(lambda: completed(conn) >= PAYMENTS // 4)
+            eventually_sync(lambda: completed(conn) >= 2)
             process.send_signal(signal.SIGKILL)
             process.wait()
 

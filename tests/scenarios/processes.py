@@ -186,6 +186,25 @@ class ProcessScenarios(ProcessSuite):
         assert await processes.get(process_id) is None
         assert await self.commands(world) == {}
 
+    async def test_a_process_that_is_started_in_a_transaction_is_announced_after_its_commit(
+        self, world: World, processes, done
+    ) -> None:
+        woken = []
+
+        async def wake(domains):
+            woken.append(sorted(domains))
+
+        world.store.wake = wake
+        async with world.store.transaction() as conn:
+            for _ in range(2):
+                await processes.start(Buy(), Purchase(), conn=conn)
+        assert woken == []
+
+        await processes.wake()
+        await processes.wake()
+
+        assert woken == [[DOMAIN, DOMAIN]]
+
     async def test_an_id_starts_one_process(self, world: World, processes, done) -> None:
         process_id = await processes.start(Buy(), Purchase())
         with pytest.raises(DuplicateProcessError):

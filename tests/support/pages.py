@@ -5,6 +5,8 @@ A fenced block is run when its info string says how:
 - ``python``: a part of the page's program. The parts run in order, in one namespace, and may await. They are given
   `pool` (open), `bus`, `dsn` and what they import.
 - ``python title="shop.py"``: a file, written to the page's folder.
+- ``python from="examples/bank/domain.py"``: what stands in that file; dots, and two empty lines, stand for what is left
+  out. It is not run here, but by the tests of the file.
 - ``bash run``: run in the page's folder with DATABASE_URL set; every command must succeed.
 - ``bash background``: started there, and stopped with SIGTERM at the end of the page; it must exit with 0.
 - ``sql run``: executed.
@@ -38,6 +40,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 TITLE = re.compile(r'title="([^"]+)"')
+SOURCE = re.compile(r'from="([^"]+)"')
 SHELL = {"bash", "console", "sh"}
 SEPARATORS = {"|", "||", "&&", ";", "&", ">", ">>", "<"}
 
@@ -55,6 +58,17 @@ class Block:
     def title(self) -> str | None:
         found = TITLE.search(self.options)
         return found.group(1) if found else None
+
+    @property
+    def source(self) -> str | None:
+        found = SOURCE.search(self.options)
+        return found.group(1) if found else None
+
+    @property
+    def excerpts(self) -> list[str]:
+        """The text, cut where something is left out."""
+        parts = re.split(r"^ *\.\.\.$|\n\n\n", self.text, flags=re.MULTILINE)
+        return [part.strip("\n") for part in parts if part.strip()]
 
     def has(self, option: str) -> bool:
         return option in self.options.split()
@@ -132,6 +146,7 @@ class PageRun:
         }
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._env = os.environ | env | {"DATABASE_URL": dsn, "PATH": path, "COLUMNS": "120", "NO_COLOR": "1"}
+        self._env["PYTHONPATH"] = str(ROOT)  # for `python -m examples.bank`, which readers run in the checkout
         self._printed = ""
         self._background: list[tuple[Block, asyncio.subprocess.Process]] = []
 
@@ -152,7 +167,7 @@ class PageRun:
         match block.language:
             case "python" if block.title:
                 (self._folder / block.title).write_text(block.text, encoding="utf-8")
-            case "python":
+            case "python" if not block.source:
                 await self._python(block)
             case "bash" if block.has("run"):
                 self._printed = await self._bash(block)

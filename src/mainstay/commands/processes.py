@@ -38,6 +38,7 @@ from mainstay.commands.process_flow import CANCEL, DEADLINE, MOVE_ATTEMPTS, Flow
 from mainstay.commands.process_store import NewProcess, ProcessChange, ProcessFilter
 from mainstay.commands.sends import sent
 from mainstay.commands.store import CommandStore, NewCommand
+from mainstay.commands.unannounced import Unannounced
 from mainstay.errors import (
     ConfigurationError,
     DuplicateProcessError,
@@ -87,6 +88,7 @@ class ProcessManager:
 
     def __init__(self, store: CommandStore) -> None:
         self._store = store
+        self._unannounced = Unannounced()
 
     async def start(
         self,
@@ -106,7 +108,8 @@ class ProcessManager:
             process_id: Drawn if None. The ids of its steps are derived from it.
             batch_id: Counts it with others, see `batch`.
             correlation_id: Of its steps; inside a handler that of its command, else drawn.
-            conn: A connection whose transaction to join, as for `CommandBus.send`.
+            conn: A connection whose transaction to join. Nothing is started unless it commits; call `wake` after that,
+                else workers find the first steps when they poll.
 
         Returns:
             The process's id.
@@ -160,6 +163,11 @@ class ProcessManager:
             ]
             await self._put(news, conn, skip_known=True)
         return batch
+
+    async def wake(self) -> None:
+        """Wake sleeping workers after the commit of a transaction that this thread or task has started processes in."""
+        if domains := self._unannounced.take():
+            await self._store.wake(domains)
 
     async def get(self, process_id: UUID) -> ProcessMetadata | None:
         """A process with its steps; None if there is none."""
@@ -305,8 +313,11 @@ class ProcessManager:
                 raise DuplicateProcessError(known.pop())
             begun = [command for new in news if new.change.process_id not in known for command in new.change.commands]
             await _send_all(self._store, begun, joined)
+        domains = [command.domain for command in begun]
         if conn is None:
-            await self._store.wake([command.domain for command in begun])
+            await self._store.wake(domains)
+        else:
+            self._unannounced.add(domains)
 
 
 def register_processes(registry: HandlerRegistry, *processes: Process[Any]) -> None:
