@@ -160,6 +160,7 @@ from mainstay.projections.live import Folded, LiveProjection
 from mainstay.projections.memory import MemoryProjectionStore
 from mainstay.projections.projection import Projection
 from mainstay.projections.questions import Lag, SubscriptionHealth
+from mainstay.projections.reaction import Reaction, ReactionContext
 from mainstay.projections.read_model import ReadModel
 from mainstay.projections.read_model_memory import MemoryReadModelStore
 from mainstay.projections.read_model_projection import ReadModelProjection
@@ -315,6 +316,8 @@ __all__ = [
     "QueryItem",
     "QueueNotFoundError",
     "RawEvent",
+    "Reaction",
+    "ReactionContext",
     "ReadDirection",
     "ReadOptions",
     "ReasonRequiredError",

@@ -1,7 +1,8 @@
 """Processes with a subscription, made quickly: a process that has imported everything forks them.
 
 `Ledger` writes one row for each event. `Watched` also tells, outside of any transaction, when it began with an event
-and when it was done. `Picky` refuses one event, after it has written, and lays it apart.
+and when it was done. `Picky` refuses one event, after it has written, and lays it apart. `Reacting` also sends two
+commands for each event, and `Careless` sends them as one would without reactions.
 """
 
 import asyncio
@@ -15,12 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 
+from mainstay.app import CommandBus
 from mainstay.events.handles import handles
 from mainstay.events.store import EventStore
 from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.reaction import Reaction, ReactionContext
 from mainstay.projections.subscription import SubscriptionManager
 from mainstay.retry import RetryPolicy
 from mainstay.storage.postgres.database import open_pool
@@ -70,13 +74,38 @@ class Picky(Ledger):
             raise ValueError("not this one")
 
 
+class Reacting(Reaction):
+    name = "ledger"
+
+    @handles(Entered)
+    async def entered(self, event: Entered, ctx: ReactionContext) -> None:
+        await Ledger().entered(event, ctx.conn)
+        await ctx.send("booking", "Book", {"amount": event.amount})
+        await ctx.send("booking", "Tell", {"amount": event.amount}, name="tell")
+
+
+class Careless(Ledger):
+    name = "ledger"
+
+    def __init__(self, bus: CommandBus) -> None:
+        self._bus = bus
+
+    @handles(Entered)
+    async def entered(self, event: Entered, conn: Any) -> None:
+        await super().entered(event, conn)
+        for command_type in ("Book", "Tell"):
+            await self._bus.send("booking", command_type, uuid4(), {"amount": event.amount})
+
+
 async def project(dsn: str, kind: str) -> None:
-    projection, config = {
-        "ledger": (Ledger, SHORTEST),
-        "picky": (Picky, SHORTEST),
-        "watched": (lambda: Watched(dsn), SHARED),
-    }[kind]
     async with open_pool(dsn, min_size=1, max_size=8) as pool:
+        projection, config = {
+            "ledger": (Ledger, SHORTEST),
+            "picky": (Picky, SHORTEST),
+            "watched": (lambda: Watched(dsn), SHARED),
+            "reacting": (Reacting, SHORTEST),
+            "careless": (lambda: Careless(CommandBus(pool, use_notify=False)), SHORTEST),
+        }[kind]
         manager = SubscriptionManager(EventStore(PostgresEventLog(pool)), PostgresProjectionStore(pool))
         await manager.subscribe(projection(), config)
         async with manager:

@@ -261,7 +261,7 @@ class CommandBus(Batches, Holding, Requests):
             await self._store.ensure_queue(domain)
         results: list[SendResult] = []
         chunks = 0
-        for chunk in _chunks(commands, chunk_size):
+        for chunk in in_chunks(commands, chunk_size):
             results.extend(await self._send_chunk(chunk, conn))
             chunks += 1
         return BatchSendResult(
@@ -442,7 +442,7 @@ class CommandBus(Batches, Holding, Requests):
             self._unannounced.add(domains)
 
 
-def _chunks(commands: Sequence[NewCommand], size: int) -> Iterator[list[NewCommand]]:
+def in_chunks(commands: Sequence[NewCommand], size: int) -> Iterator[list[NewCommand]]:
     """Commands in groups of so many, or fewer where their data is large."""
     chunk: list[NewCommand] = []
     weight = 0

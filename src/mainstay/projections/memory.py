@@ -6,13 +6,14 @@ elsewhere in memory is not undone when a batch fails: that takes a database.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from mainstay.clock import Clock, SystemClock
-from mainstay.errors import InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
+from mainstay.commands.store import CommandStore
+from mainstay.errors import ConfigurationError, InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
 from mainstay.projections.checks import (
     checked_shards,
     checked_subscription,
@@ -202,13 +203,34 @@ class MemoryProjectionStore:
 
     Args:
         clock: Tells when leases end.
+        commands: Where the commands are that reactions send.
     """
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, *, commands: CommandStore | None = None) -> None:
         """Nothing is known."""
         self._clock = clock or SystemClock()
         self._shards: dict[str, list[_Shard]] = {}
         self._read_models = MemoryReadModelStore()
+        self._commands = commands
+
+    @property
+    def commands(self) -> CommandStore:
+        """Commands in memory.
+
+        Raises:
+            ConfigurationError: None were given.
+        """
+        if self._commands is None:
+            raise ConfigurationError(
+                "there are no commands that a reaction could send: give subscriptions in memory some, "
+                "SubscriptionManager(store, MemoryProjectionStore(commands=MemoryCommandStore()))"
+            )
+        return self._commands
+
+    def command_transaction(self, conn: Any) -> AbstractAsyncContextManager[Any]:
+        """One of the commands' own, which ends before the checkpoint moves, in the next step that nothing prevents."""
+        del conn
+        return self.commands.transaction()
 
     @property
     def read_models(self) -> MemoryReadModelStore:

@@ -9,6 +9,9 @@ from mainstay.events.event import EventEnvelope
 from mainstay.events.log import EVERYTHING, FeedFilter, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.projections.store import Claim, ProjectionStore
+from mainstay.telemetry import get_logger
+
+log = get_logger(__name__)
 
 OnError = Literal["stop", "dead_letter"]
 """What follows when an event could not be handled, all attempts made.
@@ -101,6 +104,13 @@ class Projection(ABC):
         del events
         yield conn
 
+    async def committed(self, conn: Any) -> None:  # noqa: B027 - most are done
+        """The transaction of a batch is: what is not to be done before. Nothing, here.
+
+        Args:
+            conn: What `batch` gave.
+        """
+
     @abstractmethod
     async def handle(self, envelope: EventEnvelope, conn: Any) -> None:
         """Take one event in.
@@ -114,3 +124,16 @@ class Projection(ABC):
         Raises:
             Exception: It could not; what was written is undone, and it is tried again by the subscription's policy.
         """
+
+
+async def tell_committed(projection: Projection, conn: Any) -> None:
+    """Let a projection know of a COMMIT; what it raises is logged, as nothing can be undone any more.
+
+    Args:
+        projection: Whose batch it was.
+        conn: What its `Projection.batch` gave.
+    """
+    try:
+        await projection.committed(conn)
+    except Exception:
+        log.exception("%s failed behind a COMMIT", projection.name)

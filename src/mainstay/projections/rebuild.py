@@ -44,7 +44,7 @@ from mainstay.events.log import EventLog, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.projections.checks import rebuild_name
 from mainstay.projections.config import SubscriptionConfig
-from mainstay.projections.projection import Projection
+from mainstay.projections.projection import Projection, tell_committed
 from mainstay.projections.rebuild_parts import LOOK, Behind, Guarded, HandlingFailedError, LastStep
 from mainstay.projections.rebuildable import Rebuildable, Rebuilt, beside
 from mainstay.projections.shard import shard_of
@@ -249,19 +249,22 @@ class Rebuild:
             async with self._store.rebuilding(self._name) as held:
                 if not held.rebuilt:
                     raise _EndedError
-                return await self._swapped(held)
+                found, taken = await self._swapped(held)
         except _RefusedError:
             return self._found
         except HandlingFailedError as failed:
             await self._failed(failed.recorded, cast("Exception", failed.__cause__))
             return None
+        for conn in taken:
+            await tell_committed(cast("Projection", self._beside), conn)
+        return found
 
-    async def _swapped(self, held: Rebuilding) -> Rebuilt | None:
+    async def _swapped(self, held: Rebuilding) -> tuple[Rebuilt | None, Sequence[object]]:
         serving = await self._places(held.serving)
         end = max(*serving, *(each.checkpoint.position for each in held.rebuilt))
         horizon = await self._source.log.horizon()
         if end > horizon.position:
-            return None  # somebody holds the horizon back below what was seen before
+            return None, ()  # somebody holds the horizon back below what was seen before
         last_step = LastStep(self._source, held, self._beside, letters=self._letters, end=end, wanted=self._wanted)
 
         def was_seen(recorded: RecordedEvent) -> bool:
@@ -283,7 +286,7 @@ class Rebuild:
         await self._beside.swap_tables(held.tables, keep=self._options.keep)
         settled = await held.swap(actor=self._options.actor)
         self._found = replace(self._found, settled=settled)
-        return replace(self._found, swapped=True)
+        return replace(self._found, swapped=True), last_step.taken
 
     async def _failed(self, recorded: RecordedEvent, error: Exception) -> None:
         """Wait for another try, lay the event apart with the next one, or give up."""

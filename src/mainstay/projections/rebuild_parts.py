@@ -133,6 +133,8 @@ class LastStep:
         self._end = end
         self._wanted = wanted
         self._last: dict[int, RecordedEvent] = {}
+        self.taken: list[Any] = []
+        """What was given to handlers, who are to be told of the COMMIT."""
 
     async def handle(self, belongs: Callable[[RecordedEvent], bool]) -> None:
         """Handle the events between where the rebuild's shards stand and the end, in order, of those that belong."""
@@ -161,6 +163,7 @@ class LastStep:
             async with projection.batch(batch.conn, [recorded]) as conn:
                 for envelope in envelopes:
                     await projection.handle(envelope, conn)
+            self.taken.append(conn)
         except StorageUnavailableError:
             raise
         except Exception as error:

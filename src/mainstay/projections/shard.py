@@ -72,7 +72,7 @@ from mainstay.message import correlated
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.failure import Failure, about, times
 from mainstay.projections.feed import SharedFeed
-from mainstay.projections.projection import Projection
+from mainstay.projections.projection import Projection, tell_committed
 from mainstay.projections.store import Batch, Checkpoint, Claim, DeadLetter, ProjectionStore
 from mainstay.projections.tracing import count_apart, projecting
 from mainstay.telemetry import get_logger
@@ -368,6 +368,7 @@ class ShardRunner:
                 await batch.advance(reached)
         self._apart = self._apart or laid_down
         self._moved_to(reached)
+        await tell_committed(self._projection, conn)
 
     async def _given(self, envelope: EventEnvelope, conn: Any) -> None:
         """Let the projection handle an event; one that cancels itself has failed, and does not end this shard."""

@@ -37,6 +37,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+from mainstay.commands.store import CommandStore
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.tables import Tables
 
@@ -270,6 +271,23 @@ class ProjectionStore(Protocol):
     @property
     def read_models(self) -> ReadModelStore:
         """Read models in the same database, which take `Batch.conn`."""
+        ...
+
+    @property
+    def commands(self) -> CommandStore:
+        """Commands in the same database, which take what `command_transaction` gives.
+
+        Raises:
+            ConfigurationError: There are none.
+        """
+        ...
+
+    def command_transaction(self, conn: Any) -> AbstractAsyncContextManager[Any]:
+        """The transaction of a batch as commands take it: committed with the batch, or not at all.
+
+        Args:
+            conn: What `Batch.conn` gave.
+        """
         ...
 
     async def register(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from itertools import count, islice
 
 import pytest
@@ -48,11 +49,11 @@ def manager_of(store, pool) -> SubscriptionManager:
 # --- kills ------------------------------------------------------------------------------------------------------------
 
 
-async def killed_at_every_statement(pool, dsn, store, nursery, kind, *, after) -> tuple[int, int]:
+async def killed_at_every_statement(pool, dsn, store, nursery, kind, *, after, every=1) -> tuple[int, int]:
     """For each statement a process with three more events, which is killed there; how many, and how many events."""
     last = 0
-    for number in count():
-        for amount in range(3 * number + 1, 3 * number + 4):
+    for turn, number in enumerate(count(0, every)):
+        for amount in range(3 * turn + 1, 3 * turn + 4):
             last = await enter(store, amount, stream=str(amount % 3))
         doomed: list[int] = []
         with Proxy(dsn) as proxy:
@@ -66,7 +67,7 @@ async def killed_at_every_statement(pool, dsn, store, nursery, kind, *, after) -
                 await eventually(done, timeout=PATIENCE)
         if not cut.happened.is_set():
             print(f"killed at each of {number} statements")
-            return number, 3 * number + 3
+            return number, 3 * turn + 3
         await run(pool, LEASES_END)
         with nursery.projecting(dsn, kind):  # so that the next one begins where this one did
 
@@ -91,6 +92,29 @@ async def test_a_process_killed_at_any_statement_is_gone_on_from_exactly_once(st
 
     assert statements >= 15
     assert await entries(pool) == list(range(1, events + 1))
+
+
+FEW = 1 if "MAINSTAY_CHAOS_COMMANDS" in os.environ else 5
+"""Of so many statements processes are killed at one."""
+SENT = "select command_type, (data ->> 'amount')::int from commandbus.command order by 1, 2"
+
+
+@pytest.mark.parametrize("after", [False, True] if FEW == 1 else [True])
+async def test_what_a_killed_process_sends_is_sent_exactly_once(store, pool, dsn, nursery, after):
+    statements, events = await killed_at_every_statement(pool, dsn, store, nursery, "reacting", after=after, every=FEW)
+
+    assert statements >= 18
+    assert await entries(pool) == list(range(1, events + 1))
+    assert await ask(pool, SENT) == [(kind, n) for kind in ("Book", "Tell") for n in range(1, events + 1)]
+    assert (await PostgresProjectionStore(pool).commands.fsck()).findings == ()
+
+
+async def test_what_a_killed_process_sends_by_itself_is_sent_twice(store, pool, dsn, nursery):
+    _, events = await killed_at_every_statement(pool, dsn, store, nursery, "careless", after=True, every=min(FEW, 4))
+    sent = await ask(pool, SENT)
+
+    assert await entries(pool) == list(range(1, events + 1))
+    assert len(sent) > len(set(sent)) == 2 * events
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before it runs", "after it ran"])

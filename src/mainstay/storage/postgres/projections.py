@@ -6,12 +6,13 @@ through `PostgresBatch.conn` and the checkpoint are one COMMIT.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
 
+from mainstay.commands.store import CommandStore
 from mainstay.errors import InvalidOperationError, StorageUnavailableError, SubscriptionNotFoundError
 from mainstay.projections.checks import checked_shards, checked_subscription, checked_version, other_shards
 from mainstay.projections.read_model_store import ReadModelStore
@@ -24,6 +25,7 @@ from mainstay.projections.store import (
     ShardState,
 )
 from mainstay.storage.postgres import queries
+from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.database import (
     Connection,
     Pool,
@@ -58,6 +60,15 @@ class PostgresProjectionStore:
         )
 
         return PostgresReadModelStore(self.pool)
+
+    @cached_property
+    def commands(self) -> CommandStore:
+        """Commands in the same database."""
+        return PostgresCommandStore(self.pool)
+
+    def command_transaction(self, conn: Connection) -> AbstractAsyncContextManager[Connection]:
+        """The very transaction."""
+        return nullcontext(conn)
 
     async def register(
         self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None, version: int = 1

@@ -16,13 +16,14 @@ harmless, because a batch looks at the token and not at the time.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from typing import Any
 
 import aiosqlite
 
-from mainstay.errors import InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
+from mainstay.commands.store import CommandStore
+from mainstay.errors import ConfigurationError, InvalidOperationError, StaleLeaseError, SubscriptionNotFoundError
 from mainstay.projections.checks import checked_shards, checked_subscription, checked_version, other_shards
 from mainstay.projections.read_model_store import ReadModelStore
 from mainstay.projections.store import (
@@ -66,6 +67,27 @@ class SQLiteProjectionStore:
         )
 
         return SQLiteReadModelStore(self.database)
+
+    @property
+    def commands(self) -> CommandStore:
+        """There are none in a file.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(
+            "a SQLite file holds no commands that a reaction could send: keep its checkpoints in PostgreSQL, where "
+            "commands are, SubscriptionManager(store, pool)"
+        )
+
+    def command_transaction(self, conn: aiosqlite.Connection) -> AbstractAsyncContextManager[Any]:
+        """There are no commands.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        del conn
+        return self.commands.transaction()
 
     async def register(
         self, subscription: str, *, shards: int = 1, start: Checkpoint | None = None, version: int = 1
