@@ -14,12 +14,9 @@ from typing import Any, Self
 from mainstay.commands import bus, process_manager, process_records, processes, troubleshooting, worker
 from mainstay.commands.checks import checked_flag
 from mainstay.commands.handler import HandlerRegistry
-from mainstay.commands.memory import MemoryCommandStore
 from mainstay.commands.process_records import ProcessRepository, TState, TStep
 from mainstay.commands.store import CommandStore
 from mainstay.deciding import EventAggregates
-from mainstay.deciding.groups import EventDeciders
-from mainstay.deciding.memory import MemoryGroupStore
 from mainstay.errors import ConfigurationError, shown
 from mainstay.events.codec import UnknownPolicy
 from mainstay.events.inline import InlineProjection
@@ -39,7 +36,7 @@ from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 from mainstay.storage.postgres.commands import PostgresCommandStore, command_store
 from mainstay.storage.postgres.database import Pool, open_pool
 from mainstay.storage.postgres.events import PostgresEventLog
-from mainstay.storage.postgres.groups import PostgresGroupStore
+from mainstay.storage.postgres.groups import group_deciders
 from mainstay.storage.postgres.migrate import require_current
 from mainstay.storage.postgres.operations import reach
 from mainstay.storage.postgres.projections import projection_store
@@ -124,7 +121,7 @@ class Worker(worker.Worker):
         options: dict[str, Any] = {"use_notify": use_notify, "name": name, "services": services}
         options["aggregates"] = aggregates
         if checked_flag(group_commit, "group_commit") and aggregates is not None:
-            options["deciders"] = _deciders(store, aggregates.store, snapshots)
+            options["deciders"] = group_deciders(store, aggregates.store, snapshots)
         super().__init__(store, domain, registry, visibility_timeout, retry_policy, **options)
 
 
@@ -149,18 +146,6 @@ def _aggregates(
         )
         raise ConfigurationError(message)
     return found
-
-
-def _deciders(store: CommandStore, event_store: EventStore, snapshots: SnapshotPolicy | None) -> EventDeciders | None:
-    """What lets commands be decided on in groups; None where they are decided on one by one."""
-    log = event_store.log
-    if event_store.has_inline:  # they write between the append and the completion
-        return None
-    if isinstance(store, PostgresCommandStore) and isinstance(log, PostgresEventLog):
-        return EventDeciders(event_store, PostgresGroupStore(store.pool, log), snapshots=snapshots)
-    if isinstance(store, MemoryCommandStore) and isinstance(log, MemoryEventLog):
-        return EventDeciders(event_store, MemoryGroupStore(store, log), snapshots=snapshots)
-    return None
 
 
 class TroubleshootingQueue(troubleshooting.TroubleshootingQueue):

@@ -8,6 +8,7 @@ from mainstay import InMemoryEventStore, MemoryCommandStore
 from tests.scenarios.aggregates import AggregateScenarios
 from tests.scenarios.breakers import BreakerScenarios
 from tests.scenarios.decisions import DecisionScenarios
+from tests.scenarios.grouping import DeciderScenarios, GroupScenarios
 from tests.scenarios.limits import LimitScenarios
 from tests.scenarios.names import NameScenarios
 from tests.scenarios.order import OrderScenarios
@@ -53,6 +54,18 @@ class TestPlainInMemory(OnMemory, PlainScenarios):
 
 class TestTypedInMemory(OnMemory, TypedScenarios):
     pass
+
+
+class TestDecidersInMemory(OnMemory, DeciderScenarios):
+    @pytest.fixture
+    def event_store(self):
+        return InMemoryEventStore()
+
+
+class TestGroupsInMemory(OnMemory, GroupScenarios):
+    @pytest.fixture
+    def event_store(self):
+        return InMemoryEventStore()
 
 
 class TestAggregatesInMemory(OnMemory, AggregateScenarios):

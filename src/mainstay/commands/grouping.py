@@ -142,6 +142,7 @@ class Grouping:
         self._last: asyncio.Task[_Group] | None = None
         """The commit under way, or the last one."""
         self._give_up = asyncio.Event()
+        self._context = copy_context()
 
     async def decide(self, received: Received, handler: Handler, kind: type, stream: Hashable) -> End:
         """Decide on a command, together with others.
@@ -186,8 +187,10 @@ class Grouping:
     # -- making groups ------------------------------------------------------------------------------------------------
     def _hurry(self) -> None:
         if self._making is None and self._waiting:
-            # Not in the context of whoever came first: that has a correlation, a span, a tenant.
-            self._making = asyncio.create_task(self._make_groups(), name="mainstay-grouping", context=Context())
+            # Not in the context of whoever came first, which has a correlation, a span and a tenant: in the worker's.
+            self._making = asyncio.create_task(
+                self._make_groups(), name="mainstay-grouping", context=self._context.copy()
+            )
 
     async def _make_groups(self) -> None:
         """Load and decide, a group after the other, each while the one before it commits."""
@@ -196,7 +199,7 @@ class Grouping:
                 group = await self._decided(items)
                 before = None if self._last is None else await self._settled(self._last)
                 self._last = asyncio.create_task(
-                    self._committed(group, before), name="mainstay-group-commit", context=Context()
+                    self._committed(group, before), name="mainstay-group-commit", context=self._context.copy()
                 )
         finally:
             self._making = None

@@ -32,6 +32,7 @@ from mainstay.errors import ConfigurationError, MainstayError, shown
 from mainstay.retry import RetryPolicy
 from mainstay.storage.postgres.boundaries import Attempt, Fault, Laboratory, Place, current_attempt
 from mainstay.storage.postgres.commands import PostgresCommandStore
+from mainstay.storage.postgres.groups import group_deciders
 
 Make = Callable[[Any], HandlerRegistry]
 """Given a pool, the handlers; those that need connections of their own take them from it."""
@@ -174,13 +175,14 @@ class _Case:
             await self.laboratory.empty(conn)
             if self.prepare is not None:
                 await self.prepare(conn)
-            attempt = Attempt(fault, place, self.laboratory.terminate)
             async with self.laboratory.pool() as mortal, self.laboratory.pool() as pool:
                 store = PostgresCommandStore(pool)
                 await CommandBus(store).send(
                     self.domain, self.command_type, _COMMAND_ID, self.data, max_attempts=_DELIVERIES
                 )
                 victim = _Hand(PostgresCommandStore(mortal), self.make(mortal), self.domain)
+                in_group = victim.decides(self.command_type)
+                attempt = Attempt(fault, place, self.laboratory.terminate, outside=in_group)
                 other = _Hand(store, self.make(pool), self.domain)
                 first = asyncio.create_task(victim.deliver(attempt))
                 try:
@@ -216,17 +218,28 @@ class _Hand:
 
     def __init__(self, store: PostgresCommandStore, registry: HandlerRegistry, domain: str) -> None:
         self._store = store
+        self._registry = registry
         self._domain = domain
-        self._execution = Execution(
-            store,
-            domain,
-            registry,
+
+    def decides(self, command_type: str) -> bool:
+        """Whether the handler is a decider's, whose statements are transactions of their own."""
+        has_handler = self._registry.has_handler(self._domain, command_type)
+        return has_handler and self._registry.find(self._domain, command_type).decides
+
+    def _execution(self) -> Execution:
+        """What handles it: as in a worker, deciders decide in groups. What it starts runs in this call's context."""
+        events = PostgreSQLEventStore(self._store.pool)
+        return Execution(
+            self._store,
+            self._domain,
+            self._registry,
             RetryPolicy(backoff_schedule=[0], jitter=0),
             _no_threads,
             lambda _: False,
             lambda _: None,
             lambda *_: None,
-            EventAggregates(PostgreSQLEventStore(store.pool), joins=True),
+            EventAggregates(events, joins=True),
+            group_deciders(self._store, events, None),
         )
 
     async def status(self) -> CommandStatus:
@@ -242,13 +255,16 @@ class _Hand:
         if received is None:
             return
         token = current_attempt.set(attempt)
+        execution = self._execution()
         try:
-            outcome = await self._execution.run(received)
+            outcome = await execution.run(received)
             if outcome is None:
                 return
             await attempt.before(None, _COMPLETION)
         finally:
             current_attempt.reset(token)
+            if execution.grouping is not None:
+                await execution.grouping.close()
         with suppress(MainstayError):
             await self._store.complete(self._domain, [replace(outcome, delay=0.0)])
 

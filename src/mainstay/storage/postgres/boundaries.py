@@ -44,11 +44,18 @@ class Attempt:
         fault: What happens; None: nothing.
         place: Where.
         terminate: Ends a server process, given its id.
+        outside: Whether our statements outside of transactions count, too: each is a transaction.
     """
 
     def __init__(
-        self, fault: Fault | None = None, place: Place | None = None, terminate: Callable[[int], Any] | None = None
+        self,
+        fault: Fault | None = None,
+        place: Place | None = None,
+        terminate: Callable[[int], Any] | None = None,
+        *,
+        outside: bool = False,
     ) -> None:
+        self.outside = outside
         self._fault = fault
         self._place = place
         self._terminate = terminate
@@ -119,12 +126,20 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
         attempt = current_attempt.get()
         statement, self.statement = self.statement, None
         is_in_transaction = self.info.transaction_status is not TransactionStatus.IDLE
+        if attempt is not None and not (statement or is_in_transaction) and attempt.outside:
+            statement = _asked_by(args[0])
         if attempt is None or not (statement or is_in_transaction):
             return await super().wait(*args, **options)
         index = await attempt.before(self, statement or COMMIT)
         answer = await super().wait(*args, **options)
         await attempt.after(self, index)
         return answer
+
+
+def _asked_by(steps: Any) -> str | None:
+    """The statement that a cursor of psycopg is about to send; None for anything else that it waits for."""
+    query = getattr(steps, "gi_frame", None) and steps.gi_frame.f_locals.get("query")
+    return " ".join(query.split())[:_SHORT] if isinstance(query, str) else None
 
 
 class Laboratory:

@@ -12,12 +12,19 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from mainstay.commands.deciders import Fate
-from mainstay.commands.store import WouldWaitError
+from mainstay.commands.memory import MemoryCommandStore
+from mainstay.commands.store import CommandStore, WouldWaitError
+from mainstay.deciding.groups import EventDeciders
+from mainstay.deciding.memory import MemoryGroupStore
 from mainstay.deciding.store import ToCommit
 from mainstay.errors import StorageUnavailableError
+from mainstay.events.memory import MemoryEventLog
+from mainstay.events.snapshot import SnapshotPolicy
+from mainstay.events.store import EventStore
 from mainstay.events.stream import StreamId
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.command_rows import outcome_fields
+from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.database import HeldConnection, Pool, autocommit, sealed
 from mainstay.storage.postgres.event_rows import group_events, names_of, plain_array_of
 from mainstay.storage.postgres.events import PostgresEventLog
@@ -62,6 +69,26 @@ class PostgresGroupStore:
         """Give the connection back."""
         if self._held is not None:
             await self._held.close()
+
+
+def group_deciders(
+    store: CommandStore, event_store: EventStore, snapshots: SnapshotPolicy | None
+) -> EventDeciders | None:
+    """What lets commands be decided on in groups; None where they are decided on one by one.
+
+    Args:
+        store: Of the commands.
+        event_store: Of the events, in the same place.
+        snapshots: When to leave one.
+    """
+    log = event_store.log
+    if event_store.has_inline:  # they write between the append and the completion
+        return None
+    if isinstance(store, PostgresCommandStore) and isinstance(log, PostgresEventLog):
+        return EventDeciders(event_store, PostgresGroupStore(store.pool, log), snapshots=snapshots)
+    if isinstance(store, MemoryCommandStore) and isinstance(log, MemoryEventLog):
+        return EventDeciders(event_store, MemoryGroupStore(store, log), snapshots=snapshots)
+    return None
 
 
 def _group_parameters(group: Sequence[ToCommit]) -> dict[str, Any]:
