@@ -10,7 +10,8 @@ Read `domain.py` first, then `transfers.py`, `views.py`, `bank.py` and `web.py`.
 import argparse
 import asyncio
 import os
-from contextlib import ExitStack
+import signal
+from contextlib import ExitStack, suppress
 
 import uvicorn
 
@@ -33,7 +34,8 @@ def main() -> None:
     options.add_argument("--serve", action="store_true", help="serve the interface afterwards")
     options.add_argument("--port", type=int, default=8000, help="of the interface, on 127.0.0.1")
     chosen = options.parse_args()
-    with ExitStack() as stack:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as Ctrl-C does, and cleans up
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
         dsn = chosen.dsn
         if dsn is None:
             server, database = stack.enter_context(EmbeddedServer()), f"bank_{os.getpid()}"
