@@ -6,7 +6,7 @@
         given(Order, OrderPlaced(total=3)).when(lambda order: order.place(5)).then_refused(BusinessRuleException)
 
 Events are compared by their class and their own fields. What is in the envelope (ids, times, versions) is not looked
-at, so nobody has to write it down.
+at, so nobody has to write it down. Commands that a decider decides on beside its events are compared as they are.
 """
 
 import re
@@ -29,12 +29,16 @@ class Outcome(Generic[AggregateT]):
         aggregate: As it is now.
         events: That were raised.
         error: That was raised instead.
+        sent: What a decider wants sent.
     """
 
-    def __init__(self, aggregate: AggregateT, events: list[DomainEvent], error: Exception | None) -> None:
+    def __init__(
+        self, aggregate: AggregateT, events: list[DomainEvent], error: Exception | None, sent: Sequence[Any] = ()
+    ) -> None:
         self.aggregate = aggregate
         self.events = events
         self.error = error
+        self.sent = list(sent)
 
     def then(self, *expected: DomainEvent | type[DomainEvent]) -> "Outcome[AggregateT]":
         """Exactly these events were raised, in this order; a class stands for any event of it.
@@ -47,9 +51,21 @@ class Outcome(Generic[AggregateT]):
             raise AssertionError(f"expected\n{listed(expected)}\nbut these events were raised:\n{listed(self.events)}")
         return self
 
+    def then_sent(self, *expected: Any) -> "Outcome[AggregateT]":
+        """A decider wants exactly these commands sent, in this order.
+
+        Raises:
+            AssertionError: It wants others, or the command failed.
+        """
+        self._not_failed()
+        if self.sent != list(expected):
+            wanted, got = ("\n".join(f"  {each!r}" for each in which) or "  nothing" for which in (expected, self.sent))
+            raise AssertionError(f"expected to be sent\n{wanted}\nbut it was\n{got}")
+        return self
+
     def then_nothing(self) -> "Outcome[AggregateT]":
-        """No event was raised, and nothing failed."""
-        return self.then()
+        """No event was raised, nothing is to be sent, and nothing failed."""
+        return self.then().then_sent()
 
     def then_state(self, expected: Any) -> "Outcome[AggregateT]":
         """The state is this one; or a function of it is true.
@@ -101,16 +117,17 @@ class Given(Generic[AggregateT]):
             command: For a `DeciderAggregate` what ``decide`` takes; for others a function of the aggregate.
         """
         error: Exception | None = None
+        sent: Sequence[Any] = ()
         decide: Callable[[Any], Any]
         try:
             if isinstance(self.aggregate, DeciderAggregate):
-                self.aggregate.execute(command)
+                sent = self.aggregate.decide_on(command).others
             else:
                 decide = command
                 decide(self.aggregate)
         except Exception as raised:  # noqa: BLE001 - a command may raise anything; `Outcome` tells what
             error = raised
-        return Outcome(self.aggregate, self.aggregate.clear_uncommitted_events(), error)
+        return Outcome(self.aggregate, self.aggregate.clear_uncommitted_events(), error, sent)
 
 
 def given(

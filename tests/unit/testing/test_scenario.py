@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from mainstay.commands.model import CommandModel
 from mainstay.errors import BusinessRuleException, OptimisticLockError, UnhandledEventError
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.declarative import DeclarativeAggregate
@@ -59,6 +60,24 @@ class Gate(DeciderAggregate[DoorState, str]):
         return DoorState(open=isinstance(event, DoorOpened))
 
 
+class RingBell(CommandModel, domain="bells"):
+    by: str
+
+
+class Guarded(DeciderAggregate[DoorState, str]):
+    @staticmethod
+    def initial_state() -> DoorState:
+        return DoorState()
+
+    @staticmethod
+    def decide(state: DoorState, command: str) -> Iterable[DomainEvent | CommandModel]:
+        return [RingBell(by=command)] if state.open else [DoorOpened(by=command), RingBell(by=command)]
+
+    @staticmethod
+    def evolve(state: DoorState, event: DomainEvent) -> DoorState:
+        return DoorState(open=isinstance(event, DoorOpened))
+
+
 def open_door(door: Door) -> None:
     door.open("ann")
 
@@ -69,6 +88,18 @@ def test_what_holds_is_said_by_events_only() -> None:
     given(Door, DoorOpened(by="bob")).when(open_door).then_refused(BusinessRuleException, "OPEN")
     given(Gate).when("ann").then(DoorOpened(by="ann"))
     given(Gate, DoorOpened(by="bob")).when("ann").then_nothing()
+
+
+def test_commands_that_a_decider_wants_sent_are_told_apart_from_its_events() -> None:
+    given(Guarded).when("ann").then(DoorOpened(by="ann")).then_sent(RingBell(by="ann"))
+    waiting = given(Guarded, DoorOpened(by="bob")).when("ann").then()
+
+    with pytest.raises(AssertionError, match=r"sent\n  RingBell\(by='bob'\)\nbut it was\n  RingBell\(by='ann'\)"):
+        waiting.then_sent(RingBell(by="bob"))
+    with pytest.raises(AssertionError, match=r"sent\n  nothing\nbut"):
+        waiting.then_nothing()
+    with pytest.raises(AssertionError, match="the command failed"):
+        given(Door, DoorOpened(by="bob")).when(open_door).then_sent()
 
 
 def test_a_history_has_versions_and_the_aggregates_id() -> None:
