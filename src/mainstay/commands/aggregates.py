@@ -52,6 +52,10 @@ class Opened(Protocol):
         """Where its events are."""
         ...
 
+    left: Any
+    """What is still to be appended, with the completion, for `CommandStore.commit`; None if all is, or before the end
+    of the block. Then `answer` is not known here."""
+
     @property
     def answer(self) -> dict[str, int]:
         """The reply, if the handler gives none: ``version`` of the stream, ``position`` of the last event."""
@@ -73,13 +77,20 @@ class Aggregates(Protocol):
         """
         ...
 
-    def opened(self, kind: type, aggregate_id: UUID | str, conn: Any) -> AbstractAsyncContextManager[Opened]:
-        """An aggregate, new if it has no events; what it has raised is appended at the end of the block.
+    def ahead(self, kind: type, aggregate_id: UUID | str) -> Any:
+        """What `opened` will ask, for `CommandStore.transaction`, and then for `opened`; None if it cannot be told."""
+        ...
+
+    def opened(
+        self, kind: type, aggregate_id: UUID | str, conn: Any, ahead: Any = None
+    ) -> AbstractAsyncContextManager[Opened]:
+        """An aggregate, new if it has no events; what it has raised is appended at the end of the block, or left.
 
         Args:
             kind: Its class.
             aggregate_id: Which one.
             conn: The transaction in which the command is completed.
+            ahead: What was asked when it began.
 
         Raises:
             OptimisticLockError: At the end: somebody else has appended since it was loaded.

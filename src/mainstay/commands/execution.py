@@ -205,10 +205,13 @@ class Execution:
 
     async def _run_transactional(self, received: Received, handler: Handler) -> Verb:
         """Effects and completion in one COMMIT."""
+        target, ahead = handler.options.target, None
+        if target is not None and self._aggregates is not None:
+            ahead = self._aggregates.ahead(target.kind, target.id_of(received.command))
         with noting() as noted:  # apart from what is told outside: it is undone with the transaction
-            async with self._store.transaction() as conn:
+            async with self._store.transaction(ahead) as conn:
                 context = self._context(received, conn)
-                async with self._opened(received, handler, conn) as opened:
+                async with self._opened(received, handler, conn, ahead) as opened:
                     function = handler.function if opened is None else partial(handler.function, opened.aggregate)
                     try:
                         result = await self._call(received, handler, function, context)
@@ -217,12 +220,12 @@ class Execution:
                     if isinstance(result, Failure):
                         refusal = _outcome_of(received, result, context.sends.end())
                         raise _Refused(replace(refusal, decision=_decision(handler, opened, None)))
-                if opened is not None and result.value is None:
+                if opened is not None and opened.left is None and result.value is None:
                     result = Success(opened.answer)
                 outcome = replace(_outcome_of(received, result, context.sends.end()), position=noted.position)
                 if opened is not None:
                     outcome = replace(outcome, decision=_decision(handler, opened, context.sends))
-                await self._store.commit(conn, self._domain, outcome)
+                await self._store.commit(conn, self._domain, outcome, None if opened is None else opened.left)
         wakes = [*context.sends.domains, *([self._domain] if received.lease.is_limited else [])]
         if outcome.answers is not None:
             wakes.append(outcome.answers)
@@ -234,7 +237,9 @@ class Execution:
         return Verb.COMPLETE
 
     @asynccontextmanager
-    async def _opened(self, received: Received, handler: Handler, conn: Any) -> AsyncIterator[Opened | None]:
+    async def _opened(
+        self, received: Received, handler: Handler, conn: Any, ahead: Any
+    ) -> AsyncIterator[Opened | None]:
         """The aggregate that a handler is called with; None for one that is called with none."""
         target = handler.options.target
         if target is None:
@@ -242,7 +247,7 @@ class Execution:
             return
         if self._aggregates is None:
             raise ConfigurationError("a handler on aggregates needs a store of events: Worker(..., event_store=...)")
-        async with self._aggregates.opened(target.kind, target.id_of(received.command), conn) as opened:
+        async with self._aggregates.opened(target.kind, target.id_of(received.command), conn, ahead) as opened:
             yield opened
 
     async def _call(

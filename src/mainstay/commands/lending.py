@@ -39,16 +39,29 @@ class HandlingStore(Protocol):
         """How many callers of `transaction` wait for a connection."""
         ...
 
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
-        """A connection in a transaction, for a transactional handler; commits unless the block raises."""
+    def transaction(self, first: Any = None) -> AbstractAsyncContextManager[Any]:
+        """A connection in a transaction, for a transactional handler; commits unless the block raises.
+
+        Args:
+            first: What is asked first in it, see `mainstay.commands.aggregates.Aggregates.ahead`: asked in the round
+                trip that begins it, if that is ours; else it is left unanswered.
+        """
         ...
 
-    async def commit(self, conn: Any, domain: str, outcome: "Outcome") -> None:
+    async def commit(self, conn: Any, domain: str, outcome: "Outcome", also: Any = None) -> None:
         """Complete a command in what `transaction` gave, and commit it. Nothing more may be done in that block.
 
         The outcome says COMPLETE, and sends nothing: what belongs to it was sent on ``conn``.
 
+        Args:
+            conn: What `transaction` gave.
+            domain: The command's.
+            outcome: What became of it.
+            also: What is still to be appended, see `mainstay.commands.aggregates.Opened.left`, in the same round trip.
+                If the outcome says no result, it says the stream's version, and the position of the last event.
+
         Raises:
+            OptimisticLockError: Somebody else has appended meanwhile: nothing is committed.
             StaleLeaseError: Another lease holds the command, or this one has finished it: nothing is committed.
             InvalidOperationError: The transaction was ended in between.
         """

@@ -310,7 +310,7 @@ class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryRep
         return MemoryLeaseKeeper(renew, self._keepers)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Unit]:
+    async def transaction(self, first: Any = None) -> AsyncIterator[Unit]:  # noqa: ARG002 - there are no round trips
         """What ``conn=`` takes. Nothing shows before the block's end; nothing happened if it raises."""
         unit = Unit(self._state)
         try:
@@ -324,7 +324,7 @@ class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryRep
         """None: there is nothing to wait for."""
         return 0
 
-    async def commit(self, conn: Any, domain: str, outcome: Outcome) -> None:
+    async def commit(self, conn: Any, domain: str, outcome: Outcome, also: Any = None) -> None:  # noqa: ARG002 - as above
         """Complete a command in what `transaction` gave, whose block is about to end.
 
         Raises:

@@ -329,12 +329,10 @@ class Worker(Observed):
 
     def _free(self) -> int:
         """How many commands to receive now; 0 while enough wait to be started."""
-        ahead, held = self._ahead(), len(self._running) + len(self._backlog)
-        if ahead and len(self._backlog) > ahead // 2:
-            return 0
-        if ahead and self._store.waiting_handlers > ahead // 2 and held > self._concurrency // 2:
-            return 0  # few at a time cost more than many
-        return self._concurrency + ahead - held
+        ahead, waiting = self._ahead(), self._store.waiting_handlers
+        room = self._concurrency + ahead - len(self._running) - len(self._backlog)
+        few = len(self._backlog) > ahead // 2 or (waiting > ahead // 2 and room < self._concurrency // 2)
+        return 0 if ahead and few else room  # few at a time cost more than many
 
     def _ahead(self) -> int:
         """How many commands to hold beyond free slots: what will start within `HORIZON`."""

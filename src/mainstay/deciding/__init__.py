@@ -46,18 +46,30 @@ class EventAggregates:
         """
         self._repository(kind)
 
+    def ahead(self, kind: type, aggregate_id: Any) -> Any:
+        """What `opened` will ask; None if it cannot be told."""
+        if not self._joins:
+            return None
+        try:
+            return self._repository(kind).read_along(aggregate_id)
+        except InvalidInputError:  # as `opened` says
+            return None
+
     @asynccontextmanager
-    async def opened(self, kind: type, aggregate_id: Any, conn: Any) -> AsyncIterator["_Opened"]:
-        """An aggregate; what it has raised is appended at the end of the block."""
+    async def opened(self, kind: type, aggregate_id: Any, conn: Any, ahead: Any = None) -> AsyncIterator["_Opened"]:
+        """An aggregate; what it has raised is appended at the end of the block, or left."""
         repository = self._repository(kind)
         async with self._transaction(conn) as mine:
             try:
                 repository.create_new(aggregate_id)
             except InvalidInputError as error:
                 raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
-            opened = _Opened(repository, await repository.load_or_create(aggregate_id, conn=mine), self._policy)
+            aggregate = None if ahead is None else repository.loaded_along(aggregate_id, ahead)
+            if aggregate is None:
+                aggregate = await repository.load_or_create(aggregate_id, conn=mine)
+            opened = _Opened(repository, aggregate, self._policy)
             yield opened
-            await opened.append(mine)
+            await opened.append(mine, may_leave=self._joins)
 
     @asynccontextmanager
     async def _transaction(self, conn: Any) -> AsyncIterator[Any]:
@@ -85,6 +97,7 @@ class _Opened:
         self.aggregate = aggregate
         self.version_read = aggregate.version
         self.events = 0
+        self.left: Any = None
         self._appended: Appended | None = None
         self._repository = repository
         self._policy = policy
@@ -96,10 +109,13 @@ class _Opened:
         tenant_id = None if stream.tenant_id is None else str(stream.tenant_id)
         return StreamName(stream.category, str(stream.id), tenant_id)
 
-    async def append(self, conn: Any) -> None:
-        """Append what the aggregate has raised."""
+    async def append(self, conn: Any, *, may_leave: bool) -> None:
+        """Append what the aggregate has raised, or leave it to who commits."""
         self.events = len(self.aggregate.uncommitted_events)
-        self._appended = await self._repository.save(self.aggregate, conn=conn)
+        if may_leave and self.events:
+            self.left = self._repository.save_along(self.aggregate)
+        if self.left is None:
+            self._appended = await self._repository.save(self.aggregate, conn=conn)
 
     @property
     def answer(self) -> dict[str, int]:
@@ -109,5 +125,7 @@ class _Opened:
 
     async def committed(self) -> None:
         """Leave a snapshot, if it is time to."""
+        if self.left is not None:
+            self._repository.saved_along(self.aggregate, self.left)
         if self._policy is not None and self._policy.is_due(self.version_read, self.aggregate.version):
             await self._repository.create_snapshot(self.aggregate)

@@ -35,6 +35,7 @@ before archived, then come duplicates and the expectation; the condition is look
 it may look at a stream that is closed.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -255,6 +256,33 @@ class Part:
 
     conn: Any
     through: Any
+
+
+class JoiningLog(ABC):
+    """What a log can besides whose statements can go along in the round trips of others.
+
+    What these give is for the store of the others, which knows what to do with it, and keeps the answer in it.
+    """
+
+    @abstractmethod
+    def read_along(self, stream: StreamId, limit: int) -> Any:
+        """What `EventLog.read_stream` asks of all of a stream."""
+
+    @abstractmethod
+    def found_along(self, stream: StreamId, along: Any) -> list[RecordedEvent] | None:
+        """What `read_along` found; None if it was not asked.
+
+        Raises:
+            StreamTombstonedError: The stream is.
+        """
+
+    @abstractmethod
+    def append_along(self, append: StreamAppend) -> Any:
+        """What `EventLog.append` does in a caller's transaction; it raises as that does."""
+
+    @abstractmethod
+    def appended_along(self, along: Any) -> None:
+        """What `append_along` gave is committed."""
 
 
 class EventLog(Protocol):

@@ -16,6 +16,7 @@ from mainstay.events.log import (
     FeedFilter,
     FeedPage,
     Horizon,
+    JoiningLog,
     Query,
     QueryItem,
     RecordedEvent,
@@ -178,6 +179,25 @@ class EventReader:
             )
             for recorded in (found[stream] for stream, _ in asked)
         ]
+
+    def read_along(self, stream: StreamId) -> Any:
+        """What `load_stream` asks, to go along in another's round trip; None if this log has no such thing."""
+        log = self.log
+        return log.read_along(scoped(stream), _LOADED) if isinstance(log, JoiningLog) else None
+
+    def loaded_along(self, stream: StreamId, along: Any) -> LoadedStream | None:
+        """As `load_stream`, of what `read_along` gave; None if it was not asked, or not all of the stream is there.
+
+        Raises:
+            CorruptEventError: As `read_stream` says, and StreamTombstonedError and UnknownEventTypeError.
+        """
+        recorded = self.log.found_along(stream, along) if isinstance(self.log, JoiningLog) else None
+        if recorded is None or len(recorded) == _LOADED:
+            return None
+        if not recorded:
+            return LoadedStream([], None, None)
+        read = self.codec.read
+        return LoadedStream([event for each in recorded for event in read(each)], recorded[0], recorded[-1])
 
     def read_all(
         self,

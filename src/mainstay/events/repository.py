@@ -121,6 +121,26 @@ class AggregateRepository(Generic[AggregateT]):
         """An aggregate as it is; a new one if it has no events."""
         return await self.get_or_none(aggregate_id, conn=conn) or self.create_new(aggregate_id)
 
+    def read_along(self, aggregate_id: UUID | str) -> Any:
+        """What `load` asks, to go along in another's round trip, and then to `loaded_along`; None if it cannot be told.
+
+        Raises:
+            InvalidInputError: No id of an aggregate.
+        """
+        if self._snapshots is not None or is_observed():
+            return None
+        return self._store.read_along(self._stream(aggregate_id))
+
+    def loaded_along(self, aggregate_id: UUID | str, along: Any) -> AggregateT | None:
+        """As `load_or_create`, of what `read_along` gave; None if it was not asked, or not all is there.
+
+        Raises:
+            StreamTombstonedError: As `load`, and CorruptEventError and UnhandledEventError.
+        """
+        made = self.create_new(aggregate_id)
+        found = self._store.loaded_along(made.stream, along)
+        return None if found is None else self._replayed(made, found, None) or made
+
     async def get_or_none(
         self, aggregate_id: UUID | str, *, version: int | None = None, at: datetime | None = None, conn: Any = None
     ) -> AggregateT | None:
@@ -219,10 +239,7 @@ class AggregateRepository(Generic[AggregateT]):
             InvalidInputError: Of another class or tenant.
             TenantScopeError: Of another tenant than the scope that this runs in.
         """
-        stream = aggregate.stream
-        scoped(stream)
-        if stream != self._stream(aggregate.aggregate_id):
-            raise InvalidInputError(f"{stream} does not belong into this repository, of {self._stream('...')}")
+        stream = self._checked(aggregate)
         events = aggregate.uncommitted_events
         if not events:
             return None
@@ -249,6 +266,34 @@ class AggregateRepository(Generic[AggregateT]):
         """Keep a snapshot, now that its event is committed; a failure costs time only, and is logged."""
         if self._snapshots is not None:
             await self._snapshots.keep(snapshot)
+
+    def save_along(self, aggregate: AggregateT) -> Any:
+        """What `save` does in a caller's transaction, to go along in another's round trip; None if it cannot.
+
+        When that transaction is committed, `saved_along` is to be called. Raises as `save` does.
+        """
+        if is_observed():
+            return None
+        stream, before = self._checked(aggregate), aggregate.committed_version
+        return self._store.append_along(stream, aggregate.uncommitted_events, expected=ExpectedVersion.exact(before))
+
+    def saved_along(self, aggregate: AggregateT, along: Any) -> None:
+        """What `save_along` gave is committed."""
+        self._store.appended_along(along)
+        aggregate.mark_events_as_committed(len(aggregate.uncommitted_events))
+
+    def _checked(self, aggregate: AggregateT) -> StreamId:
+        """An aggregate's stream.
+
+        Raises:
+            InvalidInputError: Of another class or tenant.
+            TenantScopeError: Of another tenant than the scope that this runs in.
+        """
+        stream = aggregate.stream
+        scoped(stream)
+        if stream != self._stream(aggregate.aggregate_id):
+            raise InvalidInputError(f"{stream} does not belong into this repository, of {self._stream('...')}")
+        return stream
 
     async def execute(
         self,

@@ -16,6 +16,7 @@ from mainstay.events.log import (
     Appended,
     Condition,
     EventLog,
+    JoiningLog,
     NewEvent,
     Query,
     StreamAppend,
@@ -134,6 +135,20 @@ class EventStore(ByAggregate):
             EventError: As `append`; the first stream that is not as expected is named.
         """
         return await self._append([self.written(each) for each in appends], None, conn)
+
+    def append_along(self, stream: StreamId, events: Iterable[DomainEvent], *, expected: ExpectedVersion) -> Any:
+        """What `append` does in a caller's transaction, to go along in another's round trip; None if it cannot.
+
+        When that transaction is committed, `appended_along` is to be called. Raises as `append` does.
+        """
+        if self._inline or not isinstance(self.log, JoiningLog):
+            return None
+        return self.log.append_along(self.written(Append(stream, several(events), expected)))
+
+    def appended_along(self, along: Any) -> None:
+        """What `append_along` gave is committed: whoever waits for events here may look."""
+        if isinstance(self.log, JoiningLog):
+            self.log.appended_along(along)
 
     async def append_if(
         self,

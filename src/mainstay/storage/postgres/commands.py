@@ -319,19 +319,19 @@ class PostgresCommandStore(
         """A thread with a connection of its own."""
         return PostgresLeaseKeeper(self.pool, domain, leases, lost, lease_seconds)
 
-    def transaction(self) -> HandlerTransaction:
+    def transaction(self, first: Any = None) -> HandlerTransaction:
         """A pool connection in a transaction; errors of the block arrive as they were raised."""
-        return self._handling.begin()
+        return self._handling.begin(first)
 
     @property
     def waiting_handlers(self) -> int:
         """How many callers of `transaction` wait for a connection."""
         return len(self._handling)
 
-    async def commit(self, conn: Any, domain: str, outcome: Outcome) -> None:
+    async def commit(self, conn: Any, domain: str, outcome: Outcome, also: Any = None) -> None:
         """Complete a command in what `transaction` gave, and commit that; one round trip if others wait for it."""
         decision = None if outcome.decision is None else orjson.dumps(decision_fields(outcome.decision))
-        await self._handling.complete(conn, domain, outcome.lease, outcome.result, decision)
+        await self._handling.complete(conn, domain, outcome.lease, outcome.result, decision=decision, also=also)
 
     async def _tell(self, keys: Sequence[Key]) -> None:
         """Tell those who wait for these commands, which have ended and are committed."""

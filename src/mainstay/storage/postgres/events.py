@@ -9,7 +9,7 @@ so. A transaction that has appended and stays open holds the horizon back, and w
 last, and see `mainstay doctor`, which names it. Nothing else does: no other transaction, and no other database.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,7 @@ from mainstay.events.log import (
     FeedFilter,
     FeedPage,
     Horizon,
+    JoiningLog,
     NewEvent,
     Part,
     RecordedEvent,
@@ -35,6 +36,7 @@ from mainstay.events.log import (
 )
 from mainstay.events.stream import LARGEST_VERSION, StreamId
 from mainstay.storage.postgres import queries
+from mainstay.storage.postgres.along import Along
 from mainstay.storage.postgres.callers import Rows, asynchronous, rows_of
 from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, judged, sealed, transaction
 from mainstay.storage.postgres.event_import import import_into
@@ -53,12 +55,12 @@ from mainstay.storage.postgres.event_rows import (
     tenant_text,
 )
 from mainstay.storage.postgres.passing import PassedConnection
-from mainstay.storage.postgres.prepared import PreparedScript
+from mainstay.storage.postgres.prepared import PreparedScript, Values
 from mainstay.storage.postgres.waking import HorizonWatch
 from mainstay.tenancy import checked_tenant
 
 
-class PostgresEventLog:
+class PostgresEventLog(JoiningLog):
     """`mainstay.events.log.EventLog` on PostgreSQL.
 
     Args:
@@ -74,6 +76,8 @@ class PostgresEventLog:
         self._watch = HorizonWatch(pool, self._position, use_notify=use_notify, listen_dsn=listen_dsn)
         self._appending = PassedConnection(pool)
         self._appends_one = PreparedScript(self._sql["append_one"])
+        self._appends = PreparedScript(self._sql["append"])
+        self._reads = PreparedScript(self._sql["read_stream"])
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -137,7 +141,7 @@ class PostgresEventLog:
         asked = append_one_parameters(append)
         if conn is not None:
             return await self._ask("append_one", asked, conn)
-        values = {name: None if value is None else value.encode() for name, value in asked.items()}
+        values = _encoded(asked)
         try:
             *_, result = await self._appending.run(lambda own: self._appends_one.run(own, values))
         except psycopg.Error as error:
@@ -150,6 +154,39 @@ class PostgresEventLog:
             return await import_into(conn, events)
         async with self.transaction() as own:
             return await import_into(own, events)
+
+    # -- in the round trips of others ---------------------------------------------------------------------------------
+    def read_along(self, stream: StreamId, limit: int) -> Along:
+        """What `read_stream` asks of all of a stream."""
+        checks.check_stream(stream)
+        asked = {
+            **name_of(stream),
+            "after": "0",
+            "up_to": str(LARGEST_VERSION),
+            "up_to_time": None,
+            "limit": str(limit),
+        }
+        return Along(self._reads, _encoded(asked))
+
+    def found_along(self, stream: StreamId, along: Along) -> list[RecordedEvent] | None:
+        """What `read_along` found; None if it was not asked."""
+        return None if along.rows is None else _recorded(stream, along.rows)
+
+    def append_along(self, append: StreamAppend) -> Along:
+        """What `append` does in a caller's transaction."""
+        checks.check_appends([append])
+
+        def named(error: Exception) -> Exception:
+            return _naming(error, [append]) if isinstance(error, EventError) else error
+
+        if len(append.events) == 1:
+            return Along(self._appends_one, _encoded(append_one_parameters(append)), named)
+        return Along(self._appends, _encoded(append_parameters([append], None)), named)
+
+    def appended_along(self, along: Along) -> None:
+        """What `append_along` gave is committed."""
+        del along
+        self._watch.nudge()
 
     # -- reading streams ----------------------------------------------------------------------------------------------
     async def read_stream(
@@ -173,10 +210,7 @@ class PostgresEventLog:
             "up_to_time": up_to_time,
             "limit": limit,
         }
-        rows = await self._ask("read_stream_backwards" if backwards else "read_stream", asked, conn)
-        if rows and rows[0][-1]:
-            raise StreamTombstonedError(stream)
-        return [recorded_from(row, stream) for row in rows if row[0] is not None]
+        return _recorded(stream, await self._ask("read_stream_backwards" if backwards else "read_stream", asked, conn))
 
     async def read_streams(
         self, after: Sequence[tuple[StreamId, int]], *, conn: Any = None
@@ -288,6 +322,22 @@ class PostgresEventLog:
             error.__dict__["stream"] = stream
             raise
         return state_from(row)
+
+
+def _recorded(stream: StreamId, rows: Rows) -> list[RecordedEvent]:
+    """The events of a stream, of the rows that tell of it.
+
+    Raises:
+        StreamTombstonedError: It is.
+    """
+    if rows and rows[0][-1]:
+        raise StreamTombstonedError(stream)
+    return [recorded_from(row, stream) for row in rows if row[0] is not None]
+
+
+def _encoded(values: Mapping[str, Any]) -> Values:
+    """What a script takes: texts and whole numbers in UTF-8."""
+    return {name: None if value is None else str(value).encode() for name, value in values.items()}
 
 
 def _naming(error: EventError, appends: Sequence[StreamAppend]) -> EventError:

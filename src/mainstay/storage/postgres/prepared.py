@@ -72,37 +72,68 @@ class PreparedScript:
         Raises:
             psycopg.Error: Of the first statement that failed.
         """
-        if not _keeps_statements(conn):
+        if not keeps_statements(conn):
             return await run_statements(conn, self.text, values)
-        async with conn.lock:
-            results = await conn.wait(_prepared(conn, self, values))
-        for result in results:
-            if result.status == ExecStatus.FATAL_ERROR:
-                raise psycopg.errors.error_from_result(result, encoding=conn.info.encoding)
+        results, _ = await self._run(conn, values)
         return results
 
+    async def run_before(
+        self, conn: Connection, values: Values, last: "PreparedScript", its_values: Values
+    ) -> tuple[Sequence[PGresult], PGresult | None]:
+        """Run it, and one statement more in the same round trip, which comes last and may fail.
 
-def _keeps_statements(conn: Connection) -> bool:
+        Args:
+            conn: As for `run`; it keeps prepared statements.
+            values: Of all parameters of this one.
+            last: The statement.
+            its_values: Of the last one's parameters.
+
+        Returns:
+            As `run`, and what the last one answered; None if it failed, which leaves a transaction that has failed.
+
+        Raises:
+            psycopg.Error: Of the first statement of this one that failed.
+        """
+        results, further = await self._run(conn, values, (last, its_values))
+        return results, further[0] if further[0].status == ExecStatus.TUPLES_OK else None
+
+    async def _run(
+        self, conn: Connection, values: Values, *further: "tuple[PreparedScript, Values]"
+    ) -> tuple[Sequence[PGresult], Sequence[PGresult]]:
+        """What its statements answered, and what those of other scripts did."""
+        steps = [(self, values), *further]
+        asked = [(statement, given) for script, given in steps for statement in script.statements]
+        async with conn.lock:
+            results = await conn.wait(_prepared(conn, asked))
+        answers = results[-len(asked) :]
+        mine = len(self.statements)
+        for result in (*results[: -len(asked)], *answers[:mine]):
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result, encoding=conn.info.encoding)
+        return answers[:mine], answers[mine:]
+
+
+def keeps_statements(conn: Connection) -> bool:
+    """Whether a connection may prepare statements, and has room for ours."""
     most = conn.prepared_max
     return conn.prepare_threshold is not None and (most is None or most >= _FEWEST)
 
 
-def _prepared(conn: Connection, script: PreparedScript, values: Values) -> _Steps:
+def _prepared(conn: Connection, asked: Sequence[tuple[_Statement, Values]]) -> _Steps:
     pgconn, manager = conn.pgconn, conn._prepared  # noqa: SLF001 - to be forgotten when it forgets; see above
-    found = [manager.get(statement, True) for statement in script.statements]  # type: ignore[arg-type]  # all it reads
+    found = [manager.get(statement, True) for statement, _ in asked]  # type: ignore[arg-type]  # all it reads
     missing: list[tuple[_Statement, Any, bytes]] = []
     if any(prepare.name != "YES" for prepare, _ in found):
-        for statement, (prepare, name) in zip(script.statements, found, strict=True):
+        for (statement, _), (prepare, name) in zip(asked, found, strict=True):
             manager.maybe_add_to_cache(statement, prepare, name)  # type: ignore[arg-type]  # as above
             if prepare.name != "YES":
                 missing.append((statement, prepare, name))
-    given = {name: _encoded(conn, value) for name, value in values.items()}
     pgconn.enter_pipeline_mode()
     try:
         for statement, _, name in missing:
             pgconn.send_prepare(name, statement.query)
-        for statement, (_, name) in zip(script.statements, found, strict=True):
-            pgconn.send_query_prepared(name, [given[each] for each in statement.names])
+        for (statement, values), (_, name) in zip(asked, found, strict=True):
+            pgconn.send_query_prepared(name, [_encoded(conn, values[each]) for each in statement.names])
         pgconn.pipeline_sync()
         yield from generators.send(pgconn)
         results: list[PGresult] = []

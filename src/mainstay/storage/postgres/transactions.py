@@ -2,7 +2,8 @@
 
 A handler's transaction is BEGIN, what the handler says, its completion, COMMIT. Each is a round trip, and round trips
 are what it costs. Where handlers wait for a connection, the completion of one, its COMMIT and the BEGIN of the next are
-one script (`mainstay.storage.postgres.prepared`): two round trips are left.
+one script (`mainstay.storage.postgres.prepared`): two round trips are left. A handler on an aggregate needs one: what
+the next one reads, and what this one appends, go along with that script (`mainstay.storage.postgres.along`).
 
 Promises. Each handler has a transaction of its own, begun after its command was received. An error in the completion
 (the lease is lost) ends the script before the COMMIT: the handler's effects roll back. What the handler gets is an
@@ -11,6 +12,10 @@ ordinary connection in psycopg's ``transaction()``: it may use cursors, COPY and
 A connection goes back to the pool between two handlers as soon as somebody else waits for the pool, and every `RUN`
 seconds, so that the pool can do what it does with it (close it when it is old, for instance). It is never handed on
 where something is done between two uses: a pool with a ``reset``, or a connection that begins in a way of its own.
+
+Who is next is chosen before the script is sent, since it is his question that goes with it. If he is gone when it has
+been answered, the transaction is ended: it has looked at the database for somebody else. If the script fails, he is the
+first who waits again. If only his question fails, the completion before it is committed, and he waits again, too.
 
 How it fails. A connection that breaks breaks one handler's transaction; it goes back to the pool, which replaces it.
 Whether a COMMIT happened that was under way is unknown, as ever: see `mainstay.commands.execution`.
@@ -24,16 +29,18 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 import psycopg
+from psycopg.pq.abc import PGresult
 
 from mainstay.commands.replies import Key
 from mainstay.commands.store import Lease
 from mainstay.errors import InvalidOperationError, PoolExhaustedError
 from mainstay.message import COMMANDS_SUFFIX
 from mainstay.storage.postgres import queries
+from mainstay.storage.postgres.along import Along
 from mainstay.storage.postgres.database import Connection, Pool, judged, translate_errors
 from mainstay.storage.postgres.lending import LentTransaction
 from mainstay.storage.postgres.passing import may_pass_on
-from mainstay.storage.postgres.prepared import PreparedScript, first_answer
+from mainstay.storage.postgres.prepared import PreparedScript, Values, first_answer, keeps_statements
 from mainstay.storage.postgres.reading import Reading
 
 RUN = 5.0
@@ -70,25 +77,38 @@ class HandlerTransaction(AbstractAsyncContextManager[Connection]):
 
     Args:
         transactions: Where it comes from.
+        first: What to ask as soon as it has begun, if that costs no round trip.
 
     Raises:
         StorageUnavailableError: The pool is closed, or the server cannot be reached, or the commit broke.
         PoolExhaustedError: No connection became free in time.
     """
 
-    __slots__ = ("_begun", "_transactions")
+    __slots__ = ("_begun", "_first", "_transactions")
 
-    def __init__(self, transactions: "HandlerTransactions") -> None:
+    def __init__(self, transactions: "HandlerTransactions", first: Along | None) -> None:
         self._transactions = transactions
+        self._first = first
 
     async def __aenter__(self) -> Connection:
-        self._begun = await self._transactions._begin()  # noqa: SLF001 - a part of it
+        self._begun = await self._transactions._begin(self._first)  # noqa: SLF001 - a part of it
         return self._begun.conn
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         await self._transactions._finish(self._begun, error)  # noqa: SLF001 - a part of it
+
+
+class _Waiting:
+    """Somebody who waits for a transaction: who is told, until when, and what he will ask first."""
+
+    __slots__ = ("first", "told", "until")
+
+    def __init__(self, told: "asyncio.Future[_Begun | None]", until: float, first: Along | None) -> None:
+        self.told = told
+        self.until = until
+        self.first = first
 
 
 class HandlerTransactions:
@@ -104,20 +124,24 @@ class HandlerTransactions:
         self._pool = pool
         self._most = max(1, pool.max_size - kept)
         self._tell = tell
-        self._scripts: dict[tuple[str, str], tuple[PreparedScript, PreparedScript]] = {}
+        self._scripts: dict[tuple[str, str, str], tuple[PreparedScript, PreparedScript]] = {}
         self._taken = 0
         self._given: dict[int, _Begun] = {}
-        self._waiting: deque[tuple[asyncio.Future[_Begun | None], float]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._watch: asyncio.TimerHandle | None = None
-        self._promised = 0
+        self._chosen = 0
 
     def __len__(self) -> int:
-        """How many wait for one."""
-        return len(self._waiting)
+        """How many wait for one, with those who are next."""
+        return len(self._waiting) + self._chosen
 
-    def begin(self) -> HandlerTransaction:
-        """A transaction."""
-        return HandlerTransaction(self)
+    def begin(self, first: Along | None = None) -> HandlerTransaction:
+        """A transaction.
+
+        Args:
+            first: What to ask as soon as it has begun, if that costs no round trip.
+        """
+        return HandlerTransaction(self, first)
 
     def note(self, conn: Connection, awaited: Sequence[Key]) -> None:
         """Tell those who wait for these commands when the transaction is committed, if it is one of ours."""
@@ -131,7 +155,14 @@ class HandlerTransactions:
         return LentTransaction(conn)
 
     async def complete(
-        self, conn: Connection, domain: str, lease: Lease, result: bytes | None, decision: bytes | None
+        self,
+        conn: Connection,
+        domain: str,
+        lease: Lease,
+        result: bytes | None,
+        *,
+        decision: bytes | None = None,
+        also: Along | None = None,
     ) -> None:
         """Complete a command in its handler's transaction, and commit it; the connection is no longer the handler's.
 
@@ -141,12 +172,14 @@ class HandlerTransactions:
             lease: The command's.
             result: JSON.
             decision: JSON, as commandbus.record_decision takes it, if the handler decided on an aggregate.
+            also: Appends what was decided; its row is the version and the position that the result says if it is None.
 
         Raises:
             InvalidOperationError: The transaction was ended in between.
             StaleLeaseError: The lease is lost.
             StorageUnavailableError: The connection broke, and whether it was committed is unknown; or it was not.
             StorageError: The database refused it.
+            EventError: So does the log of events.
         """
         begun = self._given.get(id(conn))
         if begun is None or conn.pgconn.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
@@ -161,41 +194,74 @@ class HandlerTransactions:
         }
         if decision is not None:
             values["decision"] = decision
-        which = domain, "complete_one" if decision is None else "complete_decided"
-        complete, complete_and_begin = self._scripts.get(which) or self._name_queue(*which)
+        query = "complete_one" if decision is None else "complete_decided"
+        if also is not None:
+            query = "append_and_complete_decided"
+            values.update(also.values)
+        which = domain, query, "" if also is None else also.script.text
+        complete, complete_and_begin = self._scripts.get(which) or self._write_scripts(*which)
         try:
-            if self._hands_on(begun):
-                self._promised += 1
-                try:
-                    answers = await complete_and_begin.run(conn, values)
-                finally:
-                    self._promised -= 1
-                self._take_back(begun)
-                await self._decline(begun)
+            if (following := self._next(begun)) is not None:
+                answers = await self._run_for(following, begun, complete_and_begin, values)
             else:
                 answers = await complete.run(conn, values)
                 self._take_back(begun)
                 await self._end(begun, None)
         except psycopg.Error as error:
-            raise judged(error) from error
+            judgement = judged(error)
+            raise (judgement if also is None else also.named(judgement)) from error
+        if also is not None:
+            also.answer(conn, answers[-1])
         if first_answer(answers) == b"t":
             begun.awaited.append((domain, lease.command_id))
         if begun.awaited:
             await self._tell(begun.awaited)
 
-    def _name_queue(self, domain: str, query: str) -> tuple[PreparedScript, PreparedScript]:
-        """The scripts of a domain: that completes; the same, a COMMIT and a BEGIN."""
+    async def _run_for(
+        self, following: _Waiting, begun: _Begun, script: PreparedScript, values: Values
+    ) -> Sequence[PGresult]:
+        """Complete, commit and begin for who is next, and ask what he asks first."""
+        conn, first = begun.conn, following.first
+        has_failed = False
+        self._chosen += 1
+        try:
+            if first is None or not keeps_statements(conn):
+                answers, first = await script.run(conn, values), None
+            else:
+                answers, found = await script.run_before(conn, values, first.script, first.values)
+                has_failed = found is None
+                if found is not None:
+                    first.answer(conn, found)
+        except BaseException:
+            self._wait_again(following)
+            raise
+        finally:
+            self._chosen -= 1
+        self._take_back(begun)
+        if has_failed:
+            self._wait_again(following)
+            await self._end(begun, RuntimeError("what the next handler asked first has failed"))
+        elif not following.told.done():
+            following.told.set_result(begun)
+        elif first is None:
+            await self._decline(begun)
+        else:
+            await self._end(begun, None)
+        return answers
+
+    def _write_scripts(self, domain: str, query: str, appending: str) -> tuple[PreparedScript, PreparedScript]:
+        """The scripts of a domain, and of what is appended: that completes; the same, a COMMIT and a BEGIN."""
         sql, queue = queries.load("commands"), f'"q_{domain}{COMMANDS_SUFFIX}"'
-        complete = sql[query].replace("queue_table", queue)
-        self._scripts[domain, query] = scripts = (
+        complete = sql[query].replace("queue_table", queue).replace("appending_query", appending)
+        self._scripts[domain, query, appending] = scripts = (
             PreparedScript(complete),
             PreparedScript(f"{complete};\n{sql['commit_and_begin']}"),
         )
         return scripts
 
     # -- taking -------------------------------------------------------------------------------------------------------
-    async def _begin(self) -> _Begun:
-        begun = (await self._take()).again()
+    async def _begin(self, first: Along | None) -> _Begun:
+        begun = (await self._take(first)).again()
         self._given[id(begun.conn)] = begun
         return begun
 
@@ -211,13 +277,13 @@ class HandlerTransactions:
         if begun.awaited:
             await self._tell(begun.awaited)
 
-    async def _take(self) -> _Begun:
+    async def _take(self, first: Along | None) -> _Begun:
         if self._taken < self._most:
             self._taken += 1
             return await self._open()
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[_Begun | None] = loop.create_future()
-        self._waiting.append((mine, loop.time() + self._pool.timeout))
+        self._waiting.append(_Waiting(mine, loop.time() + self._pool.timeout, first))
         if self._watch is None:
             self._watch = loop.call_later(self._pool.timeout, self._turn_away)
         try:
@@ -232,14 +298,20 @@ class HandlerTransactions:
         """Tell those who have waited too long. One timer watches for all: the first who waits is the next."""
         self._watch, loop = None, asyncio.get_running_loop()
         while self._waiting:
-            first, until = self._waiting[0]
-            if not first.done() and until > loop.time():
-                self._watch = loop.call_at(until, self._turn_away)
+            first = self._waiting[0]
+            if not first.told.done() and first.until > loop.time():
+                self._watch = loop.call_at(first.until, self._turn_away)
                 return
             self._waiting.popleft()
-            if not first.done():
+            if not first.told.done():
                 message = "no connection for a handler became free in time: raise the pool's max_size"
-                first.set_exception(PoolExhaustedError(message))
+                first.told.set_exception(PoolExhaustedError(message))
+
+    def _wait_again(self, waiting: _Waiting) -> None:
+        """Let somebody who was to be next wait in front of the others."""
+        self._waiting.appendleft(waiting)
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_at(waiting.until, self._turn_away)
 
     async def _open(self) -> _Begun:
         conn: Connection | None = None
@@ -276,22 +348,27 @@ class HandlerTransactions:
         return True
 
     # -- passing on ---------------------------------------------------------------------------------------------------
-    def _hands_on(self, begun: _Begun) -> bool:
-        """Whether somebody here waits for this connection, and nothing else has to be done with it first."""
+    def _next(self, begun: _Begun) -> _Waiting | None:
+        """Who waited for this connection; None if nobody did, or something else has to be done with it first."""
         conn = begun.conn
-        return (
-            len(self._waiting) > self._promised
-            and time.monotonic() < begun.until
-            and (conn.isolation_level, conn.read_only, conn.deferrable) == (None, None, None)
-            and may_pass_on(self._pool)
-        )
+        if (
+            time.monotonic() >= begun.until
+            or (conn.isolation_level, conn.read_only, conn.deferrable) != (None, None, None)
+            or not may_pass_on(self._pool)
+        ):
+            return None
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.told.done():
+                return waiting
+        return None
 
     def _pass_on(self, begun: _Begun | None) -> bool:
         """Let the first who waits have a transaction, or the right to take a connection; False if nobody waits."""
         while self._waiting:
-            first, _ = self._waiting.popleft()
-            if not first.done():
-                first.set_result(begun)
+            told = self._waiting.popleft().told
+            if not told.done():
+                told.set_result(begun)
                 return True
         return False
 

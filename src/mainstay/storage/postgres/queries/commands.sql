@@ -96,6 +96,18 @@ set local enable_seqscan = off;
 delete from pgmq.queue_table where msg_id = %(msg_id)s;
 select commandbus.complete_decided(%(domain)s, %(command_id)s, %(lease_no)s, %(result)s, %(decision)s);
 
+-- name: append_and_complete_decided
+-- The same with what was decided: appending_query appends it, and a command without a result gets its version and position. The message goes first:
+-- locks are taken in the order queue, command, stream, and who has deleted the message waits for nobody who waits for it.
+set local enable_seqscan = off;
+delete from pgmq.queue_table where msg_id = %(msg_id)s;
+select
+    commandbus.complete_decided(
+        %(domain)s, %(command_id)s, %(lease_no)s,
+        coalesce(%(result)s::jsonb, jsonb_build_object('version', a.version, 'position', a.position)), %(decision)s),
+    a.version, a.position, a.repeated
+from (appending_query) as a;
+
 -- name: commit_and_begin
 -- What follows it where another handler waits for the connection. An error ends a script at once.
 commit;
