@@ -172,7 +172,7 @@ class Bus(Protocol):
         ...
 
     async def __aenter__(self) -> Self:
-        """Reach the broker, and make the topic, if it is not there."""
+        """Reach the broker, and make the topic, if it is not there; does nothing if it is open."""
         ...
 
     async def __aexit__(self, *_: object) -> None:

@@ -137,12 +137,14 @@ class RedisBus:
     # -- the way to Redis ----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Reach Redis, and make the topic.
+        """Reach Redis, and make the topic; does nothing if it is open.
 
         Raises:
             BusUnavailableError: Redis is away.
             ConfigurationError: The topic has another number of partitions.
         """
+        if self._client is not None:
+            return self
         client = Redis.from_url(
             self._url,
             socket_timeout=self.timeout,

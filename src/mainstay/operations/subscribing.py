@@ -7,20 +7,24 @@ the others go on, and so does that one when somebody resumes it.
 import asyncio
 import inspect
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from typing import Any
 
 from mainstay.app import PostgreSQLEventStore, SubscriptionManager
-from mainstay.errors import ConfigurationError, MainstayError, SubscriptionNotFoundError
+from mainstay.delivery.bus import Bus
+from mainstay.errors import BusUnavailableError, ConfigurationError, MainstayError, SubscriptionNotFoundError
 from mainstay.operations.loading import called
 from mainstay.operations.probes import HealthServer
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.projection import Projection
 from mainstay.projections.store import ShardStatus
+from mainstay.relay import Relay
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from mainstay.telemetry import get_logger
 
 logger = get_logger(__name__)
+
+_RETRIED_EVERY = 1.0
 
 
 async def manager_of(found: Any, path: str, pool: Any, *, registers: bool = True) -> SubscriptionManager:
@@ -59,6 +63,36 @@ async def manager_of(found: Any, path: str, pool: Any, *, registers: bool = True
     return manager
 
 
+async def relays_of(
+    found: Any, path: str, pool: Any, *, config: SubscriptionConfig, options: dict[str, Any]
+) -> SubscriptionManager:
+    """A manager with a relay to the bus that was found, or with the relays that were found.
+
+    Args:
+        found: A bus, or what `manager_of` takes.
+        path: How the user calls it.
+        pool: As for `manager_of`.
+        config: How the relay to a bus goes about it.
+        options: Of the relay to a bus, as `Relay` takes them.
+
+    Raises:
+        ConfigurationError: It is none of these, or has options of its own.
+    """
+    if callable(found) and not isinstance(found, SubscriptionManager | Projection | Bus):
+        found = await called(found, path, pool)
+    if isinstance(found, Bus):
+        manager = SubscriptionManager(PostgreSQLEventStore(pool), PostgresProjectionStore(pool))
+        await manager.subscribe(Relay(found, **options), config)
+        return manager
+    if not isinstance(found, SubscriptionManager | Projection | Iterable):
+        kind = type(found).__name__
+        message = f"{path} is {kind}: it must be a bus, a Relay or several, or a function that returns one of these"
+        raise ConfigurationError(message)
+    if any(options.values()):
+        raise ConfigurationError(f"{path} is no bus, and says itself what it publishes: leave the options out")
+    return await manager_of(found, path, pool)
+
+
 def _neither(path: str, found: Any) -> ConfigurationError:
     return ConfigurationError(
         f"{path} is {type(found).__name__}: it must be a SubscriptionManager with its subscriptions, a Projection or "
@@ -91,7 +125,7 @@ def connections_for(manager: SubscriptionManager) -> int:
 async def work(
     manager: SubscriptionManager, *, grace: float, report_every: float, metrics: tuple[str, int] | None = None
 ) -> None:
-    """Run a manager until a signal comes.
+    """Run a manager until a signal comes; what its relays publish to is open meanwhile.
 
     Args:
         manager: With its subscriptions.
@@ -105,7 +139,10 @@ async def work(
         Exception: What ended a subscription.
     """
     probes = HealthServer(managers=[manager], host=metrics[0], port=metrics[1]) if metrics else nullcontext()
-    async with probes:
+    async with AsyncExitStack() as stack, probes:
+        for each in manager.subscriptions.values():
+            if isinstance(each.projection, Relay):
+                await stack.enter_async_context(await _reached(each.projection.bus))
         reports = asyncio.create_task(_report(manager, report_every))
         for name, each in manager.subscriptions.items():
             logger.info("started", extra={"projection": name, "shards": each.config.shards})
@@ -114,6 +151,16 @@ async def work(
         finally:
             reports.cancel()
     logger.info("stopped")
+
+
+async def _reached(bus: Bus) -> Bus:
+    """Open a bus, as soon as its broker is there."""
+    while True:
+        try:
+            return await bus.__aenter__()
+        except BusUnavailableError as error:
+            logger.warning("waiting for the broker: %s", error)
+            await asyncio.sleep(_RETRIED_EVERY)
 
 
 async def _tell_what_rests(manager: SubscriptionManager) -> None:

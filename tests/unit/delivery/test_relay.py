@@ -1,6 +1,7 @@
 """The relay on memory: what is published, in which order, and what an error of the broker means."""
 
 import json
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
@@ -304,3 +305,25 @@ def _crate():
         pass
 
     return Filled()
+
+
+async def test_a_relay_that_does_not_wait_for_the_answer_loses_events(store, manager) -> None:
+    """What the checkpoint waits for: the naive way loses."""
+
+    class Naive(Relay):
+        @asynccontextmanager
+        async def batch(self, conn, events):
+            try:
+                async with super().batch(conn, events) as outgoing:
+                    yield outgoing
+            except BusUnavailableError:
+                pass
+
+    bus = Unwilling(away=1)
+    await manager.subscribe(Naive(bus), QUICK)
+    position = await ship(store, *range(12))
+    await manager.start()
+
+    await manager.wait_until(position)
+
+    assert numbers(bus) == list(range(5, 12))

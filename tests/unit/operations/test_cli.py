@@ -71,6 +71,7 @@ COMMANDS = [
     ["projections", "replay", "tests.support.projected_accounts:apart"],
     ["projections", "rebuild", "tests.support.projected_accounts:balances", "--yes"],
     ["projections", "run", "tests.support.projected_accounts:apart"],
+    ["relay", "tests.support.relayed:bus"],
     ["worker", "mainstay.operations.demo.handlers:registry"],
 ]
 GROUPS = {"commands", "tsq", "batches", "limits", "events", "projections", "schema"}

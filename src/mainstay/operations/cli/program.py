@@ -22,6 +22,7 @@ from mainstay.operations.cli import (
     processes,
     projections,
     prune,
+    relay,
     schedules,
     schema,
     send,
@@ -62,6 +63,7 @@ def build() -> typer.Typer:
     app.callback()(_root)
     demo.add_to(app)
     worker.add_to(app)
+    relay.add_to(app)
     send.add_to(app)
     numbers.add_to(app)
     pauses.add_to(app)
