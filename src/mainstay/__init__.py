@@ -18,6 +18,7 @@ from mainstay.app import (
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 from mainstay.commands.actions import ActionState, OperatorAction, OperatorRules, Preview
+from mainstay.commands.aggregates import RaisedEvent
 from mainstay.commands.breakers import Breaker, BreakerEvent, BreakerEventType, BreakerRule, BreakerState
 from mainstay.commands.command import (
     AuditEvent,
@@ -37,6 +38,7 @@ from mainstay.commands.command import (
     TroubleshootingItem,
 )
 from mainstay.commands.context import HandlerContext
+from mainstay.commands.dry_run import DryRun, TriedRow, TriedSend, TriedTable
 from mainstay.commands.failures import FailureGroup, Selection
 from mainstay.commands.gates import Limit, LimitState, Pause
 from mainstay.commands.handler import HandlerRegistry, handler
@@ -171,6 +173,7 @@ from mainstay.projections.replay import Replayed
 from mainstay.projections.store import Checkpoint, DeadLetter, DeadLetterStatus, ShardState, ShardStatus
 from mainstay.projections.subscriber import EventSubscriber
 from mainstay.projections.tables import TableComparison, Tables
+from mainstay.rehearsing import Rehearsal
 from mainstay.relay import Relay
 
 # -- policies and settings ---------------------------------------------------------------------------------------------
@@ -192,6 +195,7 @@ from mainstay.sync import (
     SyncMainstay,
     SyncReadModelRepository,
     SyncReadModels,
+    SyncRehearsal,
     SyncSchedules,
     SyncSubscriptionManager,
     SyncTroubleshootingQueue,
@@ -252,6 +256,7 @@ __all__ = [
     "Decision",
     "DeclarativeAggregate",
     "DomainEvent",
+    "DryRun",
     "DuplicateBatchError",
     "DuplicateCommandError",
     "DuplicateEventError",
@@ -315,12 +320,14 @@ __all__ = [
     "Query",
     "QueryItem",
     "QueueNotFoundError",
+    "RaisedEvent",
     "RawEvent",
     "Reaction",
     "ReactionContext",
     "ReadDirection",
     "ReadOptions",
     "ReasonRequiredError",
+    "Rehearsal",
     "Reply",
     "ReplyOutcome",
     "RequestTimeoutError",
@@ -358,6 +365,7 @@ __all__ = [
     "SyncMainstay",
     "SyncReadModelRepository",
     "SyncReadModels",
+    "SyncRehearsal",
     "SyncSchedules",
     "SyncSubscriptionManager",
     "SyncTroubleshootingQueue",
@@ -365,6 +373,9 @@ __all__ = [
     "TenantMissingError",
     "TenantScopeError",
     "TransientCommandError",
+    "TriedRow",
+    "TriedSend",
+    "TriedTable",
     "TroubleshootingItem",
     "TroubleshootingQueue",
     "UnhandledEventError",

@@ -112,7 +112,7 @@ class Worker(worker.Worker):
         group_commit: bool = True,
     ) -> None:
         store = command_store(pool, listen_dsn=listen_dsn)
-        aggregates = _aggregates(store, event_store, snapshots)
+        aggregates = event_aggregates(store, event_store, snapshots)
         services = []
         if retention is not None:
             if store is pool:
@@ -125,7 +125,7 @@ class Worker(worker.Worker):
         super().__init__(store, domain, registry, visibility_timeout, retry_policy, **options)
 
 
-def _aggregates(
+def event_aggregates(
     store: CommandStore, event_store: EventStore | None, snapshots: SnapshotPolicy | None
 ) -> EventAggregates | None:
     """What handlers on aggregates get theirs from; None if there is nothing.

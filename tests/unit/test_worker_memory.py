@@ -8,6 +8,7 @@ from mainstay import InMemoryEventStore, MemoryCommandStore
 from tests.scenarios.aggregates import AggregateScenarios
 from tests.scenarios.breakers import BreakerScenarios
 from tests.scenarios.decisions import DecisionScenarios
+from tests.scenarios.dry_runs import DryRunScenarios
 from tests.scenarios.grouping import DeciderScenarios, GroupScenarios
 from tests.scenarios.limits import LimitScenarios
 from tests.scenarios.names import NameScenarios
@@ -75,6 +76,12 @@ class TestAggregatesInMemory(OnMemory, AggregateScenarios):
 
 
 class TestDecisionsInMemory(OnMemory, DecisionScenarios):
+    @pytest.fixture
+    def event_store(self, store):
+        return InMemoryEventStore()
+
+
+class TestDryRunsInMemory(OnMemory, DryRunScenarios):
     @pytest.fixture
     def event_store(self, store):
         return InMemoryEventStore()

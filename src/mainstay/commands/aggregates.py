@@ -66,6 +66,42 @@ class Opened(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RaisedEvent:
+    """An event that an aggregate has raised, as a store of events would write it.
+
+    Args:
+        event_type: What happened.
+        event_version: Of the payload's form.
+        payload: The event's own fields.
+    """
+
+    event_type: str
+    event_version: int
+    payload: dict[str, Any]
+
+
+class Tried(Opened, Protocol):
+    """An aggregate to try a decision on."""
+
+    def raised(self) -> tuple[RaisedEvent, ...]:
+        """What it has raised, and was not appended.
+
+        Raises:
+            InvalidPayloadError: An event cannot be written as JSON.
+            UnknownEventTypeError: The class of one is not registered.
+        """
+        ...
+
+    async def append_tried(self) -> None:
+        """Append that.
+
+        Raises:
+            OptimisticLockError: Somebody else has appended since it was loaded.
+        """
+        ...
+
+
 class Aggregates(Protocol):
     """Loads aggregates and appends what they raise."""
 
@@ -94,6 +130,31 @@ class Aggregates(Protocol):
 
         Raises:
             OptimisticLockError: At the end: somebody else has appended since it was loaded.
+        """
+        ...
+
+    def tried(
+        self, kind: type, aggregate_id: UUID | str, conn: Any, *, version: int | None = None
+    ) -> AbstractAsyncContextManager[Tried]:
+        """An aggregate to try a decision on. Nothing stays of what is appended, if nothing stays of ``conn``.
+
+        Args:
+            kind: Its class.
+            aggregate_id: Which one.
+            conn: A transaction that will be rolled back; None, if nothing will be appended.
+            version: As it was at this version.
+
+        Raises:
+            InvalidOperationError: Its stream does not have that version, or events that a snapshot stands for.
+            EventError: It cannot be loaded.
+        """
+        ...
+
+    async def recorded(self, stream: StreamName, after: int, up_to: int) -> tuple[RaisedEvent, ...]:
+        """Events of a stream, as this code would write them: upcast, if they are of an older form.
+
+        Raises:
+            EventError: They cannot be read.
         """
         ...
 

@@ -131,14 +131,14 @@ class Execution:
         """
         if is_observed():
             with Handling(received) as handling:
-                end = await self._handle(received)
+                end = await self.handle(received)
                 handling.ended(end.outcome if isinstance(end, Written) else end)
         else:
-            end = await self._handle(received)
+            end = await self.handle(received)
         return end if isinstance(end, Outcome) else None
 
-    async def _handle(self, received: Received) -> Outcome | Written | Verb | None:
-        """As `run`; a verb, or what was written, if it is written already."""
+    async def handle(self, received: Received) -> Outcome | Written | Verb | None:
+        """As `run`, unobserved; a verb, or what was written, if it is written already."""
         command = received.command
         try:
             handler = self._registry.find(self._domain, command.command_type)
@@ -165,7 +165,7 @@ class Execution:
                 return await self._run_transactional(received, handler)
             context = self._context(received, None)
             result = await self._call(received, handler, handler.function, context)
-            return _outcome_of(received, result, context.sends.end())
+            return outcome_of(received, result, context.sends.end())
         except LeftBehindError as left:
             await asyncio.wait({left.thread})
             logger.warning(
@@ -218,11 +218,11 @@ class Execution:
                     except BusinessRuleException as error:
                         result = Failure(error.code, error.error_message, error.details)
                     if isinstance(result, Failure):
-                        refusal = _outcome_of(received, result, context.sends.end())
+                        refusal = outcome_of(received, result, context.sends.end())
                         raise _Refused(replace(refusal, decision=_decision(handler, opened, None)))
                 if opened is not None and opened.left is None and result.value is None:
                     result = Success(opened.answer)
-                outcome = replace(_outcome_of(received, result, context.sends.end()), position=noted.position)
+                outcome = replace(outcome_of(received, result, context.sends.end()), position=noted.position)
                 if opened is not None:
                     outcome = replace(outcome, decision=_decision(handler, opened, context.sends))
                 await self._store.commit(conn, self._domain, outcome, None if opened is None else opened.left)
@@ -419,7 +419,8 @@ def _decision(handler: Handler, opened: Opened | Consequence | None, sends: Send
     return NewDecision(opened.stream, opened.version_read, opened.events, handler.name, version, sent)
 
 
-def _outcome_of(received: Received, result: Success[Any] | Failure, sends: tuple[NewCommand, ...]) -> Outcome:
+def outcome_of(received: Received, result: Success[Any] | Failure, sends: tuple[NewCommand, ...]) -> Outcome:
+    """What a handler's result means for its command."""
     if isinstance(result, Failure):
         return _fail(received, result.code, result.message, result.details)
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mainstay.commands.ledger import LedgerStore
 
 if TYPE_CHECKING:
+    from mainstay.commands.dry_run import TriedTable
     from mainstay.commands.store import Outcome
 
 
@@ -23,6 +24,18 @@ class Lent(Protocol):
 
     async def take_back(self) -> None:
         """Let nothing more be done with it, end what is being done, and return when that has ended."""
+        ...
+
+
+class Watch(Protocol):
+    """Sees what a transaction changes in tables that are not mainstay's."""
+
+    async def look(self) -> None:
+        """See what has been changed up to now; before the transaction ends."""
+        ...
+
+    async def changes(self) -> "tuple[TriedTable, ...]":
+        """What was seen; after the transaction has been rolled back, so that what was there before can be told."""
         ...
 
 
@@ -46,6 +59,10 @@ class HandlingStore(Protocol):
             first: What is asked first in it, see `mainstay.commands.aggregates.Aggregates.ahead`: asked in the round
                 trip that begins it, if that is ours; else it is left unanswered.
         """
+        ...
+
+    async def watch(self, conn: Any) -> Watch:
+        """Watch a transaction, which `transaction` gave, from now on."""
         ...
 
     async def commit(self, conn: Any, domain: str, outcome: "Outcome", also: Any = None) -> None:

@@ -17,6 +17,7 @@ from mainstay.commands import memory_decisions as decisions
 from mainstay.commands import memory_questions as questions
 from mainstay.commands.breakers import BreakerState
 from mainstay.commands.command import AuditEvent, CommandMetadata, TroubleshootingItem
+from mainstay.commands.dry_run import TriedTable
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.memory_actions import MemoryActions
 from mainstay.commands.memory_batches import MemoryBatches, refusals
@@ -324,6 +325,10 @@ class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryRep
         """None: there is nothing to wait for."""
         return 0
 
+    async def watch(self, conn: Any) -> "MemoryWatch":  # noqa: ARG002 - there is nothing but commands
+        """Watch a transaction."""
+        return MemoryWatch()
+
     async def commit(self, conn: Any, domain: str, outcome: Outcome, also: Any = None) -> None:  # noqa: ARG002 - as above
         """Complete a command in what `transaction` gave, whose block is about to end.
 
@@ -455,3 +460,14 @@ class MemoryLent:
 
 def _no_session(conn: Any) -> InvalidOperationError:
     return InvalidOperationError(f"there is no SQLAlchemy session in memory ({conn!r}): test this with a server")
+
+
+class MemoryWatch:
+    """`mainstay.commands.lending.Watch` in memory, where there are no tables."""
+
+    async def look(self) -> None:
+        """There is nothing to see."""
+
+    async def changes(self) -> tuple[TriedTable, ...]:
+        """Nothing."""
+        return ()

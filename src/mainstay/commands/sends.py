@@ -122,22 +122,14 @@ class Sends:
     ) -> SendResult:
         """Send a command with the handler's completion; `HandlerContext.send` says what the arguments mean."""
         new = self._checked(domain, command_type, data, command_id=command_id, name=name, options=options)
-        if self.store is not None:
-            await self.store.ensure_queue(new.domain)
+        await self._get_ready(new.domain)
         if self._is_over:
             message = "the handler that this context belonged to has ended; what it sends is sent before it returns"
             raise InvalidOperationError(message)
         key = new.domain, new.command_id
         if key in self.keys:
             raise DuplicateCommandError(*key)
-        new = created(new)
-        if self.store is None or self._conn is None:
-            self.kept.append(new)
-            result = SendResult(new.command_id, None)
-        else:
-            (answer,) = await self.store.send([new], conn=self._conn)
-            result = sent(new, answer)
-            count_sent([new])
+        result = await self._put(created(new))
         if not result.skipped:
             self.keys[key] = None
         self.domains.append(new.domain)
@@ -155,6 +147,19 @@ class Sends:
         self.keys[new.domain, new.command_id] = None
         self.kept.append(created(new))
         self.domains.append(new.domain)
+
+    async def _get_ready(self, domain: str) -> None:
+        if self.store is not None:
+            await self.store.ensure_queue(domain)
+
+    async def _put(self, new: NewCommand) -> SendResult:
+        if self.store is None or self._conn is None:
+            self.kept.append(new)
+            return SendResult(new.command_id, None)
+        (answer,) = await self.store.send([new], conn=self._conn)
+        result = sent(new, answer)
+        count_sent([new])
+        return result
 
     def end(self) -> tuple[NewCommand, ...]:
         """The handler has returned: what was kept, and nothing more is taken."""

@@ -5,17 +5,27 @@ completes the command, so both are one COMMIT. In memory there is no such connec
 handler has returned, in one step of the event loop, and the command is completed in the next that nothing can prevent.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
+from mainstay.commands.aggregates import RaisedEvent
 from mainstay.commands.ledger import StreamName
-from mainstay.errors import ConfigurationError, InvalidInputError, PermanentCommandError, shown
+from mainstay.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    InvalidOperationError,
+    PermanentCommandError,
+    shown,
+)
 from mainstay.events.aggregate import AggregateRoot
+from mainstay.events.event import DomainEvent
 from mainstay.events.log import Appended
 from mainstay.events.repository import AggregateRepository
 from mainstay.events.snapshot import SnapshotPolicy
 from mainstay.events.store import EventStore
+from mainstay.events.stream import StreamId
+from mainstay.serialization import from_json
 
 
 class EventAggregates:
@@ -70,6 +80,34 @@ class EventAggregates:
             opened = _Opened(repository, aggregate, self._policy)
             yield opened
             await opened.append(mine, may_leave=self._joins)
+
+    @asynccontextmanager
+    async def tried(
+        self, kind: type, aggregate_id: Any, conn: Any, *, version: int | None = None
+    ) -> AsyncIterator["_Tried"]:
+        """An aggregate to try a decision on; nothing stays of what is appended."""
+        repository = AggregateRepository[Any](self.store, kind)
+        try:
+            aggregate = repository.create_new(aggregate_id)
+        except InvalidInputError as error:
+            raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
+        with suppress(_UndoneError):
+            async with self._transaction(conn) if conn is not None else nullcontext() as mine:
+                if version is None:
+                    aggregate = await repository.load_or_create(aggregate_id, conn=mine)
+                elif version:
+                    aggregate = await repository.get_or_none(aggregate_id, version=version, conn=mine) or aggregate
+                if version not in (None, aggregate.version):
+                    raise InvalidOperationError(f"{aggregate.stream} has no version {version}")
+                yield _Tried(self.store, repository, aggregate, mine)
+                if not self._joins:
+                    raise _UndoneError
+
+    async def recorded(self, stream: StreamName, after: int, up_to: int) -> tuple[RaisedEvent, ...]:
+        """Events of a stream, as this code would write them."""
+        there = StreamId(*stream)
+        found = await self.store.load_stream(there, after_version=after, up_to_version=up_to)
+        return _raised(self.store, there, found.events)
 
     @asynccontextmanager
     async def _transaction(self, conn: Any) -> AsyncIterator[Any]:
@@ -129,3 +167,33 @@ class _Opened:
             self._repository.saved_along(self.aggregate, self.left)
         if self._policy is not None and self._policy.is_due(self.version_read, self.aggregate.version):
             await self._repository.create_snapshot(self.aggregate)
+
+
+class _UndoneError(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
+
+class _Tried(_Opened):
+    """An aggregate to try a decision on; see `mainstay.commands.aggregates.Tried`."""
+
+    def __init__(
+        self, store: EventStore, repository: AggregateRepository[Any], aggregate: AggregateRoot[Any], conn: Any
+    ) -> None:
+        super().__init__(repository, aggregate, None)
+        self._store = store
+        self._conn = conn
+
+    def raised(self) -> tuple[RaisedEvent, ...]:
+        """What it has raised, and was not appended."""
+        return _raised(self._store, self.aggregate.stream, self.aggregate.uncommitted_events)
+
+    async def append_tried(self) -> None:
+        """Append that."""
+        await self.append(self._conn, may_leave=False)
+
+
+def _raised(store: EventStore, stream: StreamId, events: Iterable[DomainEvent]) -> tuple[RaisedEvent, ...]:
+    return tuple(
+        RaisedEvent(each.event_type, each.event_version, from_json(each.payload))
+        for each in store.codec.written(events, stream)
+    )

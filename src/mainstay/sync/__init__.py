@@ -11,6 +11,7 @@ thread.
 from mainstay.sync.application import SyncMainstay
 from mainstay.sync.events import SyncAggregateRepository, SyncEventStoreAdapter
 from mainstay.sync.read_models import SyncReadModelRepository, SyncReadModels
+from mainstay.sync.rehearsing import SyncRehearsal
 from mainstay.sync.rooms import SyncBreakers, SyncCommandBus, SyncLimits, SyncSchedules, SyncTroubleshootingQueue
 from mainstay.sync.subscriptions import SyncSubscriptionManager
 from mainstay.sync.worker import SyncWorker
@@ -24,6 +25,7 @@ __all__ = [
     "SyncMainstay",
     "SyncReadModelRepository",
     "SyncReadModels",
+    "SyncRehearsal",
     "SyncSchedules",
     "SyncSubscriptionManager",
     "SyncTroubleshootingQueue",

@@ -9,6 +9,7 @@ from mainstay.commands.store import CommandStore
 from mainstay.positions import Positioned
 from mainstay.projections.elsewhere import PATIENCE, Elsewhere
 from mainstay.sync.bridge import Blocking, Bridge, Dsn, blocking
+from mainstay.sync.rehearsing import SyncRehearsal
 from mainstay.sync.rooms import SyncCommandBus, SyncTroubleshootingQueue
 from mainstay.sync.worker import SyncWorker
 
@@ -59,6 +60,10 @@ class SyncMainstay(Bridge):
     ) -> None:
         """Wait until a projection has seen what was just written; arguments and errors are those of `Mainstay`'s."""
         self._elsewhere.wait(projection, position, timeout=timeout)
+
+    def rehearsal(self, registry: HandlerRegistry, **options: Any) -> SyncRehearsal:
+        """Tries handlers on this pool and leaves no trace; the options are those of `SyncRehearsal`."""
+        return SyncRehearsal(self, registry, **options)
 
     def worker(self, domain: str, registry: HandlerRegistry, **options: Any) -> SyncWorker:
         """A worker on this pool; the options are those of `SyncWorker`."""

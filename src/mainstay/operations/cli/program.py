@@ -22,6 +22,7 @@ from mainstay.operations.cli import (
     processes,
     projections,
     prune,
+    rehearsals,
     relay,
     schedules,
     schema,
@@ -69,6 +70,7 @@ def build() -> typer.Typer:
     pauses.add_to(app)
     doctor.add_to(app)
     prune.add_to(app)
+    rehearsals.add_to(app)
     for name, module in (
         ("commands", commands),
         ("tsq", tsq),

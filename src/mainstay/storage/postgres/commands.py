@@ -79,6 +79,7 @@ from mainstay.storage.postgres.replies import PostgresReplies, tell
 from mainstay.storage.postgres.schedules import PostgresScheduleStore
 from mainstay.storage.postgres.sending import PostgresSending
 from mainstay.storage.postgres.transactions import HandlerTransaction, HandlerTransactions
+from mainstay.storage.postgres.watching import TransactionWatch
 
 CHANNEL_PREFIX = "mainstay."
 _CANCEL_TRIES = 5
@@ -327,6 +328,10 @@ class PostgresCommandStore(
     def waiting_handlers(self) -> int:
         """How many callers of `transaction` wait for a connection."""
         return len(self._handling)
+
+    async def watch(self, conn: Any) -> TransactionWatch:
+        """Watch a transaction."""
+        return await TransactionWatch.begin(self.pool, conn)
 
     async def commit(self, conn: Any, domain: str, outcome: Outcome, also: Any = None) -> None:
         """Complete a command in what `transaction` gave, and commit that; one round trip if others wait for it."""

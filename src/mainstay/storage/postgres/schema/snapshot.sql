@@ -6978,6 +6978,26 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.rows_there(p_table regclass, p_rows jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $_$
+declare
+    v_same text;
+    v_rows jsonb;
+begin
+    select string_agg(format('t.%1$I = k.%1$I', a.attname), ' and ') into v_same
+    from pg_catalog.pg_index as i
+    join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+    where i.indrelid = p_table and i.indisprimary;
+    execute format(
+        'select coalesce(jsonb_agg((select to_jsonb(t) from %1$s as t, jsonb_populate_record(null::%1$s, r.value) as k where %2$s)'
+        '    order by r.place), ''[]'')'
+        ' from jsonb_array_elements($1) with ordinality as r(value, place)', p_table, coalesce(v_same, 'false'))
+    into v_rows using p_rows;
+    return v_rows;
+end;
+$_$;
+
 CREATE FUNCTION eventsource.stop_shard(p_subscription text, p_shard integer, p_token bigint, p_reason text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -7132,6 +7152,26 @@ begin
     return v_stream;
 end;
 $$;
+
+CREATE FUNCTION eventsource.written_rows(p_table regclass, p_number bigint, p_largest bigint, p_limit integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    v_rows jsonb;
+begin
+    if pg_relation_size(p_table) > p_largest then
+        return '[]';
+    end if;
+    execute format(
+        'select coalesce(jsonb_agg(w.r), ''[]'') from ('
+        '    select to_jsonb(t) as r from %s as t, age($1::text::xid8::xid) as mine'
+        '    where case when age(t.xmin) <= mine'
+        '        then pg_xact_status(($1 + mine - age(t.xmin))::text::xid8) = ''in progress'' else false end'
+        '    limit $2) as w', p_table)
+    into v_rows using p_number, p_limit;
+    return v_rows;
+end;
+$_$;
 
 CREATE TABLE commandbus.audit (
     audit_id bigint NOT NULL,
