@@ -95,6 +95,11 @@ class Joiner(Generic[ItemT, AnswerT]):
                 group, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
                 with _Turn(self, is_followed=True):
                     await self._serve_group(group)
+                self._is_starting = True  # whoever was served and comes again at once goes with those who wait
+                try:
+                    await asyncio.sleep(0)
+                finally:
+                    self._is_starting = False
         except asyncio.CancelledError:
             for _, future in self._waiting:
                 future.cancel()

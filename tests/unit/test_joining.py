@@ -264,3 +264,23 @@ async def test_who_comes_when_a_group_has_taken_long_already_does_not_wait_for_i
     server.held[1].set()
     assert await slow == 10
     await joiner.idle()
+
+
+async def test_who_was_served_and_comes_again_at_once_goes_with_those_who_wait() -> None:
+    groups = []
+
+    async def serve(items):
+        groups.append(len(items))
+        await asked(5)
+        return items
+
+    joiner = Joiner(serve)
+
+    async def comes_again(item: int) -> None:
+        for _ in range(10):
+            await joiner.serve(item)
+
+    await asyncio.gather(*(comes_again(item) for item in range(8)))
+
+    assert groups[0] == 1
+    assert groups[1:9] == [7] + [8] * 7 or groups[1:9] == [8] * 8

@@ -115,6 +115,34 @@ def _if_any(written: Callable[[Iterable[T | None]], str], values: Sequence[T | N
     return written(values) if any(value is not None for value in values) else None
 
 
+def current_parameters(appends: Sequence[StreamAppend]) -> dict[str, str | None]:
+    """What eventsource.append_current takes, of appends to one stream each that expect a version."""
+    return {
+        **names_of([append.stream for append in appends]),
+        "expected": plain_array_of(_expected(append.expected) for append in appends),
+        "counts": plain_array_of(len(append.events) for append in appends),
+        **group_events(
+            [
+                (place, version, append.stream.category, event)
+                for place, append in enumerate(appends, 1)
+                for version, event in enumerate(append.events, _expected(append.expected) + 1)
+            ]
+        ),
+    }
+
+
+def current_from(result: PGresult, appends: Sequence[StreamAppend]) -> list[Row | None]:
+    """As `appended_from`, of each append that append_current has written; None of the others."""
+    fates, positions = ((result.get_value(0, column) or b"{}")[1:-1].split(b",") for column in range(2))
+    written: list[Row | None] = []
+    last = -1
+    for append, fate in zip(appends, fates, strict=True):
+        last += len(append.events)
+        version = _expected(append.expected) + len(append.events)
+        written.append((version, int(positions[last]), False) if fate == b"CURRENT" else None)
+    return written
+
+
 def append_one_parameters(append: StreamAppend) -> dict[str, str | None]:
     """What eventsource.append_one takes, of an append of one event."""
     (event,), stream = append.events, append.stream

@@ -9,13 +9,11 @@ so. A transaction that has appended and stays open holds the horizon back, and w
 last, and see `mainstay doctor`, which names it. Nothing else does: no other transaction, and no other database.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-
-import psycopg
 
 from mainstay.errors import EventError, OptimisticLockError, StorageError, StreamTombstonedError
 from mainstay.events import checks
@@ -37,15 +35,15 @@ from mainstay.events.log import (
 from mainstay.events.stream import LARGEST_VERSION, StreamId
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.along import Along
+from mainstay.storage.postgres.appending import Appending
 from mainstay.storage.postgres.callers import Rows, asynchronous, rows_of
-from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, judged, sealed, transaction
+from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, sealed, transaction
 from mainstay.storage.postgres.event_import import import_into
 from mainstay.storage.postgres.event_rows import (
     EventRows,
     Row,
     append_one_parameters,
     append_parameters,
-    appended_from,
     feed_parameters,
     name_of,
     names_of,
@@ -54,8 +52,7 @@ from mainstay.storage.postgres.event_rows import (
     state_from,
     tenant_text,
 )
-from mainstay.storage.postgres.passing import PassedConnection
-from mainstay.storage.postgres.prepared import PreparedScript, Values
+from mainstay.storage.postgres.prepared import PreparedScript, encoded
 from mainstay.storage.postgres.waking import HorizonWatch
 from mainstay.tenancy import checked_tenant
 
@@ -74,9 +71,10 @@ class PostgresEventLog(JoiningLog):
         self.pool = pool
         self._sql = queries.load("events")
         self._watch = HorizonWatch(pool, self._position, use_notify=use_notify, listen_dsn=listen_dsn)
-        self._appending = PassedConnection(pool)
         self._appends_one = PreparedScript(self._sql["append_one"])
         self._appends = PreparedScript(self._sql["append"])
+        together = PreparedScript(self._sql["append_current"])
+        self._appending = Appending(pool, self._appends_one, self._appends, together)
         self._reads = PreparedScript(self._sql["read_stream"])
 
     @asynccontextmanager
@@ -120,10 +118,7 @@ class PostgresEventLog(JoiningLog):
         checks.check_appends(appends)
         checks.check_condition(condition)
         try:
-            if condition is None and len(appends) == 1 and len(appends[0].events) == 1:
-                rows = await self._append_one(appends[0], conn)
-            else:
-                rows = await self._ask("append", append_parameters(appends, condition), conn)
+            rows = await self._append(appends, condition, conn)
         except EventError as error:
             raise _naming(error, appends) from error.__cause__
         self._watch.nudge()
@@ -136,17 +131,15 @@ class PostgresEventLog(JoiningLog):
         """Say that something was appended by another way: who waits in this process looks for it."""
         self._watch.nudge()
 
-    async def _append_one(self, append: StreamAppend, conn: Any) -> Sequence[Row]:
-        """Append one event; in a transaction of its own past the driver's cursors, at half of what they cost."""
-        asked = append_one_parameters(append)
-        if conn is not None:
-            return await self._ask("append_one", asked, conn)
-        values = _encoded(asked)
-        try:
-            *_, result = await self._appending.run(lambda own: self._appends_one.run(own, values))
-        except psycopg.Error as error:
-            raise judged(error) from error
-        return [appended_from(result)]
+    async def _append(self, appends: Sequence[StreamAppend], condition: Condition | None, conn: Any) -> Sequence[Row]:
+        if condition is not None or len(appends) != 1 or not appends[0].events:
+            return await self._ask("append", append_parameters(appends, condition), conn)
+        (append,) = appends
+        if conn is None:
+            return [await self._appending.append(append)]
+        if len(append.events) == 1:
+            return await self._ask("append_one", append_one_parameters(append), conn)
+        return await self._ask("append", append_parameters(appends, None), conn)
 
     async def import_events(self, events: AsyncIterator[tuple[StreamId, NewEvent]], *, conn: Any = None) -> int:
         """Append very many events by COPY, in one transaction, which holds the horizon back until it ends."""
@@ -166,7 +159,7 @@ class PostgresEventLog(JoiningLog):
             "up_to_time": None,
             "limit": str(limit),
         }
-        return Along(self._reads, _encoded(asked))
+        return Along(self._reads, encoded(asked))
 
     def found_along(self, stream: StreamId, along: Along) -> list[RecordedEvent] | None:
         """What `read_along` found; None if it was not asked."""
@@ -180,8 +173,8 @@ class PostgresEventLog(JoiningLog):
             return _naming(error, [append]) if isinstance(error, EventError) else error
 
         if len(append.events) == 1:
-            return Along(self._appends_one, _encoded(append_one_parameters(append)), named)
-        return Along(self._appends, _encoded(append_parameters([append], None)), named)
+            return Along(self._appends_one, encoded(append_one_parameters(append)), named)
+        return Along(self._appends, encoded(append_parameters([append], None)), named)
 
     def appended_along(self, along: Along) -> None:
         """What `append_along` gave is committed."""
@@ -333,11 +326,6 @@ def _recorded(stream: StreamId, rows: Rows) -> list[RecordedEvent]:
     if rows and rows[0][-1]:
         raise StreamTombstonedError(stream)
     return [recorded_from(row, stream) for row in rows if row[0] is not None]
-
-
-def _encoded(values: Mapping[str, Any]) -> Values:
-    """What a script takes: texts and whole numbers in UTF-8."""
-    return {name: None if value is None else str(value).encode() for name, value in values.items()}
 
 
 def _naming(error: EventError, appends: Sequence[StreamAppend]) -> EventError:

@@ -156,6 +156,11 @@ def _encoded(conn: Connection, value: bytes | None) -> bytes | None:
     return value.decode().encode(encoding)
 
 
+def encoded(values: Mapping[str, Any]) -> Values:
+    """What a script takes: texts and whole numbers in UTF-8."""
+    return {name: None if value is None else str(value).encode() for name, value in values.items()}
+
+
 def first_answer(results: Sequence[PGresult]) -> bytes | None:
     """The value that the only statement of a script with rows answered."""
     return next(result.get_value(0, 0) for result in results if result.status == ExecStatus.TUPLES_OK)

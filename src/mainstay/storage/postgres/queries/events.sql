@@ -15,6 +15,15 @@ from eventsource.append_one(
     %(payload)s::json, %(occurred_at)s::timestamptz, %(event_version)s::integer, %(correlation_id)s::uuid,
     %(causation_id)s::uuid, %(actor_id)s::text, %(metadata)s::json, %(tags)s::text);
 
+-- name: append_current
+-- Append to those of several streams that are as expected; what became of each, and the positions of the events.
+select fates, positions
+from eventsource.append_current(
+    %(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(expected)s::integer[], %(counts)s::integer[],
+    %(places)s::integer[], %(versions)s::integer[], %(event_ids)s::uuid[], %(kind_categories)s::text[], %(kind_types)s::text[],
+    %(kinds)s::integer[], %(payloads)s::text[], %(occurred_at)s::timestamptz[], %(event_versions)s::integer[],
+    %(correlation_ids)s::uuid[], %(causation_ids)s::uuid[], %(actor_ids)s::text[], %(metadata)s::text[], %(tags)s::text[]);
+
 -- name: read_stream
 -- One page of a stream's events, the earliest first; the last column says whether the stream is tombstoned.
 select e.*, s.tombstoned_at is not null
