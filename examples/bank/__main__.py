@@ -4,13 +4,15 @@
     python -m examples.bank --serve                     and then the interface, until Ctrl-C
     python -m examples.bank --dsn postgresql://...      the same on a database of yours, where everything stays
 
-Read `domain.py` first, then `transfers.py`, `views.py`, `bank.py` and `web.py`. `story.py` plays the customers.
+It needs FastAPI and uvicorn, which `make install` brings. Read `domain.py` first, then `transfers.py`,
+`views.py`, `bank.py` and `web.py`. `story.py` plays the customers.
 """
 
 import argparse
 import asyncio
 import os
 import signal
+import sys
 from contextlib import ExitStack, suppress
 
 import uvicorn
@@ -18,6 +20,7 @@ import uvicorn
 from examples.bank.bank import open_bank
 from examples.bank.story import Story
 from examples.bank.web import web
+from mainstay import StorageUnavailableError
 from mainstay.storage.postgres.embedded import EmbeddedServer
 
 
@@ -41,7 +44,10 @@ def main() -> None:
             server, database = stack.enter_context(EmbeddedServer()), f"bank_{os.getpid()}"
             stack.callback(server.drop_database, database)
             dsn = server.dsn(database)
-        asyncio.run(run(dsn, chosen.payments))
+        try:
+            asyncio.run(run(dsn, chosen.payments))
+        except StorageUnavailableError as error:
+            sys.exit(str(error))
         if chosen.serve:
             os.environ["DATABASE_URL"] = dsn
             uvicorn.run(web, host="127.0.0.1", port=chosen.port)

@@ -17,11 +17,25 @@ import psycopg
 import pytest
 
 from examples.bank.bank import Bank, handlers, open_bank
-from examples.bank.domain import Account, Deposit, OpenAccount
+from examples.bank.domain import (
+    LARGE,
+    Account,
+    AccountClosed,
+    AccountOpened,
+    Deposit,
+    MoneyDeposited,
+    MoneyRefunded,
+    OpenAccount,
+    Refund,
+    ReportCash,
+    State,
+    Withdraw,
+)
 from examples.bank.transfers import Transfer, TransferState
 from examples.bank.web import web
 from mainstay import (
     AggregateRepository,
+    BusinessRuleException,
     CommandBus,
     PostgreSQLEventStore,
     ProcessManager,
@@ -31,6 +45,7 @@ from mainstay import (
     Worker,
 )
 from mainstay.storage.postgres.embedded import EmbeddedServer
+from mainstay.testing.scenario import given
 from tests.support.cli import read_until
 from tests.support.waiting import eventually, eventually_sync
 
@@ -225,6 +240,28 @@ async def test_a_transfer_to_a_closed_account_is_given_back(client: httpx.AsyncC
     ]
     rows = (await client.get("/accounts")).json()
     assert [(row["id"], row["balance"], row["is_closed"]) for row in rows] == [("ann", 100, False), ("dan", 0, True)]
+
+
+# -- the account -------------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_account_takes_a_refund_and_nothing_else() -> None:
+    closed = given(Account, AccountOpened(owner="Dan"), AccountClosed())
+    transfer = uuid4()
+
+    closed.when(Refund(account_id="dan", amount=5, transfer_id=transfer)).then(
+        MoneyRefunded(amount=5, transfer_id=transfer)
+    ).then_state(State("closed", 5))
+    for command in (Deposit(account_id="dan", amount=5), Withdraw(account_id="dan", amount=5)):
+        closed.when(command).then_refused(BusinessRuleException, "closed")
+
+
+def test_large_sums_in_cash_are_reported_and_transfers_are_not() -> None:
+    ann = given(Account, AccountOpened(owner="Ann"))
+
+    ann.when(Deposit(account_id="ann", amount=LARGE - 1)).then(MoneyDeposited).then_sent()
+    ann.when(Deposit(account_id="ann", amount=LARGE)).then_sent(ReportCash(account_id="ann", amount=LARGE))
+    ann.when(Deposit(account_id="ann", amount=LARGE, transfer_id=uuid4())).then(MoneyDeposited).then_sent()
 
 
 # -- late, and canceled ------------------------------------------------------------------------------------------------
