@@ -113,10 +113,17 @@ class Deciders(Protocol):
         """
         ...
 
-    async def load(self, wanted: Mapping[Hashable, type]) -> Mapping[Hashable, Decider | Exception]:
+    async def load(
+        self, wanted: Mapping[Hashable, type], *, fresh: bool = False
+    ) -> Mapping[Hashable, Decider | Exception]:
         """The deciders of streams, new ones for streams without events; of one that cannot be loaded the reason.
 
         One that was loaded before, and that nobody has forgotten since, may be the same.
+
+        Args:
+            wanted: Streams, and the classes of their deciders.
+            fresh: With what others have appended since; else that may be missing. Never of one that has decided on what
+                is not committed yet.
 
         Raises:
             StorageUnavailableError: The database cannot be reached.

@@ -15,6 +15,11 @@ One stream, two groups. The second group decides on what the first one left in m
 committed after the first, and where the first could not write something of a decider, all that the second has of it
 is taken out. So no decision rests on what did not come true, and a hot stream has its part in every group.
 
+Others. States are kept in memory, so that most commands cost no question. When another worker proves to have appended,
+all states are brought up to date before they are used, for `_WARY` seconds; and a stream whose command was overtaken
+twice is decided on apart, one group after the other, right before its commit: what is prepared while another group
+commits would come too late each time, and keep its slots from others.
+
 Fairness. A stream takes half of a group at most, as long as others wait; then what is left. Who could not be written
 comes before those who came later. A stream that somebody else holds rests for a short while, drawn, with all its
 commands; its neighbours go on.
@@ -36,6 +41,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+from uuid import UUID
 
 from mainstay.commands.aggregates import FIRST_PAUSE, TRIES
 from mainstay.commands.deciders import Consequence, Decided, Decider, Deciders, Fate
@@ -50,6 +56,9 @@ MOST = 256
 """Commands in a group at most."""
 _LONGEST_REST = 5
 """How often the time is doubled for which a stream rests that somebody else holds."""
+
+_WARY = 2.0
+"""Seconds for which others are taken to append, too, after one was quicker."""
 
 logger = get_logger(__name__)
 
@@ -119,6 +128,11 @@ class _Group:
     """Those of whose decisions something could not be written: what they have in memory does not come true."""
 
 
+def _has_room(of_stream: list[_Item] | None, item: _Item, limit: int) -> bool:
+    """Whether a group can hold one more command of a stream."""
+    return not of_stream or (len(of_stream) < limit and of_stream[0].kind is item.kind)
+
+
 class Grouping:
     """Decides on commands in groups, for one worker.
 
@@ -137,8 +151,12 @@ class Grouping:
         self._waiting: deque[_Item] = deque()
         self._resting: dict[Hashable, asyncio.TimerHandle] = {}
         self._unsure: set[Hashable] = set()
+        self._contended: dict[Hashable, float] = {}
+        """Streams that others append to, and until when that is taken to be so."""
+        self._fresh_until = 0.0
         self._in_hand = 0
         self._making: asyncio.Task[None] | None = None
+        self._contending: asyncio.Task[None] | None = None
         self._last: asyncio.Task[_Group] | None = None
         """The commit under way, or the last one."""
         self._give_up = asyncio.Event()
@@ -169,7 +187,7 @@ class Grouping:
     async def close(self) -> None:
         """End; who still waits is cancelled. It can be used again."""
         self._give_up.set()
-        for task in (self._making, self._last):
+        for task in (self._making, self._contending, self._last):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError, MainstayError):
@@ -180,23 +198,29 @@ class Grouping:
             item.end.cancel()
         self._waiting.clear()
         self._resting.clear()
-        self._making = self._last = None
+        self._unsure.clear()
+        self._contended.clear()
+        self._making = self._contending = self._last = None
         self._give_up.clear()
         await self.deciders.close()
 
     # -- making groups ------------------------------------------------------------------------------------------------
     def _hurry(self) -> None:
+        """Let whoever makes groups look at what waits; in the worker's context, not in that of who came first."""
         if self._making is None and self._waiting:
-            # Not in the context of whoever came first, which has a correlation, a span and a tenant: in the worker's.
             self._making = asyncio.create_task(
                 self._make_groups(), name="mainstay-grouping", context=self._context.copy()
+            )
+        if self._contending is None and self._contended and self._waiting:
+            self._contending = asyncio.create_task(
+                self._contend(), name="mainstay-grouping-contended", context=self._context.copy()
             )
 
     async def _make_groups(self) -> None:
         """Load and decide, a group after the other, each while the one before it commits."""
         try:
-            while items := self._taken():
-                group = await self._decided(items)
+            while items := self._taken(min(MOST, max(1, (self._in_hand + 1) // 2)), contended=False):
+                group = await self._decided(items, fresh=self._now() < self._fresh_until)
                 before = None if self._last is None else await self._settled(self._last)
                 self._last = asyncio.create_task(
                     self._committed(group, before), name="mainstay-group-commit", context=self._context.copy()
@@ -204,49 +228,68 @@ class Grouping:
         finally:
             self._making = None
 
+    async def _contend(self) -> None:
+        """The same for streams that others append to: nothing is decided before it can be committed."""
+        try:
+            while items := self._taken(MOST, contended=True):
+                streams = {item.stream for item in items}
+                self._unsure |= streams
+                group = await self._decided(items, fresh=True)
+                group.unsure |= streams
+                await self._committed(group, None)
+        finally:
+            self._contending = None
+
     @staticmethod
     async def _settled(commit: "asyncio.Task[_Group]") -> _Group:
         await asyncio.wait({commit})
         return commit.result()
 
-    def _taken(self) -> list[_Item]:
+    def _taken(self, most: int, *, contended: bool) -> list[_Item]:
         """The next group, in the order of arrival; one stream's commands stand one after the other."""
-        most = min(MOST, max(1, (self._in_hand + 1) // 2))
-        share = max(1, most // 2)
+        share = most if contended else max(1, most // 2)
         chosen: dict[Hashable, list[_Item]] = {}
-        ids = set()
-        count = 0
-        for is_shared in (True, False):
+        ids: set[UUID] = set()
+        self._calm_down()
+        for limit in (share, most):
             kept: deque[_Item] = deque()
             for item in self._waiting:
                 if item.end.done():  # it was called off
                     continue
-                of_stream = chosen.get(item.stream, [])
-                command_id = item.received.lease.command_id
+                stream, command_id = item.stream, item.received.lease.command_id
                 if (
-                    count >= most
-                    or item.stream in self._resting
-                    or item.stream in self._unsure
+                    len(ids) >= most
                     or command_id in ids
-                    or (of_stream and of_stream[0].kind is not item.kind)
-                    or (is_shared and len(of_stream) >= share)
+                    or stream in self._resting
+                    or stream in self._unsure
+                    or (stream in self._contended) is not contended
+                    or not _has_room(chosen.get(stream), item, limit)
                 ):
                     kept.append(item)
-                    continue
-                chosen.setdefault(item.stream, []).append(item)
-                ids.add(command_id)
-                count += 1
+                else:
+                    chosen.setdefault(stream, []).append(item)
+                    ids.add(command_id)
             self._waiting = kept
         return [item for items in chosen.values() for item in items]
 
+    def _calm_down(self) -> None:
+        """Take streams for others' no longer where nobody was quicker for a while."""
+        if self._contended:
+            now = self._now()
+            self._contended = {stream: until for stream, until in self._contended.items() if until > now}
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
     # -- deciding -----------------------------------------------------------------------------------------------------
-    async def _decided(self, items: Sequence[_Item]) -> _Group:
+    async def _decided(self, items: Sequence[_Item], *, fresh: bool) -> _Group:
         """Decide on commands; those that are to be committed, in order."""
         found: dict[Hashable, Decider | Exception] = {}
         group = _Group([], set())
 
         async def load() -> None:
-            found.update(await self.deciders.load({item.stream: item.kind for item in items}))
+            found.update(await self.deciders.load({item.stream: item.kind for item in items}, fresh=fresh))
 
         try:
             await until_reached(load, self._give_up)
@@ -385,9 +428,17 @@ class Grouping:
         else:
             if fate is not Fate.BEHIND:
                 item.tries += 1
-            if fate is Fate.LOCKED:
-                self._rest(item.stream, item.tries)
+                self._beware(item, fate)
             put_back.append(item)
+
+    def _beware(self, item: _Item, fate: Fate) -> None:
+        """Somebody else was quicker."""
+        until = self._now() + _WARY
+        self._fresh_until = until
+        if item.tries > 1:
+            self._contended[item.stream] = until
+        if fate is Fate.LOCKED:
+            self._rest(item.stream, item.tries)
 
     def _put_back(self, items: Iterable[_Item]) -> None:
         """To the front, in their order."""

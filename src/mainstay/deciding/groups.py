@@ -17,7 +17,7 @@ from mainstay.deciding.store import GroupStore, StreamConsequence, ToCommit
 from mainstay.errors import InvalidInputError, MainstayError, PermanentCommandError, StorageUnavailableError
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.repository import AggregateRepository
-from mainstay.events.snapshot import Snapshot, SnapshotPolicy
+from mainstay.events.snapshot import SnapshotPolicy
 from mainstay.events.store import Append, EventStore
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.tenancy import current_tenant
@@ -29,14 +29,20 @@ MOST_KEPT = 10_000
 class StreamDecider:
     """An aggregate in memory that decides; see `mainstay.commands.deciders.Decider`."""
 
-    __slots__ = ("_repository", "_store", "aggregate")
+    __slots__ = ("_repository", "_store", "aggregate", "committed")
 
     def __init__(
         self, store: EventStore, repository: AggregateRepository[Any], aggregate: DeciderAggregate[Any, Any]
     ) -> None:
         self.aggregate = aggregate
+        self.committed = 0
         self._store = store
         self._repository = repository
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that it has decided is committed."""
+        return self.aggregate.version == self.committed
 
     def decide(self, command: Any) -> StreamConsequence:
         """Decide on a command; the next one is decided on with what follows from it."""
@@ -90,20 +96,23 @@ class EventDeciders:
             raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
 
     # -- loading -------------------------------------------------------------------------------------------------------
-    async def load(self, wanted: Mapping[Hashable, type]) -> dict[Hashable, Decider | Exception]:
+    async def load(
+        self, wanted: Mapping[Hashable, type], *, fresh: bool = False
+    ) -> dict[Hashable, Decider | Exception]:
         """The deciders of streams, new ones for streams without events; of one that cannot be loaded the reason."""
         found: dict[Hashable, Decider | Exception] = {}
         missing: dict[type, list[StreamDecider]] = {}
         for name, kind in wanted.items():
             stream = cast("StreamId", name)
             kept = self._kept.get(stream)
-            if kept is not None and type(kept.aggregate) is kind:
-                self._kept.move_to_end(stream)
-                found[stream] = kept
-            else:
-                repository = self._repository(kind)
-                made = StreamDecider(self._store, repository, kind(stream.id, tenant_id=stream.tenant_id))
+            if kept is None or type(kept.aggregate) is not kind:
+                made = StreamDecider(self._store, self._repository(kind), _new(kind, stream))
                 missing.setdefault(kind, []).append(made)
+                continue
+            self._kept.move_to_end(stream)
+            found[stream] = kept
+            if fresh and kept.is_settled:
+                missing.setdefault(kind, []).append(kept)
         for kind, deciders in missing.items():
             found |= await self._loaded(self._repository(kind), deciders)
         return found
@@ -120,11 +129,11 @@ class EventDeciders:
                 return {deciders[0].aggregate.stream: error}
             found: dict[Hashable, Decider | Exception] = {}
             for each in deciders:
-                aggregate = each.aggregate
-                anew = type(aggregate)(aggregate.stream.id, tenant_id=aggregate.tenant_id)
+                anew = _new(type(each.aggregate), each.aggregate.stream)
                 found |= await self._loaded(repository, [StreamDecider(self._store, repository, anew)])
             return found
         for each in deciders:
+            each.committed = each.aggregate.version
             self._kept[each.aggregate.stream] = each
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
@@ -147,14 +156,16 @@ class EventDeciders:
                 self._kept.clear()
             raise
         for each, fate in zip(decisions, fates, strict=True):
-            if fate is Fate.APPLIED and each.consequence.snapshot is not None:
-                self._keep(each.consequence.stream_id, each.consequence.snapshot)
+            if fate is Fate.APPLIED and each.consequence.written:
+                self._applied(each.consequence)
         return fates
 
-    def _keep(self, stream: StreamId, snapshot: Snapshot) -> None:
-        """Keep a snapshot, beside what goes on."""
-        decider = self._kept.get(stream)
+    def _applied(self, done: StreamConsequence) -> None:
+        """Note that events are committed; keep a snapshot, if it is time, beside what goes on."""
+        decider, snapshot = self._kept.get(done.stream_id), done.snapshot
         if decider is not None:
+            decider.committed = done.version
+        if decider is not None and snapshot is not None:
             task = asyncio.create_task(
                 self._repository(type(decider.aggregate)).keep(snapshot), name="mainstay-snapshot"
             )
@@ -174,3 +185,8 @@ class EventDeciders:
             await asyncio.wait(self._keeping)
         self._kept.clear()
         await self._groups.close()
+
+
+def _new(kind: type, stream: StreamId) -> DeciderAggregate[Any, Any]:
+    made: DeciderAggregate[Any, Any] = kind(stream.id, tenant_id=stream.tenant_id)
+    return made

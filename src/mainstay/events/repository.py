@@ -180,9 +180,12 @@ class AggregateRepository(Generic[AggregateT]):
         return made
 
     async def load_all(self, made: Sequence[AggregateT]) -> None:
-        """Load many aggregates by one question, each a new one of `create_new`; those without events stay new.
+        """Load many aggregates by one question; those without events stay new.
 
-        With snapshots it is a question more for each.
+        With snapshots it is a question more for each that is new.
+
+        Args:
+            made: New ones of `create_new`; or ones that have nothing to save, which are brought up to date.
 
         Raises:
             StreamTombstonedError: One of them is gone for good.
@@ -191,9 +194,13 @@ class AggregateRepository(Generic[AggregateT]):
         """
         there: dict[StreamId, KnownState] = {}
         if self._snapshots is not None:
-            found = await asyncio.gather(*(self._snapshots.load(each.stream, None, None) for each in made))
-            there = {each.stream: state for each, state in zip(made, found, strict=True) if state is not None}
-        after = [(each.stream, there[each.stream].snapshot.version - 1 if each.stream in there else 0) for each in made]
+            new = [each.stream for each in made if not each.version]
+            found = await asyncio.gather(*(self._snapshots.load(each, None, None) for each in new))
+            there = {stream: state for stream, state in zip(new, found, strict=True) if state is not None}
+        after = [
+            (each.stream, there[each.stream].snapshot.version - 1 if each.stream in there else each.version)
+            for each in made
+        ]
         for aggregate, loaded in zip(made, await self._store.load_streams(after), strict=True):
             state = there.get(aggregate.stream)
             if state is not None and not state.is_of(loaded):
