@@ -65,6 +65,9 @@ from mainstay.commands.store import Action, FsckReport
 from mainstay.commands.threads import SyncHandlerContext
 from mainstay.commands.upcasting import upcast
 
+# -- commands and events together -----------------------------------------------------------------------------------
+from mainstay.conversations import Conversation, Conversations
+
 # -- delivery ----------------------------------------------------------------------------------------------------------
 from mainstay.delivery.bus import Bus
 from mainstay.delivery.consumer import Consumer, ConsumerConfig
@@ -86,6 +89,7 @@ from mainstay.errors import (
     CommandFailedError,
     CommandNotFoundError,
     ConfigurationError,
+    ConversationNotFoundError,
     CorruptEventError,
     DeliveryError,
     DuplicateBatchError,
@@ -249,6 +253,7 @@ __all__ = [
     "CommandStatus",
     "Config",
     "ConfigurationError",
+    "ConversationNotFoundError",
     "ContextFilter",
     "CorruptEventError",
     "CreateBatchResult",
@@ -439,6 +444,8 @@ __all__ = [
     "PartitionLostError",
     "PostgresInbox",
     "Relay",
+    "Conversation",
+    "Conversations",
     "ReadYourWrites",
     "ReadYourWritesWSGI",
     "register_processes",

@@ -10,12 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
+from uuid import UUID
 
 from mainstay.commands import bus, process_manager, process_records, processes, troubleshooting, worker
 from mainstay.commands.checks import checked_flag
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.process_records import ProcessRepository, TState, TStep
 from mainstay.commands.store import CommandStore
+from mainstay.conversations import DEFAULT_LIMIT, Conversation, Conversations
 from mainstay.deciding import EventAggregates
 from mainstay.errors import ConfigurationError, shown
 from mainstay.events.codec import UnknownPolicy
@@ -367,22 +369,6 @@ def _projection_store(store: EventReader, checkpoints: Any) -> ProjectionStore:
     raise ConfigurationError(message)
 
 
-def projections_elsewhere(source: Any) -> Elsewhere:
-    """Projections as they are seen by those who do not run them.
-
-    Args:
-        source: A pool, or an event store.
-
-    Raises:
-        ConfigurationError: There are no projections there.
-    """
-    if isinstance(source, CommandStore):
-        message = "projections are in a database, or beside an event store: a command store in memory has none"
-        raise ConfigurationError(message)
-    store = source if hasattr(source, "log") else PostgreSQLEventStore(source)
-    return Elsewhere(store, _projection_store(store, None))
-
-
 class ReadModels(read_models.ReadModels):
     """Read models outside of projections; `mainstay.projections.read_models.ReadModels` says what it does.
 
@@ -452,9 +438,8 @@ class Mainstay:
         async with pool_of as pool:
             if check_schema:
                 await require_current(pool)
-            one = cls(
-                pool, CommandBus(pool), TroubleshootingQueue(pool), ProcessManager(pool), projections_elsewhere(pool)
-            )
+            elsewhere = Elsewhere(PostgreSQLEventStore(pool), projection_store(pool))
+            one = cls(pool, CommandBus(pool), TroubleshootingQueue(pool), ProcessManager(pool), elsewhere)
             try:
                 yield one
             finally:
@@ -479,6 +464,10 @@ class Mainstay:
             StorageUnavailableError: The database cannot be reached.
         """
         await self.elsewhere.caught_up(projection, position, timeout=timeout)
+
+    async def trace(self, asked: UUID | str, *, limit: int = DEFAULT_LIMIT) -> Conversation:
+        """All that led to a command, an event, a batch or a process, and all that followed: as `Conversations.find`."""
+        return await Conversations(command_store(self.pool), PostgresEventLog(self.pool)).find(asked, limit=limit)
 
     def worker(self, domain: str, registry: HandlerRegistry, **options: Any) -> Worker:
         """A worker on this pool; the options are those of `Worker`."""

@@ -7,6 +7,7 @@ import pytest
 from mainstay import InMemoryEventStore, MemoryCommandStore
 from tests.scenarios.aggregates import AggregateScenarios
 from tests.scenarios.breakers import BreakerScenarios
+from tests.scenarios.conversations import ConversationScenarios
 from tests.scenarios.decisions import DecisionScenarios
 from tests.scenarios.dry_runs import DryRunScenarios
 from tests.scenarios.grouping import DeciderScenarios, GroupScenarios
@@ -70,6 +71,12 @@ class TestGroupsInMemory(OnMemory, GroupScenarios):
 
 
 class TestAggregatesInMemory(OnMemory, AggregateScenarios):
+    @pytest.fixture
+    def event_store(self, store):
+        return InMemoryEventStore()
+
+
+class TestConversationsInMemory(OnMemory, ConversationScenarios):
     @pytest.fixture
     def event_store(self, store):
         return InMemoryEventStore()

@@ -22,6 +22,7 @@ from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.memory_actions import MemoryActions
 from mainstay.commands.memory_batches import MemoryBatches, refusals
 from mainstay.commands.memory_breakers import MemoryBreakerStore
+from mainstay.commands.memory_conversation import MemoryConversation
 from mainstay.commands.memory_failures import MemoryFailures
 from mainstay.commands.memory_gates import MemoryGateStore
 from mainstay.commands.memory_keys import MemoryKeyStore
@@ -55,7 +56,7 @@ from mainstay.errors import (
 from mainstay.message import checked_domain, checked_queue, command_queue
 
 
-class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryReplies):
+class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryReplies, MemoryConversation):
     """Commands in memory.
 
     Args:

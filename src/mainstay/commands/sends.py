@@ -18,7 +18,7 @@ from uuid import UUID, uuid5
 from mainstay.commands.aggregates import no_command
 from mainstay.commands.carried import ACTOR, CAUSATION, TENANT
 from mainstay.commands.checks import checked_request, checked_text, named
-from mainstay.commands.command import Command, SendRequest, SendResult
+from mainstay.commands.command import Command, CommandMetadata, SendRequest, SendResult
 from mainstay.commands.model import CommandModel
 from mainstay.commands.store import Answer, CommandStore, NewCommand, NotUnique, Refusal
 from mainstay.commands.tracing import count_sent, created
@@ -39,7 +39,7 @@ from mainstay.tenancy import current_actor, current_tenant
 _NAME_LIMIT = 200
 
 
-def derived_id(command: Command[Any], name: str) -> UUID:
+def derived_id(command: Command[Any] | CommandMetadata, name: str) -> UUID:
     """The id of what a command's handler sends under a name; the same whenever it is asked for.
 
     Args:

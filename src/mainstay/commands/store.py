@@ -26,6 +26,7 @@ from mainstay.commands.command import (
     SendResult,
     TroubleshootingItem,
 )
+from mainstay.commands.conversation import ConversationStore
 from mainstay.commands.failures import FailureStore
 from mainstay.commands.gates import GateStore
 from mainstay.commands.keys import KeyStore
@@ -341,7 +342,7 @@ class LeaseKeeper(Protocol):
 
 
 @runtime_checkable
-class CommandStore(BatchStore, HandlingStore, FailureStore, ActionStore, ReplyStore, Protocol):
+class CommandStore(BatchStore, HandlingStore, FailureStore, ActionStore, ReplyStore, ConversationStore, Protocol):
     """Everything that commands ask of a database."""
 
     @property

@@ -64,6 +64,18 @@ class CommandNotFoundError(CommandError):
         super().__init__(f"no command {command_id} in domain {shown(domain)}")
 
 
+class ConversationNotFoundError(CommandError):
+    """Nothing has this id."""
+
+    def __init__(self, asked: UUID) -> None:
+        """Keep what was asked for."""
+        self.asked = asked
+        super().__init__(
+            f"nothing here is called {asked}: no command, event, batch or process, and no conversation; it was never "
+            "committed in this database, or was forgotten since"
+        )
+
+
 class BatchNotFoundError(CommandError):
     """No such batch."""
 

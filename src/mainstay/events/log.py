@@ -388,6 +388,18 @@ class EventLog(Protocol):
         """
         ...
 
+    async def conversation(self, correlation_ids: Sequence[UUID], *, limit: int) -> list[RecordedEvent]:
+        """The committed events of these conversations, in the order of their positions, at most so many.
+
+        An event that names no correlation is a conversation of its own, called by its id. For people who ask now and
+        then: it may take as long as a look through the whole log where an engine has nothing that finds them.
+        """
+        ...
+
+    async def event_known_as(self, event_id: UUID) -> RecordedEvent | None:
+        """The committed event with an id; of several, in different streams, the first. Quick as `conversation`."""
+        ...
+
     async def stream_state(self, stream: StreamId, *, conn: Any = None) -> StreamState | None:
         """What is known of a stream; None if it was never written."""
         ...

@@ -321,6 +321,17 @@ class MemoryEventLog:
             return None
         return self._at(self._feed[place])
 
+    async def conversation(self, correlation_ids: Sequence[UUID], *, limit: int) -> list[RecordedEvent]:
+        """The committed events of these conversations, in order."""
+        checks.check_limit(limit)
+        wanted = set(correlation_ids)
+        found = [each for each in self.recorded() if (each.event.correlation_id or each.event.event_id) in wanted]
+        return found[:limit]
+
+    async def event_known_as(self, event_id: UUID) -> RecordedEvent | None:
+        """The committed event with an id."""
+        return next((each for each in self.recorded() if each.event.event_id == event_id), None)
+
     async def wait_beyond(self, position: int, *, timeout: float) -> int:
         """Wait until the horizon lies beyond a position, or the time (seconds) is over; gives the horizon."""
         checks.check_position(position)

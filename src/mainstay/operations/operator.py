@@ -23,6 +23,7 @@ from mainstay.commands.keys import Turns
 from mainstay.commands.lifecycle import BatchStatus, CommandStatus
 from mainstay.commands.limits import Holding
 from mainstay.commands.store import Action, DomainStats, FsckReport
+from mainstay.conversations import Conversations
 from mainstay.errors import CommandError, DuplicateCommandError, InvalidInputError, InvalidOperationError
 from mainstay.operations.events import Events
 from mainstay.operations.ledger import Ledger
@@ -30,6 +31,7 @@ from mainstay.operations.missing import NoSuchBatchError, NoSuchCommandError
 from mainstay.operations.projections import Projections
 from mainstay.storage.postgres.commands import command_store
 from mainstay.storage.postgres.doctor import Check, Limits, examine
+from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.migrate import SchemaStatus, require_current, schema_status, setup_database
 from mainstay.storage.postgres.operations import Latency, OperationsStore, connected_pool
 from mainstay.storage.postgres.repair import Repair, mend
@@ -87,6 +89,7 @@ class Operator(Holding, Turns):
         events: Streams, the feed, and files of events.
         ledger: What was decided on commands.
         projections: How far they are, and what they could not handle.
+        conversations: What led to something, and what followed from it.
     """
 
     def __init__(self, pool: Any, *, registry: HandlerRegistry | None = None) -> None:
@@ -102,6 +105,7 @@ class Operator(Holding, Turns):
         self.events = Events(pool)
         self.ledger = Ledger(self.bus, self.events.log)
         self.projections = Projections(pool)
+        self.conversations = Conversations(self._commands, PostgresEventLog(pool))
 
     def use_registry(self, registry: HandlerRegistry | None) -> None:
         """From now on, edited payloads must fit the models of these handlers."""

@@ -374,7 +374,10 @@ class ShardRunner:
         """Let the projection handle an event; one that cancels itself has failed, and does not end this shard."""
         event = envelope.event
         try:
-            with self._config.scope(), correlated(event.correlation_id, event.event_id, event.actor_id):
+            with (
+                self._config.scope(),
+                correlated(event.correlation_id or event.event_id, event.event_id, event.actor_id),
+            ):
                 await self._projection.handle(envelope, conn)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()

@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Any, Self
 
-from mainstay.app import projections_elsewhere
+from mainstay.app import PostgreSQLEventStore
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.store import CommandStore
 from mainstay.positions import Positioned
 from mainstay.projections.elsewhere import PATIENCE, Elsewhere
+from mainstay.storage.postgres.projections import projection_store
 from mainstay.sync.bridge import Blocking, Bridge, Dsn, blocking
 from mainstay.sync.rehearsing import SyncRehearsal
 from mainstay.sync.rooms import SyncCommandBus, SyncTroubleshootingQueue
@@ -34,7 +35,7 @@ class SyncMainstay(Bridge):
         super().__init__(dsn, min_size=min_size, max_size=max_size, check_schema=check_schema)
         self.bus = SyncCommandBus(self)
         self.troubleshooting = SyncTroubleshootingQueue(self)
-        self._elsewhere = _Elsewhere(self, projections_elsewhere)
+        self._elsewhere = _Elsewhere(self, lambda pool: Elsewhere(PostgreSQLEventStore(pool), projection_store(pool)))
 
     @classmethod
     def connect(cls, dsn: Dsn, *, min_size: int = 1, max_size: int = 10, check_schema: bool = True) -> Self:

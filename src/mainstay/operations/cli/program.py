@@ -27,6 +27,7 @@ from mainstay.operations.cli import (
     schedules,
     schema,
     send,
+    trace,
     tsq,
     worker,
 )
@@ -71,6 +72,7 @@ def build() -> typer.Typer:
     doctor.add_to(app)
     prune.add_to(app)
     rehearsals.add_to(app)
+    trace.add_to(app)
     for name, module in (
         ("commands", commands),
         ("tsq", tsq),

@@ -1,12 +1,15 @@
 """Questions about commands on PostgreSQL: one, many, what happened, how many."""
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from mainstay.commands.command import AuditEvent, CommandMetadata
+from mainstay.commands.command import AuditEvent, BatchMetadata, CommandMetadata
+from mainstay.commands.conversation import TracedCommand
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.store import Backlog, CommandFilter, DomainStats
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.command_rows import audit_event_from, metadata_from
+from mainstay.storage.postgres.command_rows import audit_event_from, batch_from, metadata_from
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_all, fetch_one, sealed
 
 
@@ -44,6 +47,25 @@ class PostgresQuestions:
                 conn, queries.load("commands")["list_batch_commands" if of_batch else "list_commands"], parameters
             )
         return [metadata_from(row) for row in rows]
+
+    async def conversation(self, correlation_ids: Sequence[UUID], *, limit: int) -> list[TracedCommand]:
+        """The commands of these conversations, the earliest first."""
+        return await self._traced("conversation", {"correlation_ids": list(correlation_ids), "limit": limit})
+
+    async def commands_known_as(self, command_id: UUID) -> list[TracedCommand]:
+        """The commands with an id, in all domains."""
+        return await self._traced("commands_known_as", {"command_id": command_id})
+
+    async def _traced(self, question: str, asked: dict[str, Any]) -> list[TracedCommand]:
+        async with sealed(autocommit(self.pool)) as conn:
+            rows = await fetch_all(conn, queries.load("commands")[question], asked)
+        return [TracedCommand(metadata_from(row), row["first_received"], row["last_received"]) for row in rows]
+
+    async def batches_known_as(self, batch_id: UUID) -> list[BatchMetadata]:
+        """The batches with an id, in all domains."""
+        async with sealed(autocommit(self.pool)) as conn:
+            rows = await fetch_all(conn, queries.load("commands")["batches_known_as"], {"batch_id": batch_id})
+        return [batch_from(row) for row in rows]
 
     async def audit_trail(self, command_id: UUID, domain: str | None) -> list[AuditEvent]:
         """What happened to a command, in order."""

@@ -248,6 +248,18 @@ class PostgresEventLog(JoiningLog):
         rows = await self._ask("event_at", {"position": position})
         return EventRows().event(rows[0]) if rows else None
 
+    async def conversation(self, correlation_ids: Sequence[UUID], *, limit: int) -> list[RecordedEvent]:
+        """The committed events of these conversations, in order."""
+        checks.check_limit(limit)
+        asked = {"correlation_ids": list(correlation_ids), "limit": limit}
+        rows = EventRows()
+        return [rows.event(row) for row in await self._ask("conversation", asked)]
+
+    async def event_known_as(self, event_id: UUID) -> RecordedEvent | None:
+        """The committed event with an id."""
+        rows = await self._ask("event_known_as", {"event_id": event_id})
+        return EventRows().event(rows[0]) if rows else None
+
     async def wait_beyond(self, position: int, *, timeout: float) -> int:
         """Wait until the horizon lies beyond a position, or the time (seconds) is over; gives the horizon."""
         checks.check_position(position)

@@ -14,6 +14,8 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
+import orjson
+
 from mainstay.clock import Clock, SystemClock
 from mainstay.errors import AppendConditionError, InvalidInputError, StreamNotFoundError, StreamTombstonedError
 from mainstay.events import checks
@@ -370,6 +372,20 @@ class SQLiteEventLog:
         checks.check_position(position)
         async with self._database.read() as connection:
             rows = await fetch(connection, self._sql["event_at"], (position,))
+        return event_of(rows[0]) if rows else None
+
+    async def conversation(self, correlation_ids: Sequence[UUID], *, limit: int) -> list[RecordedEvent]:
+        """The committed events of these conversations, in order; a look through the whole file."""
+        checks.check_limit(limit)
+        wanted = orjson.dumps([each.hex.upper() for each in correlation_ids]).decode()
+        async with self._database.read() as connection:
+            rows = await fetch(connection, self._sql["conversation"], (wanted, limit))
+        return [event_of(row) for row in rows]
+
+    async def event_known_as(self, event_id: UUID) -> RecordedEvent | None:
+        """The committed event with an id; a look through the whole file."""
+        async with self._database.read() as connection:
+            rows = await fetch(connection, self._sql["event_known_as"], (event_id.bytes,))
         return event_of(rows[0]) if rows else None
 
     async def wait_beyond(self, position: int, *, timeout: float) -> int:

@@ -137,6 +137,26 @@ select batch_id from commandbus.fold_batches(%(domain)s);
 -- One command.
 select * from commandbus.command where command_id = %(command_id)s and domain = %(domain)s;
 
+-- name: commands_known_as
+-- The commands with an id, in all domains.
+select c.*, r.first_received, r.last_received
+from commandbus.command as c
+cross join lateral (
+    select min(a.ts) as first_received, max(a.ts) as last_received from commandbus.audit as a
+    where a.subject_no = c.subject_no and a.event_type = 'RECEIVED'
+) as r
+where c.command_id = %(command_id)s
+order by c.created_at, c.domain;
+
+-- name: batches_known_as
+-- The batches with an id, in all domains; counts as in get_batch.
+select b.* from commandbus.counted_batch as b where b.batch_id = %(batch_id)s order by b.created_at, b.domain;
+
+-- name: conversation
+-- The commands of conversations, the earliest first.
+select (t.command).*, t.first_received, t.last_received
+from commandbus.conversation(%(correlation_ids)s, %(limit)s) as t;
+
 -- name: list_commands
 -- Commands by any mix of conditions, newest first.
 select * from commandbus.command

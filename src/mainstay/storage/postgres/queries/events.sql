@@ -112,6 +112,27 @@ join eventsource.stream as s on s.stream_no = e.stream_no
 join eventsource.kind as k on k.kind_no = e.kind_no
 where e.position = %(position)s;
 
+-- name: conversation
+-- The events of conversations, in order; the horizon is not asked.
+select
+    e.position, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text, e.occurred_at, e.event_version,
+    e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags, k.category, s.stream_id, s.tenant_id
+from eventsource.conversation(%(correlation_ids)s::uuid[], %(limit)s) as f(position)
+cross join lateral (select x.* from eventsource.event as x where x.position = f.position offset 0) as e
+join eventsource.stream as s on s.stream_no = e.stream_no
+join eventsource.kind as k on k.kind_no = e.kind_no
+order by e.position;
+
+-- name: event_known_as
+-- The event with an id.
+select
+    e.position, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text, e.occurred_at, e.event_version,
+    e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags, k.category, s.stream_id, s.tenant_id
+from eventsource.event as e
+join eventsource.stream as s on s.stream_no = e.stream_no
+join eventsource.kind as k on k.kind_no = e.kind_no
+where e.position = (select eventsource.find_event(%(event_id)s));
+
 -- name: stream_state
 -- What is known of a stream.
 select s.category, s.stream_id, s.tenant_id, s.version, s.created_at, s.archived_at, s.tombstoned_at, s.tombstone::text

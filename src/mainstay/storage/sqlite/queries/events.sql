@@ -149,6 +149,17 @@ limit :limit;
 -- The event at a position.
 select * from mainstay_recorded where position = ?;
 
+-- name: conversation
+-- The events of conversations, in order; a look through all of them.
+select * from mainstay_recorded
+where hex(coalesce(correlation_id, event_id)) in (select value from json_each(?))
+order by position
+limit ?;
+
+-- name: event_known_as
+-- The event with an id; a look through all of them.
+select * from mainstay_recorded where event_id = ? order by position limit 1;
+
 -- name: list_streams
 -- A page of streams.
 select category, tenant_id, id, version, created_at, is_archived, is_tombstoned, reason, actor

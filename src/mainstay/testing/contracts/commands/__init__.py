@@ -24,6 +24,7 @@ from mainstay.testing.contracts.commands.batches import BatchContract
 from mainstay.testing.contracts.commands.breakers import BreakerContract
 from mainstay.testing.contracts.commands.committing import CommittingContract
 from mainstay.testing.contracts.commands.completing import CompletingContract
+from mainstay.testing.contracts.commands.conversations import ConversationContract
 from mainstay.testing.contracts.commands.deciding import DecidingContract
 from mainstay.testing.contracts.commands.ending import EndingContract
 from mainstay.testing.contracts.commands.failures import FailureContract
@@ -49,6 +50,7 @@ __all__ = [
     "CommandStoreSuite",
     "CommittingContract",
     "CompletingContract",
+    "ConversationContract",
     "DecidingContract",
     "EndingContract",
     "FailureContract",
@@ -89,5 +91,6 @@ class CommandStoreContract(
     SchedulingContract,
     ProcessContract,
     UniqueContract,
+    ConversationContract,
 ):
     """The whole suite."""

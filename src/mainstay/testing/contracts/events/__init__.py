@@ -14,6 +14,7 @@ feed, the streams and what is known of them must tell the same. What each part a
 from mainstay.testing.contracts.events.appending import AppendingContract
 from mainstay.testing.contracts.events.base import EventLogSuite
 from mainstay.testing.contracts.events.conditions import ConditionContract
+from mainstay.testing.contracts.events.conversations import ConversationContract
 from mainstay.testing.contracts.events.ending import EndingContract
 from mainstay.testing.contracts.events.feed import FeedContract
 from mainstay.testing.contracts.events.filters import FilterContract
@@ -28,6 +29,7 @@ from mainstay.testing.contracts.events.repeating import RepeatingContract
 __all__ = [
     "AppendingContract",
     "ConditionContract",
+    "ConversationContract",
     "EndingContract",
     "EventLogContract",
     "EventLogSuite",
@@ -56,5 +58,6 @@ class EventLogContract(
     PartContract,
     RefusingContract,
     RacingContract,
+    ConversationContract,
 ):
     """The whole suite."""
