@@ -61,6 +61,7 @@ from mainstay.commands.process import (
 )
 from mainstay.commands.processes import ProcessBatch, register_processes
 from mainstay.commands.schedule import CatchUp, Schedule
+from mainstay.commands.shadow import Difference, Shadowed, ShadowReport, ShadowVerdict
 from mainstay.commands.store import Action, FsckReport
 from mainstay.commands.threads import SyncHandlerContext
 from mainstay.commands.upcasting import upcast
@@ -260,6 +261,7 @@ __all__ = [
     "DeciderAggregate",
     "Decision",
     "DeclarativeAggregate",
+    "Difference",
     "DomainEvent",
     "DryRun",
     "DuplicateBatchError",
@@ -339,6 +341,9 @@ __all__ = [
     "Result",
     "Retention",
     "RetryPolicy",
+    "Shadowed",
+    "ShadowReport",
+    "ShadowVerdict",
     "SQLiteEventStore",
     "Schedule",
     "ScheduleNotFoundError",

@@ -20,6 +20,7 @@ from tests.scenarios.redelivery import RedeliveryScenarios
 from tests.scenarios.requesting import RequestingScenarios
 from tests.scenarios.running import RunningScenarios
 from tests.scenarios.sending_on import SendingOnScenarios
+from tests.scenarios.shadows import ShadowScenarios
 from tests.scenarios.tracing import TracingScenarios
 from tests.scenarios.typed import TypedScenarios
 from tests.scenarios.world import World, WorldSuite
@@ -89,6 +90,12 @@ class TestDecisionsInMemory(OnMemory, DecisionScenarios):
 
 
 class TestDryRunsInMemory(OnMemory, DryRunScenarios):
+    @pytest.fixture
+    def event_store(self, store):
+        return InMemoryEventStore()
+
+
+class TestShadowsInMemory(OnMemory, ShadowScenarios):
     @pytest.fixture
     def event_store(self, store):
         return InMemoryEventStore()

@@ -77,6 +77,7 @@ class DryRun:
         events: What would be appended, in order.
         sends: What would be sent, in order.
         changes: What else would be changed.
+        replies_itself: The handler gave the reply; else it says the version of the stream.
     """
 
     domain: str
@@ -91,3 +92,4 @@ class DryRun:
     events: tuple[RaisedEvent, ...] = ()
     sends: tuple[TriedSend, ...] = ()
     changes: tuple[TriedTable, ...] = ()
+    replies_itself: bool = False

@@ -61,6 +61,10 @@ class HandlingStore(Protocol):
         """
         ...
 
+    async def make_read_only(self, conn: Any) -> None:
+        """Let nothing be written from now on in a transaction, which `transaction` gave."""
+        ...
+
     async def watch(self, conn: Any) -> Watch:
         """Watch a transaction, which `transaction` gave, from now on."""
         ...

@@ -326,6 +326,9 @@ class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryRep
         """None: there is nothing to wait for."""
         return 0
 
+    async def make_read_only(self, conn: Any) -> None:
+        """Nothing is written by what is only noted."""
+
     async def watch(self, conn: Any) -> "MemoryWatch":  # noqa: ARG002 - there is nothing but commands
         """Watch a transaction."""
         return MemoryWatch()

@@ -4,19 +4,37 @@ A dry run handles one command, new or recorded, and rolls back; see `mainstay.co
 again on what was decided, at the versions that were read, and compares; see `mainstay.commands.shadow`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 from typing import Any, Unpack, overload
 from uuid import UUID, uuid4
 
 from mainstay.commands.aggregates import Aggregates, check_all
-from mainstay.commands.checks import checked_request, named
-from mainstay.commands.command import Command, CommandMetadata, SendOptions, SendRequest
+from mainstay.commands.checks import (
+    checked_count,
+    checked_page,
+    checked_request,
+    checked_time,
+    domain_filter,
+    named,
+    type_filter,
+)
+from mainstay.commands.command import Command, SendOptions, SendRequest
 from mainstay.commands.dry_run import DryRun
 from mainstay.commands.handler import HandlerRegistry
+from mainstay.commands.ledger import DecisionFilter, StreamName
 from mainstay.commands.model import CommandModel
+from mainstay.commands.recorded import recorded_command
+from mainstay.commands.shadow import Shadow, Shadowed, ShadowReport
 from mainstay.commands.store import CommandStore, NewCommand
 from mainstay.commands.trying import Trial
-from mainstay.errors import CommandNotFoundError, ConfigurationError, InvalidOperationError, shown
+from mainstay.errors import (
+    CommandNotFoundError,
+    ConfigurationError,
+    InvalidInputError,
+    InvalidOperationError,
+    shown,
+)
 from mainstay.message import checked_domain, checked_id
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, from_json
@@ -102,23 +120,61 @@ class Rehearsal:
             raise InvalidOperationError(f"the payload of command {command_id} was pruned: it cannot be tried")
         return await self._trial(domain).run_dry(recorded_command(known))
 
+    async def shadow(
+        self,
+        domain: str | None = None,
+        command_type: str | None = None,
+        *,
+        stream: StreamName | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+        after: int = 0,
+        ignore: Collection[str] = (),
+        keep: int = 10,
+        on_each: Callable[[Shadowed], None] | None = None,
+    ) -> ShadowReport:
+        """Decide again on what was decided, at the versions that were read, and tell what comes out otherwise.
+
+        Args:
+            domain: Of the commands.
+            command_type: Of the commands.
+            stream: On this stream.
+            since: Not decided before this time; aware.
+            until: Decided before this time; aware.
+            limit: So many decisions at most; None: all that there are.
+            after: Those with higher numbers: `ShadowReport.last` of a run before.
+            ignore: Fields of payloads and replies that may differ: times that the handler asks for, ids that it draws.
+            keep: How many differences to tell in full.
+            on_each: Called with each as it comes.
+
+        Raises:
+            InvalidInputError: Something cannot be accepted; the message names it.
+            StorageUnavailableError: The database cannot be reached.
+        """
+        if limit is not None:
+            checked_count(limit, "limit")
+        checked_page(1, keep)
+        checked_page(1, after)
+        if isinstance(ignore, str):
+            raise InvalidInputError("ignore takes several names: ignore=['at']")
+        which = DecisionFilter(
+            domain=domain_filter(domain),
+            command_type=type_filter(command_type),
+            since=checked_time(since, "since"),
+            until=checked_time(until, "until"),
+            stream=stream,
+        )
+        report = ShadowReport(last=after)
+        run = Shadow(self._store, self._registry, self._aggregates, ignore).run(which, after=after, limit=limit)
+        async for found in run:
+            report.take(found, keep)
+            if on_each is not None:
+                on_each(found)
+        return report
+
     def _trial(self, domain: str) -> Trial:
         return Trial(self._store, domain, self._registry, self._aggregates)
-
-
-def recorded_command(known: CommandMetadata) -> Command[Any]:
-    """A command as its handler saw it."""
-    return Command(
-        domain=known.domain,
-        command_type=known.command_type,
-        command_id=known.command_id,
-        data=known.data,
-        correlation_id=known.correlation_id,
-        reply_to=known.reply_to,
-        created_at=known.created_at,
-        headers=known.headers or {},
-        key=known.key,
-    )
 
 
 def _command_from(new: NewCommand) -> Command[Any]:

@@ -156,6 +156,8 @@ class Trial(Execution):
         async with self._connection(handler) as conn:
             if conn is not None and self._version is None:
                 watch = await self._store.watch(conn)
+            elif conn is not None:
+                await self._store.make_read_only(conn)
             sends = _TriedSends(received.command, self._store, conn if self._version is None else None)
             context = HandlerContext(
                 command=received.command,
@@ -182,6 +184,7 @@ class Trial(Execution):
                     found = replace(found, events=tried.raised())
                     if self._version is None:
                         await tried.append_tried()
+                    found = replace(found, replies_itself=result.value is not None)
                     if result.value is None:
                         outcome = replace(outcome, result=b'{"version":%d}' % tried.aggregate.version)
                 if watch is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mainstay.commands.aggregates import RaisedEvent
 from mainstay.commands.ledger import StreamName
+from mainstay.deciding.versions import PastDeciders
 from mainstay.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -19,6 +20,7 @@ from mainstay.errors import (
     shown,
 )
 from mainstay.events.aggregate import AggregateRoot
+from mainstay.events.decider import DeciderAggregate
 from mainstay.events.event import DomainEvent
 from mainstay.events.log import Appended
 from mainstay.events.repository import AggregateRepository
@@ -47,6 +49,7 @@ class EventAggregates:
         self._joins = joins
         self._policy = snapshots
         self._repositories: dict[type, AggregateRepository[Any]] = {}
+        self._past = PastDeciders(store)
 
     def check(self, kind: type) -> None:
         """Refuse what is no aggregate, or one whose snapshots cannot be kept.
@@ -95,6 +98,8 @@ class EventAggregates:
             async with self._transaction(conn) if conn is not None else nullcontext() as mine:
                 if version is None:
                     aggregate = await repository.load_or_create(aggregate_id, conn=mine)
+                elif isinstance(aggregate, DeciderAggregate) and version:
+                    await self._past.load(aggregate, version, mine)
                 elif version:
                     aggregate = await repository.get_or_none(aggregate_id, version=version, conn=mine) or aggregate
                 if version not in (None, aggregate.version):

@@ -29,3 +29,4 @@ class SyncRehearsal(Blocking[Rehearsal]):
 
     dry_run = blocking(Rehearsal.dry_run)
     dry_run_again = blocking(Rehearsal.dry_run_again)
+    shadow = blocking(Rehearsal.shadow)

@@ -21,6 +21,7 @@ from tests.support.cli import run
 from tests.support.servers import open_pool
 
 HANDLERS = "tests.support.rehearsed_accounts:registry"
+STRICT = "tests.support.rehearsed_accounts:generous"
 EVENTS = "tests.support.rehearsed_accounts:events"
 ACCOUNT = "00000000-0000-4000-8000-00000000000c"
 TEN = json.dumps({"account_id": ACCOUNT, "amount": 10})
@@ -86,12 +87,69 @@ def test_what_cannot_be_tried_says_why(dsn, arguments, code, text):
     assert text in result.out + result.err
 
 
+def test_the_same_code_decides_the_same(dsn, deposited):
+    shown = run("shadow", HANDLERS, "--dsn", dsn)
+    found = run("shadow", HANDLERS, "--dsn", dsn, "--stream", f"Account/{ACCOUNT}", "--since", "1h", "--json")
+
+    assert (shown.code, found.code) == (0, 0)
+    assert "equal" in shown.out
+    assert "1 command in" in shown.err
+    assert (found.json["equal"], found.json["different"], found.json["differences"]) == (1, 0, [])
+
+
+def test_what_differs_is_shown_and_ends_with_code_1(dsn, deposited):
+    shown = run("shadow", STRICT, "--dsn", dsn)
+    found = run("shadow", STRICT, "--dsn", dsn, "--json")
+    ignored = run("shadow", STRICT, "--dsn", dsn, "--ignore", "amount")
+    counted = run("shadow", STRICT, "--dsn", dsn, "--show", 0)
+    other = run("shadow", STRICT, "--dsn", dsn, "--until", "1h", "--json")
+
+    assert (shown.code, found.code, ignored.code, counted.code, other.code) == (1, 1, 0, 1, 0)
+    for text in (
+        deposited,
+        f"Account/{ACCOUNT} at version 0",
+        '-      "amount": 10',
+        '+      "amount": 11',
+        "different",
+    ):
+        assert text in shown.out
+    (difference,) = found.json["differences"]
+    assert (difference["command_id"], difference["version_read"]) == (deposited, 0)
+    assert [each["what"] for each in difference["differences"]] == ["events"]
+    assert "There are 1 more: --show 1 shows all." in counted.err
+    assert other.json["checked"] == 0
+
+
+def test_what_cannot_be_compared_says_why(dsn, deposited):
+    found = run("shadow", "tests.support.rehearsed_accounts:other", "--dsn", dsn)
+
+    assert found.code == 0
+    assert "not comparable: it has no handler any more" in found.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--stream", "Account"], 2, "a stream is named by its category and its id"),
+        (["--stream", "Account/nothing"], 5, "Account/nothing"),
+        (["--since", "soon"], 2, "--since is so long ago"),
+        (["--limit", "0"], 2, "--limit"),
+    ],
+)
+def test_what_makes_no_sense_says_so(dsn, arguments, code, text):
+    result = run("shadow", HANDLERS, *arguments, "--dsn", dsn)
+
+    assert result.code == code
+    assert text in result.out + result.err
+
+
 def test_code_that_blocks_rehearses(dsn, deposited):
     with SyncMainstay.connect(dsn) as app:
         rehearsal = app.rehearsal(rehearsed_accounts.registry, event_store=rehearsed_accounts.events)
         found = rehearsal.dry_run(Deposit(account_id=ACCOUNT, amount=5))
         with pytest.raises(InvalidOperationError):
             rehearsal.dry_run(DOMAIN, "Plain", {})
+        assert rehearsal.shadow().equal == 1
 
     assert (found.reply, found.changes[0].inserted) == ({"version": 2}, 1)
 

@@ -1,7 +1,8 @@
-"""``mainstay dry-run``: what a command would do, without a trace."""
+"""``mainstay dry-run`` and ``mainstay shadow``: what handlers would do, without a trace."""
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -9,10 +10,14 @@ import typer
 
 from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.exits import Exit
-from mainstay.operations.cli.options import AsJson, Domain, Dsn
+from mainstay.operations.cli.options import AsJson, Domain, Dsn, Type
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from mainstay.commands.dry_run import DryRun
+    from mainstay.commands.shadow import Shadowed, ShadowReport
+    from mainstay.operations.cli.output import Output
 
 Handlers = Annotated[
     str,
@@ -32,6 +37,7 @@ EventStorePath = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command("dry-run")(dry_run)
+    app.command("shadow")(shadow)
 
 
 def dry_run(
@@ -112,3 +118,107 @@ async def _dry_run(  # noqa: PLR0917 - the options of the command
             raise ConfigurationError("there is nothing to try")
         known = await operator.command(command_id, domain)
         return await rehearsal.dry_run_again(known.domain, command_id)
+
+
+def shadow(
+    *,
+    registry: Handlers,
+    domain: Domain = None,
+    command_type: Type = None,
+    stream: Annotated[
+        str | None,
+        typer.Option("--stream", metavar="CATEGORY/ID", help="Only decisions on this stream.", show_default=False),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Decided since then: 2h, 3d, 2030-01-31.", show_default=False),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Decided before then.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="So many at most.", show_default="all")
+    ] = None,
+    after: Annotated[
+        int, typer.Option("--after", metavar="NUMBER", min=0, help="Go on where another run has ended.")
+    ] = 0,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore",
+            metavar="FIELD",
+            help="A field of payloads and replies that may differ, such as a time; several times for several.",
+            show_default=False,
+        ),
+    ] = None,
+    show: Annotated[int, typer.Option("--show", metavar="N", min=0, help="Differences to show in full.")] = 10,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide again on recorded commands with this code, at the versions that they read, and show what differs.
+
+    Compared are outcome, stream, events, next commands, reply and the code of a refusal, not ids and times. Nothing is
+    written, so it may run beside workers, or on a replica. Exit code 1 if anything came out otherwise; what cannot be
+    compared is counted by its reason.
+    """
+    from mainstay.operations.cli.events import point
+    from mainstay.operations.cli.output import Output
+    from mainstay.operations.cli.rehearsed import shadow_document, show_shadow
+
+    out = Output(as_json=as_json)
+    asked: dict[str, Any] = {
+        "domain": domain,
+        "command_type": command_type,
+        "since": None if since is None else point(since),
+        "until": None if until is None else point(until),
+        "limit": limit,
+        "after": after,
+        "ignore": ignore or [],
+        "keep": show,
+    }
+    began = time.monotonic()
+    with _progress(out, limit) as bar:
+        report = asyncio.run(_shadow(dsn, registry, stream, asked, bar))
+    if as_json:
+        out.document(shadow_document(report))
+    else:
+        show_shadow(out, report, time.monotonic() - began)
+    if not report.agrees:
+        raise typer.Exit(Exit.FOUND)
+
+
+def _progress(out: "Output", limit: int | None) -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("deciding again"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} commands, {task.fields[different]:,} different"),
+        TimeElapsedColumn(),
+        console=out.notes,
+        transient=True,
+        disable=out.as_json or not out.notes.is_terminal,
+    )
+    bar.add_task("", total=limit, different=0)
+    return bar
+
+
+async def _shadow(
+    dsn: str | None, registry: str, stream: str | None, asked: dict[str, Any], bar: "Progress"
+) -> "ShadowReport":
+    from mainstay.commands.ledger import StreamName
+    from mainstay.operations.cli.rehearsing import rehearsing
+
+    different = 0
+
+    def count(found: "Shadowed") -> None:
+        nonlocal different
+        different += bool(found.differences)
+        bar.update(bar.task_ids[0], advance=1, different=different)
+
+    async with rehearsing(dsn, registry, None) as (operator, rehearsal):
+        if stream is not None:
+            there = (await operator.events.stream(stream)).stream
+            tenant = None if there.tenant_id is None else str(there.tenant_id)
+            asked["stream"] = StreamName(there.category, str(there.id), tenant)
+        return await rehearsal.shadow(**asked, on_each=count)

@@ -1,11 +1,18 @@
-"""What dry runs tell, as tables."""
+"""What dry runs and shadow runs tell, as tables and documents."""
+
+import difflib
+import json
+from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from mainstay.commands.dry_run import DryRun, TriedTable
+from mainstay.commands.shadow import Shadowed, ShadowReport
 from mainstay.operations.cli.decided import stream_text
-from mainstay.operations.cli.output import FOLDED, NUMBER, Output, facts, one_line, pretty_json, table
+from mainstay.operations.cli.output import FOLDED, NUMBER, Output, count, counted, facts, one_line, pretty_json, table
+
+_MOST_LINES = 60
 
 _WORDS = {
     "COMPLETE": ("would complete", "green"),
@@ -52,3 +59,71 @@ def _show_change(out: Output, change: TriedTable) -> None:
     for row in change.rows:
         rows.add_row("" if row.before is None else one_line(row.before), one_line(row.after))
     out.show(rows)
+
+
+def shadow_document(report: ShadowReport) -> dict[str, Any]:
+    """For ``--json``."""
+    return {
+        "checked": report.checked,
+        "equal": report.equal,
+        "different": report.different,
+        "not_comparable": report.not_comparable,
+        "last": report.last,
+        "differences": [
+            {
+                "domain": each.decision.domain,
+                "command_id": each.decision.command_id,
+                "command_type": each.decision.command_type,
+                "number": each.decision.number,
+                "handler": each.decision.handler,
+                "handler_version": each.decision.handler_version,
+                "stream": each.decision.stream._asdict(),
+                "version_read": each.decision.version_read,
+                "differences": list(each.differences),
+            }
+            for each in report.differences
+        ],
+    }
+
+
+def show_shadow(out: Output, report: ShadowReport, seconds: float) -> None:
+    """For people."""
+    for each in report.differences:
+        _show_difference(out, each)
+    if report.different > len(report.differences):
+        out.note(f"There are {report.different - len(report.differences):,} more: --show {report.different} shows all.")
+    rows = table("decided again", ("commands", NUMBER))
+    rows.add_row("equal", count(report.equal, "green"))
+    rows.add_row("different", count(report.different, "red"))
+    for reason, number in sorted(report.not_comparable.items()):
+        rows.add_row(f"not comparable: {reason}", count(number, "yellow"))
+    out.show(rows)
+    out.note(f"{counted(report.checked, 'command')} in {seconds:.1f} s. Nothing was written.")
+
+
+def _show_difference(out: Output, found: Shadowed) -> None:
+    decision = found.decision
+    out.show(
+        Text.assemble((f"{decision.domain}.{decision.command_type} {decision.command_id}", "bold")),
+        Text(
+            f"on {stream_text(decision.stream)} at version {decision.version_read}, "
+            f"then decided by {decision.handler}, version {decision.handler_version}",
+            style="bright_black",
+        ),
+    )
+    for each in found.differences:
+        out.show(Text(f"  {each.what}"))
+        for line in _diff(each.before, each.after):
+            out.show(Text(f"    {line}", style={"-": "red", "+": "green"}.get(line[0], "")))
+    out.show("")
+
+
+def _diff(before: Any, after: Any) -> list[str]:
+    """What was recorded, with a minus, and what came out now, with a plus, with some lines around."""
+    found = list(difflib.unified_diff(_lines(before), _lines(after), lineterm=""))[2:]
+    found = [line for line in found if not line.startswith("@@")]
+    return found if len(found) <= _MOST_LINES else [*found[:_MOST_LINES], f" … {len(found) - _MOST_LINES} more lines"]
+
+
+def _lines(value: Any) -> list[str]:
+    return json.dumps(value, indent=2, sort_keys=True, default=str, ensure_ascii=False).splitlines()

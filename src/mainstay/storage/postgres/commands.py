@@ -329,6 +329,10 @@ class PostgresCommandStore(
         """How many callers of `transaction` wait for a connection."""
         return len(self._handling)
 
+    async def make_read_only(self, conn: Any) -> None:
+        """Let nothing be written from now on in a transaction."""
+        await execute(conn, queries.load("watching")["make_read_only"])
+
     async def watch(self, conn: Any) -> TransactionWatch:
         """Watch a transaction."""
         return await TransactionWatch.begin(self.pool, conn)

@@ -4,6 +4,10 @@
 -- The number of this transaction, which it has from now on.
 select pg_current_xact_id()::text::bigint;
 
+-- name: make_read_only
+-- Let nothing be written from now on.
+set transaction read only;
+
 -- name: count_changes
 -- How many rows this transaction, and what this connection did before and has not told yet, have inserted, updated and deleted, by table.
 select s.relid::bigint, s.schemaname || '.' || s.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del
