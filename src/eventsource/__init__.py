@@ -8,6 +8,7 @@ from eventsource.aggregates import (
     EventPublisher,
     TState,
 )
+from eventsource.bus import EventBus, InMemoryEventBus, RedisEventBus, RedisEventBusConfig
 from eventsource.events import (
     DomainEvent,
     DuplicateEventTypeError,
@@ -123,6 +124,7 @@ __all__ = [
     "DeclarativeProjection",
     "DomainEvent",
     "DuplicateEventTypeError",
+    "EventBus",
     "EventHandler",
     "EventId",
     "EventNotFoundError",
@@ -141,6 +143,7 @@ __all__ = [
     "FlexibleEventSubscriber",
     "InMemoryCheckpointRepository",
     "InMemoryDLQRepository",
+    "InMemoryEventBus",
     "InMemoryEventStore",
     "InMemorySnapshotStore",
     "OptimisticLockError",
@@ -156,6 +159,8 @@ __all__ = [
     "ReadModelRepository",
     "ReadModels",
     "ReadOptions",
+    "RedisEventBus",
+    "RedisEventBusConfig",
     "SQLiteCheckpointRepository",
     "SQLiteDLQRepository",
     "SQLiteEventStore",

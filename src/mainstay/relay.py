@@ -28,10 +28,8 @@ it. Killed between the broker's answer and the COMMIT: as above, at least once. 
 attempt is counted. A broker that has lost what it had confirmed, and can tell, is not sent more, until somebody resets
 the subscription (`BusForgotError`).
 
-Events are sent as they are stored, not as classes of today have them: their version is a header, and neither registry
-nor upcasters are asked. Headers, each there if the event has it: ``category``, ``aggregate-id``, ``tenant-id``,
-``event-version``, ``occurred-at``, ``recorded-at`` (ISO 8601, UTC), ``correlation-id``, ``causation-id``, ``actor-id``,
-``metadata`` (JSON), and ``tombstoned`` (``true``: the stream was, its payload is gone).
+Events are sent as they are stored, not as classes of today have them: neither registry nor upcasters are asked.
+`mainstay.event_messages` says what a message has of an event, and makes it one again.
 """
 
 import time
@@ -43,6 +41,7 @@ from typing import Any, Self, cast
 from mainstay.delivery.bus import Bus, Sent
 from mainstay.delivery.message import Message
 from mainstay.errors import ConfigurationError, shown
+from mainstay.event_messages import as_message
 from mainstay.events.event import DomainEvent, EventEnvelope
 from mainstay.events.log import FeedFilter, RecordedEvent
 from mainstay.events.reading import EventReader, EventType
@@ -157,25 +156,3 @@ class _Outgoing:
     def __init__(self, events: dict[int, RecordedEvent], messages: list[Message]) -> None:
         self.events = events
         self.messages = messages
-
-
-def as_message(recorded: RecordedEvent) -> Message:
-    """A stored event as a message."""
-    event, stream = recorded.event, recorded.stream
-    said = {
-        "category": stream.category,
-        "aggregate-id": stream.id,
-        "tenant-id": stream.tenant_id,
-        "event-version": event.event_version,
-        "occurred-at": event.occurred_at.isoformat(),
-        "recorded-at": recorded.recorded_at.isoformat(),
-        "correlation-id": event.correlation_id,
-        "causation-id": event.causation_id,
-        "actor-id": event.actor_id,
-        "metadata": None if event.metadata is None else event.metadata.decode(),
-        "tombstoned": "true" if recorded.tombstoned else None,
-    }
-    headers = {name: str(value) for name, value in said.items() if value is not None}
-    return Message(
-        event.event_id, str(stream), recorded.version, recorded.position, event.event_type, event.payload, headers
-    )

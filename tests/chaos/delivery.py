@@ -45,8 +45,8 @@ TABLE = """
         taker text not null, event_id uuid not null, stream text not null, version int not null)
 """
 COUNT = "select count(distinct event_id) from taken where taker = %s"
-MORE = "select taker, count(*), max(number) from taken where number > %s group by taker"
-LOOKED_EVERY = 0.25
+ROWS = "select taker, count(*) from taken group by taker"
+LOOKED_EVERY = 0.5
 """Seconds between two looks at how far it is."""
 FIRSTS = """
     select stream, version, row_number() over (partition by stream order by min(number))
@@ -166,18 +166,15 @@ class _Progress:
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self._conn = conn
         self._rows = dict.fromkeys(GROUPS, 0)
-        self._seen = 0
 
     @property
     def least(self) -> int:
         return min(self._rows.values())
 
     def has_moved(self) -> bool:
-        found = self._conn.execute(MORE, [self._seen]).fetchall()
-        for group, rows, last in found:
-            self._rows[group] += rows
-            self._seen = max(self._seen, last)
-        return bool(found)
+        before = dict(self._rows)
+        self._rows.update(self._conn.execute(ROWS).fetchall())
+        return self._rows != before
 
     def reached(self, events: int) -> bool:
         return self.least >= events and all(

@@ -18,13 +18,14 @@ PROMISED = {
         "AppendResult AsyncEventHandler CausationId CheckpointError CheckpointRepository "
         "CheckpointTrackingProjection CorrelationId CorruptEventError DLQRepository DatabaseProjection "
         "DeciderAggregate DeclarativeAggregate DeclarativeProjection DomainEvent DuplicateEventTypeError "
-        "EventHandler EventId EventNotFoundError EventPublisher EventRegistry EventSourceError "
+        "EventBus EventHandler EventId EventNotFoundError EventPublisher EventRegistry EventSourceError "
         "EventSourceJSONEncoder EventStore EventStoreError EventStream EventSubscriber EventTypeNotFoundError "
         "EventVersionError ExpectedVersion FlexibleEventHandler FlexibleEventSubscriber "
-        "InMemoryCheckpointRepository InMemoryDLQRepository InMemoryEventStore InMemorySnapshotStore "
+        "InMemoryCheckpointRepository InMemoryDLQRepository InMemoryEventBus InMemoryEventStore InMemorySnapshotStore "
         "KAFKA_AVAILABLE OTEL_AVAILABLE OptimisticLockError POSTGRESQL_AVAILABLE "
         "PostgreSQLCheckpointRepository PostgreSQLDLQRepository PostgreSQLEventStore PostgreSQLSnapshotStore "
         "Projection ProjectionError RABBITMQ_AVAILABLE REDIS_AVAILABLE ReadDirection ReadModel "
+        "RedisEventBus RedisEventBusConfig "
         "ReadModelProjection ReadModelRepository ReadModels ReadOptions SQLITE_AVAILABLE "
         "SQLiteCheckpointRepository SQLiteDLQRepository SQLiteEventStore SQLiteSnapshotStore "
         "SerializationError Snapshot SnapshotPolicy SnapshotStore StoredEvent StreamId SubscriptionConfig "
@@ -37,6 +38,10 @@ PROMISED = {
     ),
     "eventsource.aggregates.base": "AggregateRoot DeclarativeAggregate TState",
     "eventsource.aggregates.repository": "AggregateRepository EventPublisher TAggregate",
+    "eventsource.bus": ("EventBus EventHandlerFunc InMemoryEventBus REDIS_AVAILABLE RedisEventBus RedisEventBusConfig"),
+    "eventsource.bus.interface": "EventBus EventHandlerFunc",
+    "eventsource.bus.memory": "InMemoryEventBus",
+    "eventsource.bus.redis": "REDIS_AVAILABLE RedisEventBus RedisEventBusConfig",
     "eventsource.config": "Config RetryPolicy SnapshotPolicy SubscriptionConfig",
     "eventsource.events": (
         "DomainEvent DuplicateEventTypeError EventRegistry EventTypeNotFoundError default_registry "
@@ -127,7 +132,7 @@ PROMISED = {
 }
 
 #: Modules of the guide whose rooms are not built.
-MISSING = ["bus", "gdpr", "locks", "migration"]
+MISSING = ["gdpr", "locks", "migration"]
 
 
 @pytest.mark.parametrize("module", PROMISED)
