@@ -5,7 +5,8 @@ together. `mainstay.commands.grouping` says how that goes; one suite, `mainstay.
 store to what is written here.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -94,6 +95,15 @@ class Decided:
     consequence: Consequence
 
 
+class Held(Protocol):
+    """Streams in a transaction to which nobody else can append."""
+
+    @property
+    def streams(self) -> Collection[Hashable]:
+        """Which."""
+        ...
+
+
 class Deciders(Protocol):
     """Loads many deciders at once, and commits what they have decided."""
 
@@ -114,7 +124,7 @@ class Deciders(Protocol):
         ...
 
     async def load(
-        self, wanted: Mapping[Hashable, type], *, fresh: bool = False
+        self, wanted: Mapping[Hashable, type], *, fresh: bool = False, held: Held | None = None
     ) -> Mapping[Hashable, Decider | Exception]:
         """The deciders of streams, new ones for streams without events; of one that cannot be loaded the reason.
 
@@ -124,17 +134,34 @@ class Deciders(Protocol):
             wanted: Streams, and the classes of their deciders.
             fresh: With what others have appended since; else that may be missing. Never of one that has decided on what
                 is not committed yet.
+            held: In this transaction.
 
         Raises:
             StorageUnavailableError: The database cannot be reached.
         """
         ...
 
-    async def commit(self, domain: str, group: Sequence[Decided]) -> Sequence[Fate]:
+    def holding(self, streams: Sequence[Hashable]) -> AbstractAsyncContextManager[Held]:
+        """A transaction that holds streams, as far as nobody else does; if others hold all, it waits for one.
+
+        It is committed at the end of the block, unless that raises.
+
+        Raises:
+            WouldWaitError: Others hold all of them for too long.
+            StorageUnavailableError: Whether it was committed is unknown.
+        """
+        ...
+
+    async def commit(self, domain: str, group: Sequence[Decided], *, held: Held | None = None) -> Sequence[Fate]:
         """Write what can still be written of a group, in one transaction; of the rest nothing.
 
         Of one stream those stand in the order in which they were decided on. What is not written of a stream is not
         overtaken by what was decided on after it.
+
+        Args:
+            domain: Whose commands.
+            group: All of it, each command once.
+            held: In this transaction, instead of one of its own.
 
         Raises:
             StorageUnavailableError: Whether it was committed is unknown; it is to be repeated as it is.

@@ -22,7 +22,8 @@ from mainstay.commands.carried import said_by
 from mainstay.commands.command import Failure, Success
 from mainstay.commands.context import HandlerContext
 from mainstay.commands.deciders import Consequence, Deciders
-from mainstay.commands.grouping import Grouping, Overtaken, Written
+from mainstay.commands.grouped import Overtaken, Written
+from mainstay.commands.grouping import Grouping
 from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
 from mainstay.commands.ledger import FIRST_VERSION, NewDecision
 from mainstay.commands.sends import Sends

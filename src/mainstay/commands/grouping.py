@@ -17,8 +17,8 @@ is taken out. So no decision rests on what did not come true, and a hot stream h
 
 Others. States are kept in memory, so that most commands cost no question. When another worker proves to have appended,
 all states are brought up to date before they are used, for `_WARY` seconds; and a stream whose command was overtaken
-twice is decided on apart, one group after the other, right before its commit: what is prepared while another group
-commits would come too late each time, and keep its slots from others.
+twice is decided on apart: in a transaction that holds it from the beginning, so that nobody is quicker. What is
+prepared while another group commits would come too late each time, and keep its slots from others.
 
 Fairness. A stream takes half of a group at most, as long as others wait; then what is left. Who could not be written
 comes before those who came later. A stream that somebody else holds rests for a short while, drawn, with all its
@@ -36,99 +36,33 @@ nothing, one after it commands that are completed.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from contextvars import copy_context
 from uuid import UUID
 
 from mainstay.commands.aggregates import FIRST_PAUSE, TRIES
-from mainstay.commands.deciders import Consequence, Decided, Decider, Deciders, Fate
+from mainstay.commands.deciders import Decided, Decider, Deciders, Fate
+from mainstay.commands.grouped import Alone, End, Group, Item, Judge, Overtaken, Written
 from mainstay.commands.handler import Handler
 from mainstay.commands.reaching import until_reached
 from mainstay.commands.sends import Sends
-from mainstay.commands.store import CommandStore, Outcome, Received
+from mainstay.commands.store import CommandStore, Received, WouldWaitError
 from mainstay.errors import BusinessRuleException, MainstayError, StaleLeaseError, StorageUnavailableError
 from mainstay.telemetry import get_logger
 
 MOST = 256
 """Commands in a group at most."""
-_LONGEST_REST = 5
+_LONGEST_REST = 7
 """How often the time is doubled for which a stream rests that somebody else holds."""
 
-_WARY = 2.0
+_WARY = 5.0
 """Seconds for which others are taken to append, too, after one was quicker."""
 
 logger = get_logger(__name__)
 
 
-class Alone:
-    """What a command comes to that is to be handled in a transaction of its own."""
-
-
-class Overtaken:
-    """What a command comes to that is to be given back: others were quicker each time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a command comes to that is finished already."""
-
-    outcome: Outcome
-
-
-End: TypeAlias = Written | type[Alone] | type[Overtaken]
-
-
-class Judge(Protocol):
-    """Says what is to be written of a command."""
-
-    def decided(self, received: Received, handler: Handler, found: Consequence, sends: Sends) -> Outcome:
-        """That it was decided on."""
-        ...
-
-    def refused(self, received: Received, handler: Handler, read: Consequence, error: BaseException) -> Outcome | None:
-        """That its decider raised an error; None if nothing can be written."""
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    """A command that waits to be decided on, or is being so."""
-
-    received: Received
-    handler: Handler
-    kind: type
-    stream: Hashable
-    context: Context
-    end: "asyncio.Future[End]"
-    tries: int = 0
-    decider: Decider | None = None
-    decided: Decided | None = None
-    domains: Sequence[str] = ()
-
-    def finish(self, end: End) -> None:
-        if not self.end.done():
-            self.end.set_result(end)
-
-    def fail(self, error: BaseException) -> None:
-        if not self.end.done():
-            self.end.set_exception(error)
-
-
-@dataclass(slots=True)
-class _Group:
-    """Commands that are committed together, in the order in which they were decided on."""
-
-    items: list[_Item]
-    unsure: set[Hashable]
-    """Streams that are to be loaded anew, after the commit."""
-    failed: set[Decider] = field(default_factory=set)
-    """Those of whose decisions something could not be written: what they have in memory does not come true."""
-
-
-def _has_room(of_stream: list[_Item] | None, item: _Item, limit: int) -> bool:
+def _has_room(of_stream: list[Item] | None, item: Item, limit: int) -> bool:
     """Whether a group can hold one more command of a stream."""
     return not of_stream or (len(of_stream) < limit and of_stream[0].kind is item.kind)
 
@@ -148,16 +82,16 @@ class Grouping:
         self._store = store
         self.deciders = deciders
         self._judge = judge
-        self._waiting: deque[_Item] = deque()
+        self._waiting: deque[Item] = deque()
         self._resting: dict[Hashable, asyncio.TimerHandle] = {}
         self._unsure: set[Hashable] = set()
         self._contended: dict[Hashable, float] = {}
         """Streams that others append to, and until when that is taken to be so."""
         self._fresh_until = 0.0
-        self._in_hand = 0
+        self._in_hand = self._count = 0
         self._making: asyncio.Task[None] | None = None
         self._contending: asyncio.Task[None] | None = None
-        self._last: asyncio.Task[_Group] | None = None
+        self._last: asyncio.Task[Group] | None = None
         """The commit under way, or the last one."""
         self._give_up = asyncio.Event()
         self._context = copy_context()
@@ -176,7 +110,8 @@ class Grouping:
             StorageUnavailableError: The database cannot be reached any more.
         """
         end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Item(received, handler, kind, stream, copy_context(), end))
+        self._count += 1
+        self._waiting.append(Item(received, handler, kind, stream, copy_context(), end, self._count))
         self._in_hand += 1
         self._hurry()
         try:
@@ -229,30 +164,58 @@ class Grouping:
             self._making = None
 
     async def _contend(self) -> None:
-        """The same for streams that others append to: nothing is decided before it can be committed."""
+        """The same for streams that others append to: nothing is decided on before its stream is held."""
         try:
             while items := self._taken(MOST, contended=True):
-                streams = {item.stream for item in items}
-                self._unsure |= streams
-                group = await self._decided(items, fresh=True)
-                group.unsure |= streams
-                await self._committed(group, None)
+                group = Group([], {item.stream for item in items})
+                self._unsure |= group.unsure
+                try:
+                    await self._hold(group, items)
+                except asyncio.CancelledError:
+                    for item in items:
+                        item.end.cancel()
+                    raise
+                await self._told(group)
         finally:
             self._contending = None
 
+    async def _hold(self, group: Group, items: Sequence[Item]) -> None:
+        """Decide and commit in one transaction, which holds the streams from the beginning."""
+        try:
+            async with self.deciders.holding(list(group.unsure)) as held:
+                mine = [item for item in items if item.stream in held.streams]
+                found = await self.deciders.load({item.stream: item.kind for item in mine}, fresh=True, held=held)
+                await self._decide_all(group, mine, found)
+                group.items = [item for item in group.items if group.stands(item, set())]
+                asked = [item.decided for item in group.items if item.decided is not None]
+                fates = await self.deciders.commit(self._domain, asked, held=held) if asked else []
+        except Exception as error:  # noqa: BLE001 - decided on again; if it is not the database, alone with its error
+            logger.debug("could not be committed while its stream was held: %s", error)
+            group.failed |= {item.decider for item in items if item.decider is not None}
+            group.put_back = [item for item in items if not item.end.done()]
+            if not isinstance(error, StorageUnavailableError | WouldWaitError):
+                for stream in group.unsure:
+                    self._contended.pop(stream, None)
+            for stream in group.unsure:
+                self._rest(stream, _LONGEST_REST)
+            return
+        group.found(group.items, fates)
+        others = [item for item in items if item.stream not in held.streams]
+        group.found(others, [Fate.LOCKED] * len(others))
+
     @staticmethod
-    async def _settled(commit: "asyncio.Task[_Group]") -> _Group:
+    async def _settled(commit: "asyncio.Task[Group]") -> Group:
         await asyncio.wait({commit})
         return commit.result()
 
-    def _taken(self, most: int, *, contended: bool) -> list[_Item]:
+    def _taken(self, most: int, *, contended: bool) -> list[Item]:
         """The next group, in the order of arrival; one stream's commands stand one after the other."""
         share = most if contended else max(1, most // 2)
-        chosen: dict[Hashable, list[_Item]] = {}
+        chosen: dict[Hashable, list[Item]] = {}
         ids: set[UUID] = set()
         self._calm_down()
         for limit in (share, most):
-            kept: deque[_Item] = deque()
+            kept: deque[Item] = deque()
             for item in self._waiting:
                 if item.end.done():  # it was called off
                     continue
@@ -283,10 +246,10 @@ class Grouping:
         return asyncio.get_running_loop().time()
 
     # -- deciding -----------------------------------------------------------------------------------------------------
-    async def _decided(self, items: Sequence[_Item], *, fresh: bool) -> _Group:
-        """Decide on commands; those that are to be committed, in order."""
+    async def _decided(self, items: Sequence[Item], *, fresh: bool) -> Group:
+        """Load and decide on commands; those that are to be committed, in order."""
         found: dict[Hashable, Decider | Exception] = {}
-        group = _Group([], set())
+        group = Group([], set())
 
         async def load() -> None:
             found.update(await self.deciders.load({item.stream: item.kind for item in items}, fresh=fresh))
@@ -297,31 +260,34 @@ class Grouping:
             for item in items:
                 item.fail(error)
             return group
-        put_back: list[_Item] = []
+        await self._decide_all(group, items, found)
+        self._unsure |= group.unsure
+        return group
+
+    async def _decide_all(
+        self, group: Group, items: Sequence[Item], found: Mapping[Hashable, Decider | Exception]
+    ) -> None:
+        """Decide on commands, and make the queues of those that follow."""
+        spoiled: set[Hashable] = set()
         for item in items:
             decider = found[item.stream]
             if isinstance(decider, Exception):
                 item.finish(Alone)
-            elif item.stream in group.unsure:
-                put_back.append(item)
+            elif item.stream in spoiled:
+                group.put_back.append(item)
             elif not item.end.done():
-                self._decide_in_group(group, item, decider)
-        self._unsure |= group.unsure
-        self._put_back(put_back)
+                item.decider = decider
+                if not item.context.run(self._decide, item, decider):
+                    spoiled.add(item.stream)
+                    self.deciders.forget([decider])
+                if item.decided is not None:
+                    group.items.append(item)
+        group.unsure |= spoiled
         for domain in {domain for item in group.items for domain in item.domains}:
             with suppress(MainstayError):  # then the commit says what is wrong
                 await self._store.ensure_queue(domain)
-        return group
 
-    def _decide_in_group(self, group: _Group, item: _Item, decider: Decider) -> None:
-        item.decider = decider
-        if not item.context.run(self._decide, item, decider):
-            group.unsure.add(item.stream)
-            self.deciders.forget([decider])
-        if item.decided is not None:
-            group.items.append(item)
-
-    def _decide(self, item: _Item, decider: Decider) -> bool:
+    def _decide(self, item: Item, decider: Decider) -> bool:
         """Decide on one command; whether the decider can go on."""
         received, handler = item.received, item.handler
         sends, before = Sends(received.command), decider.unchanged()
@@ -347,78 +313,63 @@ class Grouping:
         return isinstance(error, BusinessRuleException)
 
     # -- committing ---------------------------------------------------------------------------------------------------
-    async def _committed(self, group: _Group, before: _Group | None) -> _Group:
-        """Commit a group, and let each of its commands know; what is to be decided on again waits for the next."""
-        put_back: list[_Item] = []
+    async def _committed(self, group: Group, before: Group | None) -> Group:
+        """Commit a group after another."""
         try:
-            await self._write(group, group.items, set() if before is None else before.failed, put_back)
+            await self._write(group, group.items, set() if before is None else before.failed)
         except asyncio.CancelledError:
             for item in group.items:
                 item.end.cancel()
             raise
         except Exception as error:  # noqa: BLE001 - told to those who wait
-            group.failed |= {item.decider for item in group.items if item.decider is not None}
+            known = {item for item, _ in group.fates}
             for item in group.items:
-                item.fail(error)
-        finally:
-            self.deciders.forget(group.failed)
-            self._unsure -= group.unsure
-        self._put_back(put_back)
-        self._hurry()
-        await self._wake(group.items)
+                if item not in known and item not in group.put_back:
+                    item.fail(error)
+                    group.failed |= {item.decider} if item.decider is not None else set()
+        await self._told(group)
         return group
 
-    async def _write(
-        self, group: _Group, items: Sequence[_Item], failed: "set[Decider]", put_back: list[_Item]
-    ) -> None:
+    async def _write(self, group: Group, items: Sequence[Item], failed: "set[Decider]") -> None:
         """Write items; what rests on what could not be written is put back."""
-        mine = [
-            (item, item.decided)
-            for item in items
-            if item.decided is not None and self._stands(group, item, failed, put_back)
-        ]
-        if not mine:
-            return
+        mine = [item for item in items if group.stands(item, failed)]
+        asked = [item.decided for item in mine if item.decided is not None]
         fates: list[Fate] = []
 
         async def commit() -> None:
-            fates[:] = await self.deciders.commit(self._domain, [decided for _, decided in mine])
+            fates[:] = await self.deciders.commit(self._domain, asked)
 
         try:
-            await until_reached(commit, self._give_up)
+            if asked:
+                await until_reached(commit, self._give_up)
         except StorageUnavailableError:
             raise
         except MainstayError as error:
             if len(mine) > 1:
                 middle = len(mine) // 2
-                for half in (mine[:middle], mine[middle:]):
-                    await self._write(group, [item for item, _ in half], failed, put_back)
+                await self._write(group, mine[:middle], failed)
+                await self._write(group, mine[middle:], failed)
                 return
             logger.debug("could not be committed in a group: %s", error)
             fates = [Fate.CLOSED]
-        for (item, decided), fate in zip(mine, fates, strict=True):
-            if fate is not Fate.APPLIED and item.decider is not None:
-                group.failed.add(item.decider)
-            self._tell(item, decided, fate, put_back)
+        group.found(mine, fates)
 
-    @staticmethod
-    def _stands(group: _Group, item: _Item, failed: "set[Decider]", put_back: list[_Item]) -> bool:
-        """Whether all that a decision rests on has been written, or is about to be."""
-        if item.decider is None:
-            return False
-        if item.end.done():  # called off: it is given back
-            group.failed.add(item.decider)
-            return False
-        if item.decider in failed or item.decider in group.failed:
-            group.failed.add(item.decider)
-            put_back.append(item)
-            return False
-        return True
+    async def _told(self, group: Group) -> None:
+        """Let each command of a group know what became of it; what is to be decided on again waits for the next."""
+        self.deciders.forget(group.failed)
+        self._unsure -= group.unsure
+        for item, fate in group.fates:
+            self._tell(group, item, fate)
+        for item in sorted(group.put_back, key=lambda each: each.number, reverse=True):
+            item.decided = item.decider = None
+            self._waiting.appendleft(item)
+        self._hurry()
+        await self._wake(group.items)
 
-    def _tell(self, item: _Item, decided: Decided, fate: Fate, put_back: list[_Item]) -> None:
+    def _tell(self, group: Group, item: Item, fate: Fate) -> None:
         """Let a command know, or have it decided on again."""
-        if fate.is_written:
-            item.finish(Written(decided.outcome))
+        if fate.is_written and item.decided is not None:
+            item.finish(Written(item.decided.outcome))
         elif fate is Fate.STALE:
             item.fail(StaleLeaseError(f"command {item.received.lease.command_id} is no longer held by its lease"))
         elif fate is Fate.CLOSED:
@@ -429,9 +380,9 @@ class Grouping:
             if fate is not Fate.BEHIND:
                 item.tries += 1
                 self._beware(item, fate)
-            put_back.append(item)
+            group.put_back.append(item)
 
-    def _beware(self, item: _Item, fate: Fate) -> None:
+    def _beware(self, item: Item, fate: Fate) -> None:
         """Somebody else was quicker."""
         until = self._now() + _WARY
         self._fresh_until = until
@@ -439,12 +390,6 @@ class Grouping:
             self._contended[item.stream] = until
         if fate is Fate.LOCKED:
             self._rest(item.stream, item.tries)
-
-    def _put_back(self, items: Iterable[_Item]) -> None:
-        """To the front, in their order."""
-        for item in reversed(list(items)):
-            item.decided = None
-            self._waiting.appendleft(item)
 
     def _rest(self, stream: Hashable, tries: int) -> None:
         """Leave a stream alone for a short while."""
@@ -458,7 +403,7 @@ class Grouping:
 
         self._resting[stream] = asyncio.get_running_loop().call_later(pause, rested)
 
-    async def _wake(self, items: Sequence[_Item]) -> None:
+    async def _wake(self, items: Sequence[Item]) -> None:
         """Wake whoever handles what was sent, or may start now."""
         domains: list[str] = []
         for item in items:

@@ -9,11 +9,12 @@ connection breaks: the server that answers then may know less than the one befor
 import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 from uuid import UUID
 
-from mainstay.commands.deciders import Decided, Decider, Fate
-from mainstay.deciding.store import GroupStore, StreamConsequence, ToCommit
+from mainstay.commands.deciders import Decided, Decider, Fate, Held
+from mainstay.deciding.store import GroupStore, HeldStreams, StreamConsequence, ToCommit
 from mainstay.errors import InvalidInputError, MainstayError, PermanentCommandError, StorageUnavailableError
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.repository import AggregateRepository
@@ -97,7 +98,7 @@ class EventDeciders:
 
     # -- loading -------------------------------------------------------------------------------------------------------
     async def load(
-        self, wanted: Mapping[Hashable, type], *, fresh: bool = False
+        self, wanted: Mapping[Hashable, type], *, fresh: bool = False, held: Held | None = None
     ) -> dict[Hashable, Decider | Exception]:
         """The deciders of streams, new ones for streams without events; of one that cannot be loaded the reason."""
         found: dict[Hashable, Decider | Exception] = {}
@@ -114,14 +115,14 @@ class EventDeciders:
             if fresh and kept.is_settled:
                 missing.setdefault(kind, []).append(kept)
         for kind, deciders in missing.items():
-            found |= await self._loaded(self._repository(kind), deciders)
+            found |= await self._loaded(self._repository(kind), deciders, _conn(held))
         return found
 
     async def _loaded(
-        self, repository: AggregateRepository[Any], deciders: Sequence[StreamDecider]
+        self, repository: AggregateRepository[Any], deciders: Sequence[StreamDecider], conn: Any
     ) -> dict[Hashable, Decider | Exception]:
         try:
-            await repository.load_all([each.aggregate for each in deciders])
+            await repository.load_all([each.aggregate for each in deciders], conn=conn)
         except StorageUnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - of one of them; what a class raises may be anything
@@ -130,7 +131,7 @@ class EventDeciders:
             found: dict[Hashable, Decider | Exception] = {}
             for each in deciders:
                 anew = _new(type(each.aggregate), each.aggregate.stream)
-                found |= await self._loaded(repository, [StreamDecider(self._store, repository, anew)])
+                found |= await self._loaded(repository, [StreamDecider(self._store, repository, anew)], conn)
             return found
         for each in deciders:
             each.committed = each.aggregate.version
@@ -146,11 +147,15 @@ class EventDeciders:
         return found
 
     # -- committing ----------------------------------------------------------------------------------------------------
-    async def commit(self, domain: str, group: Sequence[Decided]) -> list[Fate]:
+    def holding(self, streams: Sequence[Hashable]) -> AbstractAsyncContextManager[HeldStreams]:
+        """A transaction that holds streams, as far as nobody else does; if others hold all, it waits for one."""
+        return self._groups.holding(cast("Sequence[StreamId]", streams))
+
+    async def commit(self, domain: str, group: Sequence[Decided], *, held: Held | None = None) -> list[Fate]:
         """Write what can still be written of a group, in one transaction; of the rest nothing."""
         decisions = [ToCommit(each.outcome, cast("StreamConsequence", each.consequence)) for each in group]
         try:
-            fates = await self._groups.commit(domain, decisions)
+            fates = await self._groups.commit(domain, decisions, held=cast("HeldStreams | None", held))
         except MainstayError as error:
             if isinstance(error, StorageUnavailableError):
                 self._kept.clear()
@@ -190,3 +195,7 @@ class EventDeciders:
 def _new(kind: type, stream: StreamId) -> DeciderAggregate[Any, Any]:
     made: DeciderAggregate[Any, Any] = kind(stream.id, tenant_id=stream.tenant_id)
     return made
+
+
+def _conn(held: Held | None) -> Any:
+    return None if held is None else cast("HeldStreams", held).conn

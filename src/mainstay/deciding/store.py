@@ -1,7 +1,8 @@
 """What deciding in groups asks of a database that holds commands and events."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from mainstay.commands.deciders import Fate
@@ -55,16 +56,46 @@ class ToCommit(NamedTuple):
     consequence: StreamConsequence
 
 
+@dataclass(frozen=True, slots=True)
+class HeldStreams:
+    """Streams in a transaction to which nobody else can append.
+
+    Args:
+        streams: Which.
+        conn: The transaction, as the log of events knows it.
+        commands: The transaction, as the store of commands knows it.
+        awaited: For the store's own use.
+    """
+
+    streams: Collection[StreamId]
+    conn: Any
+    commands: Any = None
+    awaited: list[Any] = field(default_factory=list)
+
+
 class GroupStore(Protocol):
     """Commits groups; `mainstay.commands.deciders.Deciders.commit` says what that means."""
 
-    async def commit(self, domain: str, group: Sequence[ToCommit]) -> list[Fate]:
+    def holding(self, streams: Sequence[StreamId]) -> AbstractAsyncContextManager[HeldStreams]:
+        """A transaction that holds streams, as far as nobody else does; if others hold all, it waits for one.
+
+        It is committed at the end of the block, unless that raises. A stream that was never written cannot be held, and
+        is among those that are.
+
+        Raises:
+            WouldWaitError: Others hold all of them for too long.
+            StorageUnavailableError: Whether it was committed is unknown.
+        """
+        ...
+
+    async def commit(self, domain: str, group: Sequence[ToCommit], *, held: HeldStreams | None = None) -> list[Fate]:
         """Write what can still be written of a group, in one transaction; of the rest nothing.
 
         Args:
             domain: Whose commands, each once.
             group: Those of one stream in the order in which they were decided on, each at the version after the one
                 before it.
+            held: In this transaction, instead of one of its own.
 
         Raises:
             StorageUnavailableError: Whether it was committed is unknown; it may be repeated as it is.

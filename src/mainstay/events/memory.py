@@ -159,9 +159,17 @@ class MemoryEventLog:
             finally:
                 mine.waits_for = None
 
-    def is_held(self, stream: StreamId) -> bool:
-        """Whether an open transaction owns a stream: who appends to it would wait."""
-        return any(stream in each.streams for each in self._open)
+    def is_held(self, stream: StreamId, *, but: Any = None) -> bool:
+        """Whether an open transaction, but this one, owns a stream: who appends to it would wait."""
+        return any(stream in each.streams for each in self._open if each is not but)
+
+    async def hold(self, streams: Sequence[StreamId], *, conn: Any) -> None:
+        """Own streams until a transaction ends; waits for those who do. What was never written is nobody's."""
+        mine = self._checked(conn)
+        await self._own(mine, streams)
+        for each in streams:
+            if self._found(each, mine) is not None:
+                self._opened(each, mine)
 
     def _found(self, stream: StreamId, mine: _Transaction | None) -> _Stream | None:
         return (mine.streams.get(stream) if mine else None) or self._streams.get(stream)

@@ -160,17 +160,18 @@ class EventReader:
                 events += read(each)
         return LoadedStream(events, first, last)
 
-    async def load_streams(self, after: Sequence[tuple[StreamId, int]]) -> list[LoadedStream]:
+    async def load_streams(self, after: Sequence[tuple[StreamId, int]], *, conn: Any = None) -> list[LoadedStream]:
         """As `load_stream`, of several streams by one question.
 
         Args:
             after: Streams, each once, and the version after which to read.
+            conn: The caller's transaction, which sees what it has appended.
 
         Raises:
             StreamTombstonedError: One of them is.
         """
         asked = [(scoped(stream), version) for stream, version in after]
-        found = await self.log.read_streams(asked)
+        found = await self.log.read_streams(asked, conn=conn)
         read = self.codec.read
         return [
             LoadedStream(

@@ -179,13 +179,14 @@ class AggregateRepository(Generic[AggregateT]):
         made.restore_state(made.state_or_none, found.last.version, found.last.event.event_id)
         return made
 
-    async def load_all(self, made: Sequence[AggregateT]) -> None:
+    async def load_all(self, made: Sequence[AggregateT], *, conn: Any = None) -> None:
         """Load many aggregates by one question; those without events stay new.
 
         With snapshots it is a question more for each that is new.
 
         Args:
             made: New ones of `create_new`; or ones that have nothing to save, which are brought up to date.
+            conn: The caller's transaction, which sees what it has appended.
 
         Raises:
             StreamTombstonedError: One of them is gone for good.
@@ -201,10 +202,10 @@ class AggregateRepository(Generic[AggregateT]):
             (each.stream, there[each.stream].snapshot.version - 1 if each.stream in there else each.version)
             for each in made
         ]
-        for aggregate, loaded in zip(made, await self._store.load_streams(after), strict=True):
+        for aggregate, loaded in zip(made, await self._store.load_streams(after, conn=conn), strict=True):
             state = there.get(aggregate.stream)
             if state is not None and not state.is_of(loaded):
-                await self._filled(aggregate, None, None, None)
+                await self._filled(aggregate, None, None, conn)
             else:
                 self._replayed(aggregate, loaded, state)
 

@@ -4,8 +4,9 @@ What it locks, in which order, and what a crash leaves is written in the heads o
 ``append_current.sql``.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString
 
 import orjson
 import psycopg
@@ -16,7 +17,7 @@ from mainstay.commands.memory import MemoryCommandStore
 from mainstay.commands.store import CommandStore, WouldWaitError
 from mainstay.deciding.groups import EventDeciders
 from mainstay.deciding.memory import MemoryGroupStore
-from mainstay.deciding.store import ToCommit
+from mainstay.deciding.store import HeldStreams, ToCommit
 from mainstay.errors import StorageUnavailableError
 from mainstay.events.memory import MemoryEventLog
 from mainstay.events.snapshot import SnapshotPolicy
@@ -25,8 +26,8 @@ from mainstay.events.stream import StreamId
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.command_rows import outcome_fields
 from mainstay.storage.postgres.commands import PostgresCommandStore
-from mainstay.storage.postgres.database import HeldConnection, Pool, autocommit, sealed
-from mainstay.storage.postgres.event_rows import group_events, names_of, plain_array_of
+from mainstay.storage.postgres.database import Connection, HeldConnection, Pool, autocommit, sealed, transaction
+from mainstay.storage.postgres.event_rows import group_events, names_of, plain_array_of, tenant_text
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.replies import tell
 
@@ -48,27 +49,59 @@ class PostgresGroupStore:
         self._sql = queries.load("groups")
         self._held = HeldConnection(pool) if pool.max_size >= _FEW_CONNECTIONS else None
 
-    async def commit(self, domain: str, group: Sequence[ToCommit]) -> list[Fate]:
+    @asynccontextmanager
+    async def holding(self, streams: Sequence[StreamId]) -> AsyncIterator[HeldStreams]:
+        """A transaction that holds streams, as far as nobody else does; one round trip, and one for its COMMIT."""
+        names = sorted(streams, key=lambda each: (each.category, tenant_text(each.tenant_id), str(each.id)))
+        with _saying_that_it_would_wait():
+            async with sealed(transaction(self._pool)) as conn:
+                (found,) = await _rows(conn, self._sql["hold_streams"], names_of(names))
+                held = HeldStreams([names[place - 1] for place in found[0]], conn)
+                yield held
+        self._log.nudge()
+        async with sealed(autocommit(self._pool)) as conn:
+            await tell(conn, held.awaited)
+
+    async def commit(self, domain: str, group: Sequence[ToCommit], *, held: HeldStreams | None = None) -> list[Fate]:
         """Write what can still be written of a group, in one transaction; of the rest nothing; one round trip."""
         parameters = {"domain": domain, **_group_parameters(group)}
-        try:
+        if held is not None:
+            rows = await _rows(held.conn, self._sql["commit_group"], parameters)
+            held.awaited.extend((domain, command_id) for command_id, _, awaited in rows if awaited)
+            return _fates(group, rows)
+        with _saying_that_it_would_wait():
             async with sealed(autocommit(self._pool) if self._held is None else self._held.connection()) as conn:
-                async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
-                    await cursor.execute(self._sql["commit_group"], parameters)
-                    rows = await cursor.fetchall()
+                rows = await _rows(conn, self._sql["commit_group"], parameters)
                 await tell(conn, [(domain, command_id) for command_id, _, awaited in rows if awaited])
-        except StorageUnavailableError as error:
-            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled):
-                raise WouldWaitError from error
-            raise
         self._log.nudge()
-        fates = {command_id: Fate(fate) for command_id, fate, _ in rows}
-        return [fates[each.outcome.lease.command_id] for each in group]
+        return _fates(group, rows)
 
     async def close(self) -> None:
         """Give the connection back."""
         if self._held is not None:
             await self._held.close()
+
+
+@contextmanager
+def _saying_that_it_would_wait() -> Iterator[None]:
+    """A lock that was not to be had in time is no reason to take the database for unreachable."""
+    try:
+        yield
+    except StorageUnavailableError as error:
+        if isinstance(error.__cause__, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled):
+            raise WouldWaitError from error
+        raise
+
+
+async def _rows(conn: Connection, query: LiteralString, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
+        await cursor.execute(query, parameters)
+        return await cursor.fetchall()
+
+
+def _fates(group: Sequence[ToCommit], rows: Sequence[tuple[Any, ...]]) -> list[Fate]:
+    fates = {command_id: Fate(fate) for command_id, fate, _ in rows}
+    return [fates[each.outcome.lease.command_id] for each in group]
 
 
 def group_deciders(

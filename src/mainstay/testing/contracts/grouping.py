@@ -7,7 +7,9 @@ A subclass gives ``store``, ``log`` and ``groups``, all of one database, and the
 # ruff: noqa: D102 - a test's name states its rule
 # ruff: noqa: PLR2004 - expected values are literal
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -22,8 +24,8 @@ from mainstay.errors import DuplicateCommandError
 from mainstay.events.log import EventLog, RecordedEvent, StreamAppend
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.testing.contracts.commands.base import DOMAIN, REPLIES, CommandStoreSuite, new, saying
+from mainstay.testing.contracts.events.base import OnPurposeError, several, stream
 from mainstay.testing.contracts.events.base import new as new_event
-from mainstay.testing.contracts.events.base import several, stream
 
 F, S = Fate, CommandStatus
 
@@ -102,7 +104,9 @@ class GroupStoreContract(CommandStoreSuite):
         ]
         assert await self.status(store, following.command_id) is S.PENDING
         replies = await self.replies(store, REPLIES)
-        assert [each["data"] for each in replies] == [each.result for each in known]
+        assert {each["command_id"]: each["data"] for each in replies} == {
+            str(each.command_id): each.result for each in known
+        }
         decided = await store.ledger.get(DOMAIN, first.command.command_id)
         assert decided is not None
         assert (decided.version_read, decided.version) == (0, 2)
@@ -272,6 +276,66 @@ class GroupStoreContract(CommandStoreSuite):
         assert await groups.commit(DOMAIN, group) == [F.REPEATED] * 3
         assert len(await self.there(log, where)) == 2
         assert len(await self.replies(store, REPLIES)) == 3
+
+    # -- holding ------------------------------------------------------------------------------------------------------
+    async def test_who_holds_a_stream_is_not_overtaken(
+        self, store: CommandStore, log: EventLog, groups: GroupStore
+    ) -> None:
+        received, held_by_others, mine, fresh = await self.in_hands(store, 3), stream(), stream(), stream()
+        for each in (held_by_others, mine):
+            await self.append(log, each)
+        async with log.transaction() as tx:
+            await self.append(log, held_by_others, conn=tx)
+            async with groups.holding([held_by_others, mine, fresh]) as held:
+                other = asyncio.create_task(self.append(log, mine))
+                found = await log.read_stream(mine, conn=held.conn)
+                fates = await groups.commit(
+                    DOMAIN, [self.one(received[0], mine, len(found)), self.one(received[1], fresh)], held=held
+                )
+                assert set(held.streams) == {mine, fresh}
+                assert await self.status(store, received[0].command.command_id) is S.IN_PROGRESS
+                assert not other.done()
+
+        await other
+        assert fates == [F.APPLIED, F.APPLIED]
+        assert await self.statuses(store, received) == [S.COMPLETED, S.COMPLETED, S.IN_PROGRESS]
+        assert [len(await self.there(log, each)) for each in (mine, fresh)] == [3, 1]
+
+    async def test_one_that_others_hold_is_waited_for_if_there_is_no_other(
+        self, store: CommandStore, log: EventLog, groups: GroupStore
+    ) -> None:
+        (received,), where = await self.in_hands(store, 1), stream()
+        await self.append(log, where)
+        versions: list[int] = []
+
+        async def hold() -> None:
+            async with groups.holding([where]) as held:
+                versions.append(len(await log.read_stream(where, conn=held.conn)))
+                await groups.commit(DOMAIN, [self.one(received, where, versions[0])], held=held)
+
+        async with log.transaction() as tx:
+            await self.append(log, where, conn=tx)
+            waits = asyncio.create_task(hold())
+            await asyncio.wait({waits}, timeout=0.05)
+            assert not waits.done()
+        await waits
+
+        assert versions == [2]
+        assert await self.status(store, received.command.command_id) is S.COMPLETED
+
+    async def test_what_is_held_is_let_go_if_something_fails(
+        self, store: CommandStore, log: EventLog, groups: GroupStore
+    ) -> None:
+        (received,), where = await self.in_hands(store, 1), stream()
+        await self.append(log, where)
+        with suppress(OnPurposeError):
+            async with groups.holding([where]) as held:
+                await groups.commit(DOMAIN, [self.one(received, where, 1)], held=held)
+                raise OnPurposeError
+
+        assert await self.status(store, received.command.command_id) is S.IN_PROGRESS
+        assert len(await self.there(log, where)) == 1
+        assert await groups.commit(DOMAIN, [self.one(received, where, 1)]) == [F.APPLIED]
 
     # -- errors -------------------------------------------------------------------------------------------------------
     async def test_a_group_in_which_something_is_refused_writes_nothing(

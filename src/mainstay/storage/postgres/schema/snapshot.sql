@@ -6400,6 +6400,43 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.hold_streams(p_categories text[], p_tenants text[], p_ids text[]) RETURNS integer[]
+    LANGUAGE plpgsql
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET lock_timeout TO '1s'
+    AS $$
+declare
+    v_held integer[];
+begin
+    v_held := array(
+        select a.place
+        from unnest(p_categories, p_tenants, p_ids) with ordinality as a(category, tenant_id, stream_id, place)
+        cross join lateral (
+            select s.stream_no from eventsource.stream as s
+            where s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id
+            for update skip locked
+        ) as s)
+        || array(
+        select a.place
+        from unnest(p_categories, p_tenants, p_ids) with ordinality as a(category, tenant_id, stream_id, place)
+        where not exists (
+            select from eventsource.stream as s
+            where s.category = a.category and s.tenant_id = a.tenant_id and s.stream_id = a.stream_id));
+    if v_held = '{}' then
+        perform from eventsource.stream as s
+        where s.category = p_categories[1] and s.tenant_id = p_tenants[1] and s.stream_id = p_ids[1]
+        for update;
+        v_held := array[1];
+    end if;
+    return v_held;
+end;
+$$;
+
 CREATE FUNCTION eventsource.hold_subscription(p_subscription text) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
