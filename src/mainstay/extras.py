@@ -18,8 +18,8 @@ OTEL_AVAILABLE = True
 REDIS_AVAILABLE = find_spec("redis") is not None
 """``mainstay[redis]``"""
 
-RABBITMQ_AVAILABLE = False
-"""There is no bus on RabbitMQ."""
+RABBITMQ_AVAILABLE = find_spec("aio_pika") is not None
+"""``mainstay[rabbitmq]``"""
 
-KAFKA_AVAILABLE = False
-"""There is no bus on Kafka."""
+KAFKA_AVAILABLE = find_spec("confluent_kafka") is not None
+"""``mainstay[kafka]``"""

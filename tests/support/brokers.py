@@ -18,7 +18,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from mainstay.delivery.bus import Bus
+from mainstay.delivery.kafka import KafkaBus
+from mainstay.delivery.rabbitmq import RabbitMQBus
 from mainstay.delivery.redis import RedisBus
+from tests.support.kafka import KafkaBroker
+from tests.support.rabbitmq import RabbitMQBroker
 from tests.support.waiting import eventually_sync
 
 PARTITIONS = 3
@@ -47,6 +51,10 @@ def open_bus(place: dict[str, Any]) -> Bus:
     match place["kind"]:
         case "redis":
             return RedisBus(place["url"], TOPIC, partitions=PARTITIONS, lease=1.0)
+        case "rabbitmq":
+            return RabbitMQBus(place["url"], TOPIC, partitions=PARTITIONS, lease=4.0)
+        case "kafka":
+            return KafkaBus(place["servers"], TOPIC, partitions=PARTITIONS, lease=3.0)
         case kind:
             raise ValueError(kind)
 
@@ -113,7 +121,7 @@ class RedisBroker:
                 return False
 
 
-BROKERS = {"redis": RedisBroker}
+BROKERS = {"kafka": KafkaBroker, "rabbitmq": RabbitMQBroker, "redis": RedisBroker}
 
 
 async def opened(bus: Bus) -> Bus:

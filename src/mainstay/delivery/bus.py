@@ -189,6 +189,7 @@ class Bus(Protocol):
         Raises:
             MessageRefusedError: It will never take one of them; it is named.
             BusForgotError: It has less of this sender than was confirmed.
+            BusUnavailableError: Also if the broker keeps messages for groups only, and knows none yet.
         """
         ...
 

@@ -118,6 +118,7 @@ class ConsumingContract(BusSuite):
         handler = Taken()
         consumer = Consumer(bus, "billing", handler, STOPPING)
         await consumer.stop()
+        await bus.declare("billing")
         await consumer.start()
         await bus.publish([first := message(1)])
         await handler.has([first])

@@ -87,7 +87,7 @@ class FailingContract(BusSuite):
 
         assert handler.numbers == [1, 3, 4, 6]
         async with bus.dead_letters("billing") as letters:
-            found = [each.message for each in await letters.receive(10, timeout=2.0)]
+            found = [(await letters.receive(1, timeout=2.0))[0].message for _ in range(2)]
         assert [each.id for each in found] == [sent[1].id, sent[4].id]
         assert [each.restored() for each in found] == [sent[1], sent[4]]
         assert found[0].headers["dead-letter-error"] == "not this one"

@@ -17,6 +17,7 @@ class PublishingContract(BusSuite):
 
     async def test_a_message_arrives_as_it_was_published(self, bus: Bus) -> None:
         sent = message(7, payload='{"name":"Zoë \\u0001 \\"x\\""}'.encode())
+        await bus.declare("billing")
 
         await bus.publish([sent])
 
@@ -31,6 +32,7 @@ class PublishingContract(BusSuite):
 
     async def test_a_large_message_arrives(self, bus: Bus) -> None:
         sent = message(1, payload=b'"%s"' % (b"x" * 500_000))
+        await bus.declare("billing")
 
         await bus.publish([sent])
 
