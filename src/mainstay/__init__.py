@@ -48,6 +48,8 @@ from mainstay.commands.memory import MemoryCommandStore
 from mainstay.commands.model import CommandModel
 from mainstay.commands.payload import PayloadProblem
 from mainstay.commands.process import (
+    CancelDeadline,
+    Deadline,
     Process,
     ProcessEvent,
     ProcessEventType,
@@ -58,8 +60,10 @@ from mainstay.commands.process import (
     StepReply,
     StepSending,
     StepStatus,
+    TakenEvent,
 )
-from mainstay.commands.processes import ProcessBatch, register_processes
+from mainstay.commands.process_moves import register_processes
+from mainstay.commands.processes import ProcessBatch
 from mainstay.commands.schedule import CatchUp, Schedule
 from mainstay.commands.shadow import Difference, Shadowed, ShadowReport, ShadowVerdict
 from mainstay.commands.store import Action, FsckReport
@@ -163,6 +167,7 @@ from mainstay.inbox import Inbox, PostgresInbox
 # -- projections -------------------------------------------------------------------------------------------------------
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.declarative import DatabaseProjection, DeclarativeProjection
+from mainstay.projections.event_process import EventProcess, EventProcesses, on_event
 from mainstay.projections.live import Folded, LiveProjection
 from mainstay.projections.memory import MemoryProjectionStore
 from mainstay.projections.projection import Projection
@@ -458,4 +463,10 @@ __all__ = [
     "setup_database",
     "tenant_scope",
     "upcast",
+    "CancelDeadline",
+    "Deadline",
+    "TakenEvent",
+    "EventProcess",
+    "EventProcesses",
+    "on_event",
 ]

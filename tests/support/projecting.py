@@ -2,7 +2,8 @@
 
 `Ledger` writes one row for each event. `Watched` also tells, outside of any transaction, when it began with an event
 and when it was done. `Picky` refuses one event, after it has written, and lays it apart. `Reacting` also sends two
-commands for each event, and `Careless` sends them as one would without reactions.
+commands for each event, and `Careless` sends them as one would without reactions. `Counting` is a process of each
+stream, which notes every amount and sends a step for it.
 """
 
 import asyncio
@@ -19,11 +20,14 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+from pydantic import BaseModel
 
 from mainstay.app import CommandBus
+from mainstay.commands.process import Deadline, Step
 from mainstay.events.handles import handles
 from mainstay.events.store import EventStore
 from mainstay.projections.config import SubscriptionConfig
+from mainstay.projections.event_process import EventProcess, EventProcesses, on_event
 from mainstay.projections.reaction import Reaction, ReactionContext
 from mainstay.projections.subscription import SubscriptionManager
 from mainstay.retry import RetryPolicy
@@ -97,6 +101,21 @@ class Careless(Ledger):
             await self._bus.send("booking", command_type, uuid4(), {"amount": event.amount})
 
 
+class Counted(BaseModel):
+    amounts: list[int] = []
+
+
+class Counting(EventProcess[Counted]):
+    process_type = "Counting"
+    domain = "counting"
+    state_class = Counted
+
+    @on_event(Entered, begins=True)
+    def entered(self, state: Counted, event: Entered) -> Any:
+        state.amounts.append(event.amount)
+        return [Step("booking", "Book", {"amount": event.amount}), Deadline("quiet", 3600)]
+
+
 async def project(dsn: str, kind: str) -> None:
     async with open_pool(dsn, min_size=1, max_size=8) as pool:
         projection, config = {
@@ -104,6 +123,7 @@ async def project(dsn: str, kind: str) -> None:
             "picky": (Picky, SHORTEST),
             "watched": (lambda: Watched(dsn), SHARED),
             "reacting": (Reacting, SHORTEST),
+            "counting": (lambda: EventProcesses(Counting(), name="ledger"), SHORTEST),
             "careless": (lambda: Careless(CommandBus(pool, use_notify=False)), SHORTEST),
         }[kind]
         manager = SubscriptionManager(EventStore(PostgresEventLog(pool)), PostgresProjectionStore(pool))

@@ -24,6 +24,7 @@ from mainstay.commands.process_store import NewProcess, ProcessChange, ProcessFi
 from mainstay.commands.store import Finding
 
 _STANDS = frozenset(status.value for status in ProcessStatus)
+_WITHOUT_STEPS = ENDED | {ProcessStatus.WAITING_FOR_EVENT}
 _ANSWERS = frozenset(
     {
         ProcessEventType.STEP_SUCCEEDED,
@@ -67,14 +68,16 @@ class MemoryProcesses:
                         created_at=unit.now,
                         updated_at=unit.now,
                         batch_id=new.batch_id,
+                        tenant_id=new.tenant_id,
+                        actor_id=new.actor_id,
                     )
                     self._write(unit, found, new.change)
             return refused
 
     async def lock(
-        self, *, process_id: UUID | None = None, command_id: UUID | None = None, conn: Any
+        self, *, process_id: UUID | None = None, command_id: UUID | None = None, with_events: bool = False, conn: Any
     ) -> ProcessMetadata | None:
-        """A process with its steps, held until the transaction ends."""
+        """A process with its steps, and with its events if they are asked for, held until the transaction ends."""
         async with self._joined(conn) as unit:
             if process_id is None:
                 owners = (
@@ -86,7 +89,8 @@ class MemoryProcesses:
             if process_id is None:
                 return None
             await unit.claim([_key(process_id)])
-            return deepcopy(self._seen(unit, process_id))
+            found = deepcopy(self._seen(unit, process_id))
+            return found if found is None or with_events else replace(found, events=())
 
     async def advance(self, change: ProcessChange, *, conn: Any) -> None:
         """Write a move of a process that is locked."""
@@ -101,7 +105,7 @@ class MemoryProcesses:
     async def query(self, which: ProcessFilter, *, limit: int, offset: int) -> list[ProcessMetadata]:
         """Processes without their steps, newest first."""
         found = [
-            deepcopy(replace(known, steps=()))
+            deepcopy(replace(known, steps=(), events=()))
             for known in reversed(self._state.processes.values())
             if which.domain in (None, known.domain)
             and which.process_type in (None, known.process_type)
@@ -156,6 +160,8 @@ class MemoryProcesses:
             updated_at=unit.now,
             completed_at=unit.now if change.status in ENDED else None,
             steps=tuple(steps.values()),
+            deadlines=dict(change.armed),
+            events=found.events if change.event is None else (*found.events, replace(change.event, taken_at=unit.now)),
         )
 
         self._written.setdefault(unit, {})[written.process_id] = written
@@ -174,7 +180,7 @@ def process_steps(state: State) -> Iterator[Finding]:
     """A step under way has a command or a reply on its way, and a process is under way as long as one of them."""
     for known in state.processes.values():
         under_way = [step for step in known.steps if step.status is StepStatus.SENT]
-        if bool(under_way) is (known.status in ENDED):
+        if bool(under_way) is (known.status in _WITHOUT_STEPS):
             yield Finding("process_step", known.domain, None, {"process_id": known.process_id, "status": known.status})
         for step in under_way:
             row = state.rows.get((step.domain, step.command_id))
@@ -191,12 +197,18 @@ def process_trails(state: State) -> Iterator[Finding]:
         told = Counter(event.event_type for event in trail)
         answered = {event.step_no for event in trail if event.event_type in _ANSWERS}
         if (
-            (stands or [str(ProcessStatus.WAITING_FOR_REPLY)])[-1] != known.status
+            (stands or [str(ProcessStatus.WAITING_FOR_REPLY)])[-1] != _as_told(known.status)
+            or told[ProcessEventType.EVENT_TAKEN] + told[ProcessEventType.EVENT_IGNORED] != len(known.events)
             or [event.event_type for event in trail[:1]] != [ProcessEventType.STARTED]
             or told[ProcessEventType.STEP_SENT] != len(known.steps)
             or answered != {step.step_no for step in known.steps if step.status is not StepStatus.SENT}
         ):
             yield Finding("process_audit", known.domain, None, {"process_id": known.process_id, "told": dict(told)})
+
+
+def _as_told(status: ProcessStatus) -> ProcessStatus:
+    """A process goes on until its audit trail says otherwise; for what it waits is not told."""
+    return ProcessStatus.WAITING_FOR_REPLY if status is ProcessStatus.WAITING_FOR_EVENT else status
 
 
 def _key(process_id: UUID) -> tuple[str, UUID]:

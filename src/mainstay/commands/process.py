@@ -39,6 +39,9 @@ class ProcessStatus(StrEnum):
     """Where a process stands."""
 
     WAITING_FOR_REPLY = "WAITING_FOR_REPLY"
+    """A step is under way."""
+    WAITING_FOR_EVENT = "WAITING_FOR_EVENT"
+    """None is, and it is not done: an event or a deadline moves it on."""
     COMPENSATING = "COMPENSATING"
     COMPLETED = "COMPLETED"
     COMPENSATED = "COMPENSATED"
@@ -46,6 +49,8 @@ class ProcessStatus(StrEnum):
     FAILED = "FAILED"
 
 
+FORWARD = frozenset({ProcessStatus.WAITING_FOR_REPLY, ProcessStatus.WAITING_FOR_EVENT})
+"""Neither ended nor being undone."""
 ENDED = frozenset({ProcessStatus.COMPLETED, ProcessStatus.COMPENSATED, ProcessStatus.CANCELED, ProcessStatus.FAILED})
 """Nothing more happens to such a process; only a step that timed out may still be done, and is undone then."""
 
@@ -70,6 +75,11 @@ class ProcessEventType(StrEnum):
     STEP_CANCELED = "STEP_CANCELED"
     STEP_TIMED_OUT = "STEP_TIMED_OUT"
     REPLY_IGNORED = "REPLY_IGNORED"
+    EVENT_TAKEN = "EVENT_TAKEN"
+    EVENT_IGNORED = "EVENT_IGNORED"
+    DEADLINE_SET = "DEADLINE_SET"
+    DEADLINE_CANCELED = "DEADLINE_CANCELED"
+    DEADLINE_REACHED = "DEADLINE_REACHED"
     CANCEL_ASKED = "CANCEL_ASKED"
     COMPENSATING = "COMPENSATING"
     COMPLETED = "COMPLETED"
@@ -155,8 +165,28 @@ class StepReply:
     command_id: UUID | None = None
 
 
-Steps: TypeAlias = Step | Sequence[Step] | None
-"""Steps to send now, all at once."""
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A time at which a process is told that something has not happened; see `Process.on_deadline`.
+
+    Args:
+        name: How the process calls it. One that is set under this name is set anew.
+        after: Seconds or timedelta from now.
+    """
+
+    name: str
+    after: timedelta | float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDeadline:
+    """A deadline that a process need not be told of any more; does nothing if there is none of this name."""
+
+    name: str
+
+
+Steps: TypeAlias = Step | Deadline | CancelDeadline | Sequence[Step | Deadline | CancelDeadline] | None
+"""Steps to send now, all at once, and deadlines to set and to cancel."""
 
 
 class Process(ABC, Generic[StateT]):
@@ -183,7 +213,17 @@ class Process(ABC, Generic[StateT]):
 
     @abstractmethod
     def on_reply(self, state: StateT, reply: StepReply) -> Steps | Awaitable[Steps]:
-        """A step has succeeded: the next steps. Without any, and with none under way, the process is COMPLETED."""
+        """A step has succeeded: the next steps. Without any, and with none under way, it says whether it `is_done`."""
+
+    def is_done(self, state: StateT) -> bool:
+        """Whether that was all: asked when no step is under way. Then it is COMPLETED, else WAITING_FOR_EVENT."""
+        del state
+        return True
+
+    def on_deadline(self, state: StateT, name: str) -> Steps | Awaitable[Steps]:
+        """A deadline that the process has set, and not canceled, is over: what follows; nothing, here."""
+        del state, name
+        return None
 
     def on_failure(self, state: StateT, reply: StepReply) -> Steps | Awaitable[Steps]:
         """A step has failed, was canceled or timed out: another way on, or None to undo what was done."""
@@ -226,8 +266,31 @@ class StepMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenEvent:
+    """An event that a process was told of.
+
+    Args:
+        event_id: Which.
+        event_type: What happened.
+        position: Where it stands in the feed.
+        was_taken: Whether it moved the process; one that had ended, or was being undone, it did not.
+        taken_at: When; None on its way in.
+    """
+
+    event_id: UUID
+    event_type: str
+    position: int
+    was_taken: bool = True
+    taken_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessMetadata:
-    """All that is known of a process. ``steps`` is empty in lists. With ``pruned_at`` set, its state was cleared."""
+    """All that is known of a process.
+
+    ``steps`` and ``events`` are empty in lists. With ``pruned_at`` set, its state was cleared. ``deadlines`` are those
+    that are set, by name, each with the id of the command that tells of it.
+    """
 
     process_id: UUID
     domain: str
@@ -245,6 +308,12 @@ class ProcessMetadata:
     completed_at: datetime | None = None
     pruned_at: datetime | None = None
     steps: tuple[StepMetadata, ...] = ()
+    tenant_id: UUID | str | None = None
+    """Whose it is: it is moved in this tenant's scope, and so are its steps handled."""
+    actor_id: str | None = None
+    """Who wanted it."""
+    deadlines: dict[str, UUID] = field(default_factory=dict)
+    events: tuple[TakenEvent, ...] = ()
 
     @property
     def has_ended(self) -> bool:

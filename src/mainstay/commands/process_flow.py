@@ -1,6 +1,7 @@
 """What a process does next: decisions only. Nothing here reads or writes; `Flow.change` says what to write."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,9 @@ from pydantic import BaseModel
 from mainstay.commands.checks import checked_request
 from mainstay.commands.command import SendRequest
 from mainstay.commands.process import (
+    FORWARD,
+    CancelDeadline,
+    Deadline,
     Process,
     ProcessEventType,
     ProcessMetadata,
@@ -20,11 +24,12 @@ from mainstay.commands.process import (
     StepReply,
     StepSending,
     StepStatus,
+    TakenEvent,
 )
 from mainstay.commands.process_store import NewStep, ProcessChange, StepOutcome, Told
 from mainstay.commands.store import NewCommand
 from mainstay.errors import ConfigurationError
-from mainstay.message import command_queue
+from mainstay.message import causation_id_var, checked_text, command_queue
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS, as_seconds
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, to_json
 
@@ -34,6 +39,7 @@ MOVE_ATTEMPTS = 10
 """Attempts of the commands that move processes."""
 
 _P, _S, _E = ProcessStatus, StepStatus, ProcessEventType
+_LONGEST_NAME = 200
 _UNDONE = frozenset({_P.COMPENSATED, _P.CANCELED})
 _TOLD = {
     _S.SUCCESS: _E.STEP_SUCCEEDED,
@@ -65,6 +71,8 @@ class Flow:
         self._outcomes: list[StepOutcome] = []
         self._sent: list[NewStep] = []
         self._deadlines: list[NewCommand] = []
+        self._armed = dict(known.deadlines)
+        self._event: TakenEvent | None = None
         self._told: list[Told] = []
 
     def change(self) -> ProcessChange:
@@ -79,6 +87,8 @@ class Flow:
             outcomes=tuple(self._outcomes),
             sent=tuple(self._sent),
             deadlines=tuple(self._deadlines),
+            armed=self._armed if self._status in FORWARD else {},
+            event=self._event,
             told=tuple(self._told),
         )
 
@@ -87,9 +97,31 @@ class Flow:
         """It begins."""
         self._tell(_E.STARTED)
         await self._send(await _waited(self._process.start(self._state)))
-        if self._process.deadline is not None and self._pending():
-            self._set_deadline(None, self._process.deadline)
         self._end_if_done()
+        self._set_its_deadline()
+
+    async def begun_by(self, event: TakenEvent, steps: Callable[[Any], Any]) -> None:
+        """It begins with an event; as `told_of`."""
+        self._tell(_E.STARTED)
+        await self.told_of(event, steps)
+        self._set_its_deadline()
+
+    async def told_of(self, event: TakenEvent, steps: Callable[[Any], Any]) -> None:
+        """An event that it has not been told of before.
+
+        Args:
+            event: Which.
+            steps: What it says to that, given its state.
+        """
+        self._event = replace(event, was_taken=self._status in FORWARD)
+        kind = _E.EVENT_TAKEN if self._event.was_taken else _E.EVENT_IGNORED
+        self._tell(
+            kind, None, event_id=str(event.event_id), event_type=event.event_type, position=event.position,
+            status=None if self._event.was_taken else self._status.value,
+        )  # fmt: skip
+        if self._event.was_taken:
+            await self._send(await _waited(steps(self._state)))
+            self._end_if_done()
 
     async def replied(self, step: StepMetadata, told: StepReply) -> None:
         """A step was answered."""
@@ -100,7 +132,7 @@ class Flow:
         self._note(step, told)
         if step.undoes is not None:
             await self._undone(told)
-        elif self._status is _P.WAITING_FOR_REPLY and not is_late:
+        elif self._status in FORWARD and not is_late:
             await self._move(told)
         elif self._status is _P.COMPENSATING or (self._status in _UNDONE and told.status is _S.SUCCESS):
             await self._undo_next()
@@ -108,7 +140,7 @@ class Flow:
     async def ran_out_of_time(self, step_no: int | None) -> None:
         """The deadline of a step, or of the process, has come."""
         if step_no is None:
-            if self._status is not _P.WAITING_FOR_REPLY:
+            if self._status not in FORWARD:
                 return
             late = StepReply("", _S.TIMED_OUT, {}, None, "DEADLINE", "the process was not done in time")
             for waiting in self._pending():
@@ -123,10 +155,19 @@ class Flow:
         )
         await self.replied(step, late)
 
+    async def deadline_reached(self, name: str, command_id: UUID) -> None:
+        """A deadline that it has set; unless it was canceled or set anew, or it is not to go on."""
+        if self._status not in FORWARD or self._armed.get(name) != command_id:
+            return
+        del self._armed[name]
+        self._tell(_E.DEADLINE_REACHED, None, name=name)
+        await self._send(await _waited(self._process.on_deadline(self._state, name)))
+        self._end_if_done()
+
     async def cancel_asked(self, reason: str | None) -> None:
         """Somebody wants it undone. What is under way is waited for."""
         self._tell(_E.CANCEL_ASKED, None, reason=reason)
-        if self._status is _P.WAITING_FOR_REPLY:
+        if self._status in FORWARD:
             await self._begin_to_undo(StepReply("", _S.CANCELED, {}, None, "CANCELED", reason))
 
     # -- forward ------------------------------------------------------------------------------------------------------
@@ -142,9 +183,15 @@ class Flow:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._status is _P.WAITING_FOR_REPLY and not self._pending():
+        if self._status not in FORWARD:
+            return
+        if self._pending():
+            self._status = _P.WAITING_FOR_REPLY
+        elif self._process.is_done(self._state):
             self._status = _P.COMPLETED
             self._tell(_E.COMPLETED)
+        else:
+            self._status = _P.WAITING_FOR_EVENT
 
     # -- back ---------------------------------------------------------------------------------------------------------
     async def _begin_to_undo(self, why: StepReply) -> None:
@@ -192,7 +239,35 @@ class Flow:
 
     async def _send(self, steps: Any, *, undoes: int | None = None) -> None:
         for step in _as_steps(steps):
-            await self._send_one(step, undoes)
+            if isinstance(step, Step):
+                await self._send_one(step, undoes)
+            elif isinstance(step, Deadline):
+                self._arm(step)
+            elif self._armed.pop(step.name, None) is not None:
+                self._deadlines = [each for each in self._deadlines if each.command_id != self._named(step.name)]
+                self._tell(_E.DEADLINE_CANCELED, None, name=step.name)
+
+    def _named(self, name: str) -> UUID:
+        """The id of the command that tells of a deadline which this move sets; another move's is another."""
+        moved_by = causation_id_var.get() or self._known.updated_at.isoformat()
+        return uuid5(self._known.process_id, f"{DEADLINE}:{name}/{moved_by}")
+
+    def _arm(self, deadline: Deadline) -> None:
+        name = checked_text(deadline.name, "a deadline's name", _LONGEST_NAME)
+        process_id, command_id = self._known.process_id, self._named(name)
+        self._deadlines = [each for each in self._deadlines if each.command_id != command_id]
+        self._deadlines.append(
+            self._command(
+                self._known.reply_domain,
+                DEADLINE,
+                command_id,
+                {"process_id": str(process_id), "deadline": name},
+                delay=as_seconds(deadline.after),
+                max_attempts=MOVE_ATTEMPTS,
+            )
+        )
+        self._armed[name] = command_id
+        self._tell(_E.DEADLINE_SET, None, name=name, command_id=str(command_id))
 
     async def _send_one(self, step: Step, undoes: int | None) -> None:
         name = step.name or step.command_type
@@ -219,6 +294,11 @@ class Flow:
         if step.deadline is not None:
             self._set_deadline(step_no, step.deadline)
 
+    def _set_its_deadline(self) -> None:
+        """Set the deadline that all processes of its kind have."""
+        if self._process.deadline is not None and self._status in FORWARD:
+            self._set_deadline(None, self._process.deadline)
+
     def _set_deadline(self, step_no: int | None, deadline: timedelta | float) -> None:
         process_id = self._known.process_id
         self._deadlines.append(
@@ -233,7 +313,10 @@ class Flow:
         )
 
     def _command(self, domain: str, command_type: str, command_id: UUID, data: Any, **options: Any) -> NewCommand:
-        request = SendRequest(domain, command_type, command_id, data, self._known.correlation_id, **options)
+        request = SendRequest(
+            domain, command_type, command_id, data, self._known.correlation_id,
+            tenant_id=self._known.tenant_id, **options,
+        )  # fmt: skip
         new = checked_request(request, default_max_attempts=DEFAULT_MAX_ATTEMPTS, payload_limit=DEFAULT_PAYLOAD_LIMIT)
         return replace(new, skip_known=True)
 
@@ -262,17 +345,17 @@ async def _waited(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-def _as_steps(steps: Any) -> list[Step]:
-    """Steps as a list.
+def _as_steps(steps: Any) -> list[Step | Deadline | CancelDeadline]:
+    """Steps, and what is said of deadlines, as a list.
 
     Raises:
         ConfigurationError: Something else than steps.
     """
     if steps is None:
         return []
-    found = [steps] if isinstance(steps, Step) else list(steps) if isinstance(steps, list | tuple) else [steps]
+    found = list(steps) if isinstance(steps, list | tuple) else [steps]
     for step in found:
-        if not isinstance(step, Step):
+        if not isinstance(step, Step | Deadline | CancelDeadline):
             message = f"a process names its next steps as a Step, a list of them or None, not {step!r:.80}"
             raise ConfigurationError(message)
     return found

@@ -21,6 +21,7 @@ from mainstay.commands.command import Reply
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.lifecycle import ReplyOutcome
 from mainstay.commands.process import Process, Step, StepReply, StepSending, StepStatus
+from mainstay.commands.process_moves import register_processes, take_reply
 from mainstay.commands.process_records import (
     ProcessCommand,
     ProcessMetadata,
@@ -31,7 +32,7 @@ from mainstay.commands.process_records import (
     as_name,
     shown,
 )
-from mainstay.commands.processes import ProcessManager, register_processes, take_reply
+from mainstay.commands.processes import ProcessManager
 from mainstay.commands.store import CommandStore
 from mainstay.commands.worker import Worker
 from mainstay.errors import ConfigurationError

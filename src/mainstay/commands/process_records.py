@@ -14,7 +14,7 @@ from uuid import UUID
 
 from mainstay.commands.command import Reply
 from mainstay.commands.lifecycle import CommandStatus, ReplyOutcome
-from mainstay.commands.process import ProcessEventType, StepMetadata, StepStatus
+from mainstay.commands.process import FORWARD, ProcessEventType, StepMetadata, StepStatus
 from mainstay.commands.process import ProcessMetadata as Known
 from mainstay.commands.process import ProcessStatus as Status
 from mainstay.commands.process_store import NewProcess, NewStep, ProcessChange, ProcessFilter, StepOutcome, Told
@@ -24,6 +24,7 @@ from mainstay.errors import DuplicateProcessError, InvalidInputError, ProcessNot
 from mainstay.message import checked_domain, checked_id, checked_type
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS
 from mainstay.serialization import to_json
+from mainstay.tenancy import current_actor, current_tenant
 
 PAGE = 200
 """Processes asked for at once."""
@@ -221,7 +222,10 @@ class StoredProcessRepository:
         key = checked_id(process.process_id, "process_id")
         change = replace(_change(process, key), told=(Told(ProcessEventType.STARTED),))
         domain = checked_domain(process.domain)
-        new = NewProcess(domain, domain, checked_type(process.process_type), key, process.batch_id, change)
+        new = NewProcess(
+            domain, domain, checked_type(process.process_type), key, process.batch_id, change,
+            current_tenant(), current_actor(),
+        )  # fmt: skip
         async with self._joined(conn) as joined:
             if await self._store.processes.start([new], conn=joined):
                 raise DuplicateProcessError(key)
@@ -233,7 +237,7 @@ class StoredProcessRepository:
             ProcessNotFoundError: There is none.
         """
         async with self._held(process.domain, process.process_id, conn) as (known, joined):
-            change = replace(_change(process, known.process_id), ends_as=known.ends_as)
+            change = replace(_change(process, known.process_id), ends_as=known.ends_as, armed=known.deadlines)
             if change.status is not known.status and change.status is not Status.WAITING_FOR_REPLY:
                 change = replace(change, told=(Told(ProcessEventType(change.status.value)),))
             await self._store.processes.advance(change, conn=joined)
@@ -252,7 +256,8 @@ class StoredProcessRepository:
         """The processes that stand so, newest first, as they are committed."""
         asked = {ProcessStatus(status) for status in statuses}
         found: list[ProcessMetadata[Any, Any]] = []
-        for status in sorted({_stored(each) for each in asked}):
+        stored = {_stored(each) for each in asked}
+        for status in sorted(stored | FORWARD if Status.WAITING_FOR_REPLY in stored else stored):
             which = ProcessFilter(domain=checked_domain(domain), status=status)
             offset = 0
             while page := await self._store.processes.query(which, limit=PAGE, offset=offset):
@@ -350,7 +355,7 @@ class StoredProcessRepository:
 
 def shown(known: Known, state: Any, *, waits_for_operator: bool = False) -> ProcessMetadata[Any, Any]:
     """A process as a manager sees it, with this state."""
-    status = ProcessStatus[known.status.name]
+    status = ProcessStatus.WAITING_FOR_REPLY if known.status in FORWARD else ProcessStatus[known.status.name]
     if waits_for_operator and status is ProcessStatus.WAITING_FOR_REPLY:
         status = ProcessStatus.WAITING_FOR_TSQ
     steps: Sequence[StepMetadata] = known.steps
@@ -393,6 +398,7 @@ def _unchanged(known: Known) -> ProcessChange:
         ends_as=known.ends_as,
         error_code=known.error_code,
         error_message=known.error_message,
+        armed=known.deadlines,
     )
 
 

@@ -1,7 +1,7 @@
 """What processes ask of a database; one suite, `mainstay.testing.contracts.commands.processes`, says who keeps it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from mainstay.commands.process import (
     ProcessMetadata,
     ProcessStatus,
     StepStatus,
+    TakenEvent,
 )
 from mainstay.commands.store import NewCommand
 
@@ -49,7 +50,8 @@ class Told:
 class ProcessChange:
     """One move of a process: what is written of it, in one transaction. ``state`` is a JSON document.
 
-    Whoever moves the process sends the commands of ``sent`` and the ``deadlines``, in the same transaction.
+    Whoever moves the process sends the commands of ``sent`` and the ``deadlines``, in the same transaction. ``armed``
+    are the deadlines that the process is to be told of, by name; ``event`` is what has moved it, if that was an event.
     """
 
     process_id: UUID
@@ -61,6 +63,8 @@ class ProcessChange:
     outcomes: tuple[StepOutcome, ...] = ()
     sent: tuple[NewStep, ...] = ()
     deadlines: tuple[NewCommand, ...] = ()
+    armed: dict[str, UUID] = field(default_factory=dict)
+    event: TakenEvent | None = None
     told: tuple[Told, ...] = ()
 
     @property
@@ -79,6 +83,8 @@ class NewProcess:
     correlation_id: UUID
     batch_id: UUID | None
     change: ProcessChange
+    tenant_id: UUID | str | None = None
+    actor_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +105,12 @@ class ProcessStore(Protocol):
         ...
 
     async def lock(
-        self, *, process_id: UUID | None = None, command_id: UUID | None = None, conn: Any
+        self, *, process_id: UUID | None = None, command_id: UUID | None = None, with_events: bool = False, conn: Any
     ) -> ProcessMetadata | None:
-        """A process with its steps, by its id or by that of a step's command, held until the transaction ends."""
+        """A process with its steps, by its id or by that of a step's command, held until the transaction ends.
+
+        Its events are read if they are asked for.
+        """
         ...
 
     async def advance(self, change: ProcessChange, *, conn: Any) -> None:

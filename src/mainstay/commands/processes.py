@@ -1,15 +1,14 @@
-"""Starting processes, asking after them, and the handlers that move them. What one is: `mainstay.commands.process`."""
+"""Starting processes, and asking after them. What one is: `mainstay.commands.process`."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4, uuid5
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from mainstay.clock import SystemClock
 from mainstay.commands.checks import (
@@ -21,38 +20,32 @@ from mainstay.commands.checks import (
     domain_filter,
     type_filter,
 )
-from mainstay.commands.command import Command, Reply
-from mainstay.commands.context import HandlerContext
-from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.process import (
     ENDED,
+    FORWARD,
     Process,
     ProcessEvent,
     ProcessMetadata,
     ProcessStatus,
-    StepReply,
     StepStatus,
 )
-from mainstay.commands.process_flow import CANCEL, DEADLINE, MOVE_ATTEMPTS, Flow
-from mainstay.commands.process_store import NewProcess, ProcessChange, ProcessFilter
+from mainstay.commands.process_flow import CANCEL, Flow
+from mainstay.commands.process_moves import checked_process, own, send_all
+from mainstay.commands.process_store import NewProcess, ProcessFilter
 from mainstay.commands.sends import sent
-from mainstay.commands.store import CommandStore, NewCommand
+from mainstay.commands.store import CommandStore
 from mainstay.commands.unannounced import Unannounced
 from mainstay.errors import (
-    ConfigurationError,
     DuplicateProcessError,
     InvalidInputError,
     InvalidOperationError,
-    PermanentCommandError,
     ProcessNotFoundError,
 )
-from mainstay.message import checked_domain, checked_id, checked_type, correlation_id_var
+from mainstay.message import checked_id, correlation_id_var
 from mainstay.retry import as_seconds
-from mainstay.serialization import to_json
+from mainstay.tenancy import current_actor, current_tenant
 
-REPLY = "Reply"
-"""Type of the command that a reply is, where ``reply_to`` names the queue of a domain's commands."""
 CHUNK = 200
 """Processes started in one transaction of their own."""
 _FIRST_PAUSE = 0.01
@@ -261,11 +254,11 @@ class ProcessManager:
         known = await self._store.processes.get(key)
         if known is None:
             raise ProcessNotFoundError(key)
-        if known.status is not ProcessStatus.WAITING_FOR_REPLY:
+        if known.status not in FORWARD:
             message = f"process {key} is {known.status}; only one that is WAITING_FOR_REPLY can be canceled"
             raise InvalidOperationError(message)
         data = {"process_id": str(key), "reason": checked_text(reason, "reason")}
-        command = _own(known.reply_domain, CANCEL, uuid4(), data, known.correlation_id)
+        command = own(known, CANCEL, uuid4(), data)
         (answer,) = await self._store.send([command])
         sent(command, answer)
 
@@ -278,7 +271,7 @@ class ProcessManager:
         correlation_id: UUID | None,
         conn: Any,
     ) -> NewProcess:
-        domain, reply_domain, process_type = _checked_process(process)
+        domain, reply_domain, process_type = checked_process(process)
         if not isinstance(state, process.state_class):
             message = f"state must be a {process.state_class.__name__}, not {type(state).__name__}"
             raise InvalidInputError(message)
@@ -295,10 +288,15 @@ class ProcessManager:
             created_at=now,
             updated_at=now,
             batch_id=None if batch_id is None else checked_id(batch_id, "batch_id"),
+            tenant_id=current_tenant(),
+            actor_id=current_actor(),
         )
         flow = Flow(process, known, state.model_copy(deep=True), conn)
         await flow.started()
-        return NewProcess(domain, reply_domain, process_type, known.correlation_id, known.batch_id, flow.change())
+        return NewProcess(
+            domain, reply_domain, process_type, known.correlation_id, known.batch_id, flow.change(),
+            known.tenant_id, known.actor_id,
+        )  # fmt: skip
 
     async def _put(self, news: list[NewProcess], conn: Any, *, skip_known: bool = False) -> None:
         for domain in {new.reply_domain for new in news}:
@@ -312,170 +310,9 @@ class ProcessManager:
             if known and not skip_known:
                 raise DuplicateProcessError(known.pop())
             begun = [command for new in news if new.change.process_id not in known for command in new.change.commands]
-            await _send_all(self._store, begun, joined)
+            await send_all(self._store, begun, joined)
         domains = [command.domain for command in begun]
         if conn is None:
             await self._store.wake(domains)
         else:
             self._unannounced.add(domains)
-
-
-def register_processes(registry: HandlerRegistry, *processes: Process[Any]) -> None:
-    """Let the workers of this registry move processes of these kinds; call it once for all kinds of a domain.
-
-    Args:
-        registry: Of the workers of the processes' domains.
-        processes: One of each kind.
-
-    Raises:
-        ConfigurationError: A process lacks its names, or two kinds of a domain have one.
-        HandlerAlreadyRegisteredError: The domain's processes are registered already.
-    """
-    domains: dict[str, dict[str, Process[Any]]] = {}
-    for process in processes:
-        _, domain, process_type = _checked_process(process)
-        kinds = domains.setdefault(domain, {})
-        if process_type in kinds:
-            message = f"two processes whose replies go to domain {domain!r} are called {process_type!r}"
-            raise ConfigurationError(message)
-        kinds[process_type] = process
-    for domain, kinds in domains.items():
-        moves = _Moves(kinds)
-        for command_type, handler in ((REPLY, moves.reply), (DEADLINE, moves.deadline), (CANCEL, moves.cancel)):
-            registry.register(domain, command_type, handler, transactional=True)
-
-
-class _Moves:
-    """The handlers that move the processes of a domain."""
-
-    def __init__(self, kinds: dict[str, Process[Any]]) -> None:
-        self._kinds = kinds
-
-    async def reply(self, command: Command, ctx: HandlerContext) -> dict[str, Any]:
-        """A step was answered."""
-        change = await take_reply(_store_of(ctx), self._kinds, Reply.from_message(command.data), ctx.conn)
-        return _moved(change, ctx)
-
-    async def deadline(self, command: Command, ctx: HandlerContext) -> dict[str, Any]:
-        """The deadline of a step or a process has come."""
-        store = _store_of(ctx)
-        flow, known = await _locked(store, self._kinds, ctx.conn, process_id=UUID(command.data["process_id"]))
-        if flow is None:
-            return _moved(_no_change(known), ctx)
-        await flow.ran_out_of_time(command.data["step_no"])
-        return _moved(await _write(store, flow.change(), ctx.conn), ctx)
-
-    async def cancel(self, command: Command, ctx: HandlerContext) -> dict[str, Any]:
-        """Somebody wants a process undone."""
-        store = _store_of(ctx)
-        flow, known = await _locked(store, self._kinds, ctx.conn, process_id=UUID(command.data["process_id"]))
-        if flow is None:
-            return _moved(_no_change(known), ctx)
-        await flow.cancel_asked(command.data["reason"])
-        return _moved(await _write(store, flow.change(), ctx.conn), ctx)
-
-
-async def take_reply(
-    store: CommandStore, kinds: Mapping[str, Process[Any]], reply: Reply[Any], conn: Any
-) -> ProcessChange:
-    """Move the process that sent a command with the reply to it.
-
-    Args:
-        store: Where processes live.
-        kinds: Processes by their types.
-        reply: To one of its steps.
-        conn: The transaction to do it in.
-
-    Returns:
-        What was written. Wake the domains of its commands after the commit.
-
-    Raises:
-        PermanentCommandError: No process has sent this command, or one that is not among the kinds.
-    """
-    flow, known = await _locked(store, kinds, conn, command_id=reply.command_id)
-    if flow is None:
-        return _no_change(known)
-    (step,) = (step for step in known.steps if step.command_id == reply.command_id)
-    answer = StepReply(
-        step.name, StepStatus(reply.outcome.value), step.data, reply.data, reply.error_code, reply.error_message, conn,
-        known.process_id, step.command_id,
-    )  # fmt: skip
-    await flow.replied(step, answer)
-    return await _write(store, flow.change(), conn)
-
-
-async def _locked(
-    store: CommandStore, kinds: Mapping[str, Process[Any]], conn: Any, **which: UUID
-) -> tuple[Flow | None, ProcessMetadata]:
-    """A process, held, and its next move; None if it was pruned, and so ended long ago."""
-    known = await store.processes.lock(conn=conn, **which)
-    if known is None:
-        raise PermanentCommandError("UNKNOWN_PROCESS", f"there is no process with {which}")
-    if known.pruned_at is not None:
-        return None, known
-    process = kinds.get(known.process_type)
-    if process is None:
-        message = f"no process {known.process_type!r} is registered in domain {known.reply_domain!r}"
-        raise PermanentCommandError("UNKNOWN_PROCESS_TYPE", message)
-    try:
-        state = process.state_class.model_validate(known.state)
-    except ValidationError as error:
-        raise PermanentCommandError("INVALID_STATE", str(error)) from error
-    return Flow(process, known, state, conn), known
-
-
-def _no_change(known: ProcessMetadata) -> ProcessChange:
-    return ProcessChange(known.process_id, known.status, b"{}")
-
-
-async def _write(store: CommandStore, change: ProcessChange, conn: Any) -> ProcessChange:
-    for domain in {command.domain for command in change.commands}:
-        await store.ensure_queue(domain)
-    await store.processes.advance(change, conn=conn)
-    await _send_all(store, change.commands, conn)
-    return change
-
-
-def _moved(change: ProcessChange, ctx: HandlerContext) -> dict[str, Any]:
-    ctx.sends.domains.extend(command.domain for command in change.commands)
-    told = Counter(each.event_type.value for each in change.told)
-    return {"process_id": str(change.process_id), "status": change.status.value, "told": dict(told)}
-
-
-async def _send_all(store: CommandStore, commands: Sequence[NewCommand], conn: Any) -> None:
-    if commands:
-        answers = await store.send(commands, conn=conn)
-        for command, answer in zip(commands, answers, strict=True):
-            sent(command, answer)
-
-
-def _store_of(ctx: HandlerContext) -> CommandStore:
-    if ctx.sends.store is None:
-        raise ConfigurationError("processes are moved by workers; without one, call the process's methods")
-    return ctx.sends.store
-
-
-def _own(domain: str, command_type: str, command_id: UUID, data: dict[str, Any], correlation_id: UUID) -> NewCommand:
-    return NewCommand(domain, command_type, command_id, to_json(data), correlation_id, MOVE_ATTEMPTS)
-
-
-def _checked_process(process: Process[Any]) -> tuple[str, str, str]:
-    """The domain of a process, that of its replies, and its name.
-
-    Raises:
-        ConfigurationError: It is none, or lacks one of its names.
-    """
-    if not isinstance(process, Process):
-        message = f"expected a Process, made from its class, not {process!r:.80}"
-        raise ConfigurationError(message)
-    kind = type(process)
-    for name in ("process_type", "domain", "state_class"):
-        if getattr(process, name, None) is None:
-            message = f"{kind.__name__} has no {name}: set it in the class"
-            raise ConfigurationError(message)
-    if not (isinstance(process.state_class, type) and issubclass(process.state_class, BaseModel)):
-        message = f"{kind.__name__}.state_class must be a pydantic model, not {process.state_class!r:.80}"
-        raise ConfigurationError(message)
-    domain = checked_domain(process.domain)
-    replies = domain if process.reply_domain is None else checked_domain(process.reply_domain)
-    return domain, replies, checked_type(process.process_type)

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from mainstay.events.event import EventEnvelope
 from mainstay.events.log import EVERYTHING, FeedFilter, RecordedEvent
 from mainstay.events.reading import EventReader
-from mainstay.projections.store import Claim, ProjectionStore
+from mainstay.projections.store import MOST_SHARDS, Claim, ProjectionStore
 from mainstay.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -32,12 +32,14 @@ class Projection(ABC):
             which built the tables leaves them alone, until they are rebuilt (`SubscriptionManager.rebuild`).
         rebuilding: Whether an event is handled again, for a rebuild: then nothing is to be done that is not undone by
             throwing the new tables away. No mails, no commands.
+        most_shards: Into how many parts its streams may be dealt out.
     """
 
     name: str = ""
     on_error: OnError = "stop"
     version: int = 1
     rebuilding: bool = False
+    most_shards: int = MOST_SHARDS
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Name it."""

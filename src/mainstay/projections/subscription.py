@@ -103,6 +103,12 @@ class Subscription(Service):
             SchemaOutdatedError: The table of its read model does not fit, and cannot be brought up to date.
         """
         self.config.limited(self.projection.wanted(self._source))
+        if self.config.shards > self.projection.most_shards:
+            message = (
+                f"{self.name} takes events in one order, so it has {self.projection.most_shards} shard(s) at most, not "
+                f"{self.config.shards}"
+            )
+            raise ConfigurationError(message)
         mine = checked_version(self.projection.version)
         built_by = {state.version for state in await self._store.states(self.name)} or {mine}
         if built_by == {mine}:

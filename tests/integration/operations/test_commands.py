@@ -89,6 +89,17 @@ def query(dsn, text):
 # --- the schema -------------------------------------------------------------------------------------------------------
 
 
+def test_commands_are_listed_by_their_tenant_and_show_in_whose_name_they_are(dsn):
+    theirs, _, _ = send(dsn, a_request(tenant_id="acme", actor_id="ann"), a_request(tenant_id="globex"), a_request())
+    listed = run("commands", "list", "--tenant", "acme", "--dsn", dsn, "--json").json
+    shown = run("commands", "show", theirs, "--dsn", dsn).out
+
+    assert [each["command_id"] for each in listed] == [theirs]
+    assert "acme" in shown
+    assert "ann" in shown
+    assert run("commands", "list", "--tenant", "nobody", "--dsn", dsn).out.strip() == "No commands found."
+
+
 def test_an_empty_database_is_not_ready_until_it_is_upgraded(empty_dsn):
     assert run("commands", "list", "--dsn", empty_dsn).code == 4
     before = run("schema", "status", "--dsn", empty_dsn)

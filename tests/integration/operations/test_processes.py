@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from mainstay import Mainstay
+from mainstay import EventProcesses, Mainstay, PostgreSQLEventStore, StreamId, SubscriptionManager
+from tests.scenarios.event_processes import Fulfil, Ordered, PaidFor
 from tests.scenarios.processes import Buy, Purchase
 from tests.support.cli import run
 
@@ -33,6 +34,32 @@ def test_processes_are_listed_and_shown(dsn, process_id):
     assert as_json["process"]["steps"][0]["name"] == "Reserve"
     assert as_json["waiting_for"] == {"1": "PENDING"}
     assert run("processes", "list", "--dsn", dsn, "--json").json[0]["process_type"] == "Buy"
+
+
+def test_the_events_that_a_process_took_are_shown_among_its_steps(dsn):
+    fulfil = Fulfil()
+
+    async def fulfilling() -> UUID:
+        async with Mainstay.connect(dsn) as app:
+            store = PostgreSQLEventStore(app.pool)
+            manager = SubscriptionManager(store)
+            await manager.subscribe(EventProcesses(fulfil))
+            for stream in (StreamId("FulfilledOrder", "1", "acme"), StreamId("FulfilledPayment", "p", "acme")):
+                event = Ordered() if stream.category == "FulfilledOrder" else PaidFor(order_id="1")
+                await store.append(stream, [event])
+            await manager.start()
+            await manager.drain()
+        return fulfil.process_id_of("1", "acme")
+
+    process_id = asyncio.run(fulfilling())
+    shown = run("processes", "show", process_id, "--dsn", dsn).out
+    as_json = run("processes", "show", process_id, "--dsn", dsn, "--json").json["process"]
+    places = [shown.index(word) for word in ("FulfilledOrderOrdered", "Charge", "FulfilledPaymentPaidFor", "Ship")]
+
+    assert places == sorted(places)
+    assert "acme" in shown
+    assert [each["was_taken"] for each in as_json["events"]] == [True, True]
+    assert as_json["tenant_id"] == "acme"
 
 
 @pytest.mark.parametrize("options", [["-s", "failed"], ["-d", "elsewhere"], ["-t", "Sell"], ["--batch", str(NIL)]])

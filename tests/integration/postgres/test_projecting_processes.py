@@ -109,6 +109,23 @@ async def test_what_a_killed_process_sends_is_sent_exactly_once(store, pool, dsn
     assert (await PostgresProjectionStore(pool).commands.fsck()).findings == ()
 
 
+@pytest.mark.parametrize("after", [False, True] if FEW == 1 else [True])
+async def test_processes_that_events_move_are_moved_once_wherever_their_teller_is_killed(
+    store, pool, dsn, nursery, after
+):
+    statements, events = await killed_at_every_statement(pool, dsn, store, nursery, "counting", after=after, every=FEW)
+    moved = "select (jsonb_array_elements_text(state -> 'amounts'))::int from commandbus.process order by 1"
+    told = "select count(*), count(distinct event_id) from commandbus.process_event"
+
+    assert statements >= 18
+    assert [n for (n,) in await ask(pool, moved)] == list(range(1, events + 1))
+    assert await ask(pool, told) == [(events, events)]
+    assert await ask(pool, SENT.replace("order by", "where command_type = 'Book' order by")) == [
+        ("Book", n) for n in range(1, events + 1)
+    ]
+    assert (await PostgresProjectionStore(pool).commands.fsck()).findings == ()
+
+
 async def test_what_a_killed_process_sends_by_itself_is_sent_twice(store, pool, dsn, nursery):
     _, events = await killed_at_every_statement(pool, dsn, store, nursery, "careless", after=True, every=min(FEW, 4))
     sent = await ask(pool, SENT)

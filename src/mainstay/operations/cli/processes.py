@@ -11,8 +11,10 @@ from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.options import AsJson, Domain, Dsn, Limit, Offset, Reason
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mainstay.commands.lifecycle import CommandStatus
-    from mainstay.commands.process import ProcessEvent, ProcessMetadata
+    from mainstay.commands.process import ProcessEvent, ProcessMetadata, TakenEvent
     from mainstay.operations.cli.output import Output
     from mainstay.operations.operator import Operator
 
@@ -133,6 +135,9 @@ def show(*, process_id: ProcessId, dsn: Dsn = None, as_json: AsJson = False) -> 
                 ("ended", moment(found.completed_at)),
                 ("correlation", str(found.correlation_id)),
                 ("batch", str(found.batch_id or "")),
+                ("tenant", str(found.tenant_id or "")),
+                ("wanted by", found.actor_id),
+                ("deadlines", ", ".join(sorted(found.deadlines))),
                 ("state", pretty_json(found.state)),
             ]
         ),
@@ -164,7 +169,10 @@ def _show_steps(out: "Output", found: "ProcessMetadata", waiting: "dict[int, Com
         ("step", NUMBER), ("name", FOLDED), ("domain", FOLDED), ("status", FOLDED), ("command", WHOLE),
         ("sent", NUMBER), ("error", FOLDED),
     )  # fmt: skip
+    events = sorted(found.events, key=lambda event: (event.taken_at or found.created_at, event.position))
     for step in found.steps:
+        while events and (events[0].taken_at or found.created_at) <= step.sent_at:
+            _show_event(rows, events.pop(0))
         stands = waiting.get(step.step_no) if step.status is StepStatus.SENT else None
         rows.add_row(
             str(step.step_no),
@@ -175,7 +183,16 @@ def _show_steps(out: "Output", found: "ProcessMetadata", waiting: "dict[int, Com
             ago(step.sent_at),
             step.error_code or "",
         )
+    for event in events:
+        _show_event(rows, event)
     out.show(rows)
+
+
+def _show_event(rows: "Table", event: "TakenEvent") -> None:
+    from mainstay.operations.cli.output import ago
+
+    status = "taken" if event.was_taken else "ignored"
+    rows.add_row("", f"event {event.event_type}", "", status, str(event.event_id), ago(event.taken_at), "")
 
 
 def _show_trail(out: "Output", trail: "list[ProcessEvent]") -> None:

@@ -113,6 +113,7 @@ _INVARIANTS = (
     "a step under way has a command or a reply on its way",
     "a process is under way as long as one of its steps",
     "steps belong to a process, are numbered from one and undo an earlier one",
+    "events belong to a process",
     "the audit trail of a process tells each step and ends at its status",
     "the counts of an action recount",
     "an action that is done came to its last item, and says when",

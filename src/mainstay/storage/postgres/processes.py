@@ -13,11 +13,13 @@ from mainstay.commands.process import (
     ProcessStatus,
     StepMetadata,
     StepStatus,
+    TakenEvent,
 )
 from mainstay.commands.process_store import NewProcess, ProcessChange, ProcessFilter
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.callers import rows_in
 from mainstay.storage.postgres.database import Connection, Pool, autocommit, borrowed, fetch_all, fetch_one, sealed
+from mainstay.tenancy import checked_tenant
 
 
 class PostgresProcesses:
@@ -41,6 +43,8 @@ class PostgresProcesses:
                 "process_type": new.process_type,
                 "correlation_id": new.correlation_id,
                 "batch_id": new.batch_id,
+                "tenant_id": None if new.tenant_id is None else str(new.tenant_id),
+                "actor_id": new.actor_id,
                 "change": _change_fields(new.change),
             }
             for new in processes
@@ -49,11 +53,12 @@ class PostgresProcesses:
         return [row[0] for row in rows]
 
     async def lock(
-        self, *, process_id: UUID | None = None, command_id: UUID | None = None, conn: Any
+        self, *, process_id: UUID | None = None, command_id: UUID | None = None, with_events: bool = False, conn: Any
     ) -> ProcessMetadata | None:
         """A process with its steps, held until the transaction ends; its steps are read once it is held."""
+        asked = {"process_id": process_id, "command_id": command_id}
         async with sealed(borrowed(self._pool, conn)) as own:
-            return await self._found(own, "lock", {"process_id": process_id, "command_id": command_id})
+            return await self._found(own, "lock", asked, with_events=with_events)
 
     async def advance(self, change: ProcessChange, *, conn: Any) -> None:
         """Write a move of a process that is locked; one round trip."""
@@ -62,7 +67,7 @@ class PostgresProcesses:
     async def get(self, process_id: UUID) -> ProcessMetadata | None:
         """A process with its steps."""
         async with sealed(autocommit(self._pool)) as own:
-            return await self._found(own, "get", {"process_id": process_id})
+            return await self._found(own, "get", {"process_id": process_id}, with_events=True)
 
     async def query(self, which: ProcessFilter, *, limit: int, offset: int) -> list[ProcessMetadata]:
         """Processes without their steps, newest first."""
@@ -99,15 +104,22 @@ class PostgresProcesses:
             rows = await fetch_all(own, self._sql["count"], {"batch_id": batch_id})
         return {ProcessStatus(row["status"]): row["processes"] for row in rows}
 
-    async def _found(self, conn: Connection, query: str, parameters: dict[str, Any]) -> ProcessMetadata | None:
+    async def _found(
+        self, conn: Connection, query: str, parameters: dict[str, Any], *, with_events: bool
+    ) -> ProcessMetadata | None:
         row = await fetch_one(conn, self._sql[query], parameters)
         if row is None:
             return None
         steps = await fetch_all(conn, self._sql["steps"], {"process_id": row["process_id"]})
-        return _process_from(row, tuple(_step_from(step) for step in steps))
+        events = await fetch_all(conn, self._sql["events"], {"process_id": row["process_id"]}) if with_events else []
+        return _process_from(
+            row, tuple(_step_from(step) for step in steps), tuple(TakenEvent(**event) for event in events)
+        )
 
 
-def _process_from(row: dict[str, Any], steps: tuple[StepMetadata, ...]) -> ProcessMetadata:
+def _process_from(
+    row: dict[str, Any], steps: tuple[StepMetadata, ...], events: tuple[TakenEvent, ...] = ()
+) -> ProcessMetadata:
     return ProcessMetadata(
         process_id=row["process_id"],
         domain=row["domain"],
@@ -119,6 +131,10 @@ def _process_from(row: dict[str, Any], steps: tuple[StepMetadata, ...]) -> Proce
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         batch_id=row["batch_id"],
+        tenant_id=checked_tenant(row["tenant_id"]),
+        actor_id=row["actor_id"],
+        deadlines={name: UUID(command_id) for name, command_id in row["deadlines"].items()},
+        events=events,
         ends_as=None if row["ends_as"] is None else ProcessStatus(row["ends_as"]),
         error_code=row["error_code"],
         error_message=row["error_message"],
@@ -164,6 +180,15 @@ def _change_fields(change: ProcessChange) -> dict[str, Any]:
             }
             for step in change.sent
         ],
+        "armed": change.armed,
+        "event": None
+        if (event := change.event) is None
+        else {
+            "event_id": event.event_id,
+            "event_type": event.event_type,
+            "position": event.position,
+            "was_taken": event.was_taken,
+        },
         "told": [
             {"event_type": told.event_type, "step_no": told.step_no, "details": told.details} for told in change.told
         ],

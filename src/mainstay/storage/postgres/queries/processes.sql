@@ -18,6 +18,12 @@ select * from commandbus.process where process_id = %(process_id)s;
 -- The steps of a process, in order.
 select * from commandbus.process_steps(%(process_id)s);
 
+-- name: events
+-- The events that a process was told of, in order.
+select event_id, event_type, position, was_taken, taken_at from commandbus.process_event
+where process_id = %(process_id)s
+order by taken_at, position;
+
 -- name: list
 -- Processes by any mix of conditions, newest first.
 select * from commandbus.process

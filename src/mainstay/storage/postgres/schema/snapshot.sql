@@ -306,7 +306,9 @@ begin
     update commandbus.process as p
     set status = p_change ->> 'status', state = p_change -> 'state', ends_as = p_change ->> 'ends_as',
         error_code = p_change ->> 'error_code', error_message = p_change ->> 'error_message', updated_at = v_now,
-        completed_at = case when p_change ->> 'status' not in ('WAITING_FOR_REPLY', 'COMPENSATING') then v_now end
+        deadlines = coalesce(p_change -> 'armed', p.deadlines),
+        completed_at = case
+            when p_change ->> 'status' not in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT', 'COMPENSATING') then v_now end
     where p.process_id = v_process_id;
 
     update commandbus.process_step as s
@@ -319,6 +321,12 @@ begin
     select v_process_id, n.step_no, n.name, n.undoes, n.domain, n.command_type, n.command_id, n.data, v_now
     from jsonb_to_recordset(p_change -> 'sent') as n(
         step_no integer, name text, undoes integer, domain text, command_type text, command_id uuid, data jsonb);
+
+    if jsonb_typeof(p_change -> 'event') = 'object' then
+        insert into commandbus.process_event (process_id, event_id, event_type, position, was_taken, taken_at)
+        select v_process_id, e.event_id, e.event_type, e.position, e.was_taken, v_now
+        from jsonb_to_record(p_change -> 'event') as e(event_id uuid, event_type text, position bigint, was_taken boolean);
+    end if;
 
     insert into commandbus.process_audit (process_id, ts, event_type, step_no, details)
     select v_process_id, v_now, t.value ->> 'event_type', (t.value ->> 'step_no')::integer, t.value -> 'details'
@@ -1879,7 +1887,13 @@ begin
             from commandbus.process_step as s group by s.process_id
         ) as s on s.process_id = p.process_id
         where (p.status in ('WAITING_FOR_REPLY', 'COMPENSATING')) <> (coalesce(s.under_way, 0) > 0)
-           or (p.status in ('WAITING_FOR_REPLY', 'COMPENSATING')) <> (p.completed_at is null);
+           or (p.status in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT', 'COMPENSATING')) <> (p.completed_at is null);
+
+    return query
+        select 'events belong to a process', null::text, null::uuid, jsonb_build_object('process_id', e.process_id, 'events', count(*))
+        from commandbus.process_event as e
+        where not exists (select from commandbus.process as p where p.process_id = e.process_id)
+        group by e.process_id;
 
     return query
         select 'steps belong to a process, are numbered from one and undo an earlier one', min(s.domain), null::uuid,
@@ -1896,6 +1910,7 @@ begin
                    count(*) filter (where a.event_type = 'STARTED') as starts,
                    (array_agg(a.event_type order by a.audit_id))[1] as first_event,
                    count(*) filter (where a.event_type = 'STEP_SENT') as sent,
+                   count(*) filter (where a.event_type in ('EVENT_TAKEN', 'EVENT_IGNORED')) as events,
                    count(distinct a.step_no) filter (
                        where a.event_type in ('STEP_SUCCEEDED', 'STEP_FAILED', 'STEP_CANCELED', 'STEP_TIMED_OUT')) as answered,
                    coalesce((array_agg(a.event_type order by a.audit_id desc) filter (where a.event_type in (
@@ -1904,14 +1919,20 @@ begin
         ), done as (
             select s.process_id, count(*) as steps, count(*) filter (where s.status <> 'SENT') as answered
             from commandbus.process_step as s group by s.process_id
+        ), heard as (
+            select e.process_id, count(*) as events from commandbus.process_event as e group by e.process_id
         )
         select 'the audit trail of a process tells each step and ends at its status', p.domain, null::uuid,
                jsonb_build_object('process_id', coalesce(p.process_id, t.process_id), 'status', p.status, 'told', t.becomes,
-                                  'steps', d.steps, 'steps_told', t.sent, 'answered', d.answered, 'answers_told', t.answered)
+                                  'steps', d.steps, 'steps_told', t.sent, 'answered', d.answered, 'answers_told', t.answered,
+                                  'events', h.events, 'events_told', t.events)
         from commandbus.process as p
         full join told as t on t.process_id = p.process_id
         left join done as d on d.process_id = p.process_id
-        where (p.process_id is null or t.process_id is null or t.starts <> 1 or t.first_event <> 'STARTED' or t.becomes <> p.status
+        left join heard as h on h.process_id = coalesce(p.process_id, t.process_id)
+        where (p.process_id is null or t.process_id is null or t.starts <> 1 or t.first_event <> 'STARTED'
+               or t.becomes <> case p.status when 'WAITING_FOR_EVENT' then 'WAITING_FOR_REPLY' else p.status end
+               or t.events <> coalesce(h.events, 0)
                or t.sent <> coalesce(d.steps, 0) or t.answered <> coalesce(d.answered, 0))
           and (p.pruned_at is null or t.process_id is not null);
 end;
@@ -2487,7 +2508,10 @@ CREATE TABLE commandbus.process (
     updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     completed_at timestamp with time zone,
     pruned_at timestamp with time zone,
-    CONSTRAINT process_status_known CHECK ((status = ANY (ARRAY['WAITING_FOR_REPLY'::text, 'COMPENSATING'::text, 'COMPLETED'::text, 'COMPENSATED'::text, 'CANCELED'::text, 'FAILED'::text])))
+    tenant_id text,
+    actor_id text,
+    deadlines jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT process_status_known CHECK ((status = ANY (ARRAY['WAITING_FOR_REPLY'::text, 'WAITING_FOR_EVENT'::text, 'COMPENSATING'::text, 'COMPLETED'::text, 'COMPENSATED'::text, 'CANCELED'::text, 'FAILED'::text])))
 )
 WITH (fillfactor='60', autovacuum_vacuum_scale_factor='0.02');
 
@@ -2496,6 +2520,12 @@ COMMENT ON COLUMN commandbus.process.reply_domain IS 'Where replies, deadlines a
 COMMENT ON COLUMN commandbus.process.ends_as IS 'COMPENSATED or CANCELED: what a process that is being undone will be.';
 
 COMMENT ON COLUMN commandbus.process.pruned_at IS 'State, error text and what steps sent and got were cleared then. See commandbus.prune_processes.';
+
+COMMENT ON COLUMN commandbus.process.tenant_id IS 'Whose it is: it is moved in this scope, and its steps are sent in it.';
+
+COMMENT ON COLUMN commandbus.process.actor_id IS 'Who wanted it.';
+
+COMMENT ON COLUMN commandbus.process.deadlines IS 'Those that are set, by name, each with the id of the command that tells of it.';
 
 CREATE FUNCTION commandbus.lock_process(p_process_id uuid, p_command_id uuid) RETURNS SETOF commandbus.process
     LANGUAGE plpgsql
@@ -3261,6 +3291,9 @@ begin
         using unnest(v_old) as t(id)
         where s.process_id = any (array[t.id]);
         get diagnostics forgotten = row_count;
+        delete from commandbus.process_event as e
+        using unnest(v_old) as t(id)
+        where e.process_id = any (array[t.id]);
     end if;
     with slim as (
         update commandbus.process as p
@@ -5069,10 +5102,11 @@ begin
         select p.value from jsonb_array_elements(p_processes) as p order by (p.value ->> 'process_id')::uuid
     loop
         insert into commandbus.process (
-            process_id, domain, reply_domain, process_type, status, state, correlation_id, batch_id)
+            process_id, domain, reply_domain, process_type, status, state, correlation_id, batch_id, tenant_id, actor_id)
         values (
             (v_process ->> 'process_id')::uuid, v_process ->> 'domain', v_process ->> 'reply_domain', v_process ->> 'process_type',
-            'WAITING_FOR_REPLY', '{}', (v_process ->> 'correlation_id')::uuid, (v_process ->> 'batch_id')::uuid)
+            'WAITING_FOR_REPLY', '{}', (v_process ->> 'correlation_id')::uuid, (v_process ->> 'batch_id')::uuid,
+            v_process ->> 'tenant_id', v_process ->> 'actor_id')
         on conflict do nothing;
         if found then
             perform commandbus.advance_process(v_process -> 'change');
@@ -7587,6 +7621,17 @@ ALTER TABLE commandbus.process_audit ALTER COLUMN audit_id ADD GENERATED ALWAYS 
     CACHE 1
 );
 
+CREATE TABLE commandbus.process_event (
+    process_id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    event_type text NOT NULL,
+    "position" bigint NOT NULL,
+    was_taken boolean NOT NULL,
+    taken_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON COLUMN commandbus.process_event.was_taken IS 'Whether it moved the process; one that had ended, or was being undone, it did not.';
+
 CREATE TABLE commandbus.pruning (
     only_one boolean DEFAULT true NOT NULL,
     holder text NOT NULL,
@@ -7821,6 +7866,9 @@ ALTER TABLE ONLY commandbus.parked
 
 ALTER TABLE ONLY commandbus.process_audit
     ADD CONSTRAINT process_audit_pkey PRIMARY KEY (process_id, audit_id);
+
+ALTER TABLE ONLY commandbus.process_event
+    ADD CONSTRAINT process_event_pkey PRIMARY KEY (process_id, event_id);
 
 ALTER TABLE ONLY commandbus.process
     ADD CONSTRAINT process_pkey PRIMARY KEY (process_id);

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from mainstay.commands.process import ProcessEventType, ProcessMetadata, ProcessStatus, StepStatus
+from mainstay.commands.process import ProcessEventType, ProcessMetadata, ProcessStatus, StepStatus, TakenEvent
 from mainstay.commands.process_store import NewProcess, NewStep, ProcessChange, ProcessFilter, StepOutcome, Told
 from mainstay.commands.store import CommandStore
 from mainstay.message import command_queue
@@ -115,6 +115,40 @@ class ProcessContract(CommandStoreSuite):
             for step in one.change.sent
         ]
         assert all((step.result, step.replied_at, step.undoes) == (None, None, None) for step in known.steps)
+
+    async def test_a_process_knows_in_whose_name_it_was_started_what_it_heard_and_when_it_is_told(
+        self, store: CommandStore
+    ) -> None:
+        begun_by, later, ignored = (TakenEvent(uuid4(), kind, place) for place, kind in enumerate("ABC", 1))
+        one = begun(None, tenant_id="acme", actor_id="ann")
+        heard = (*one.change.told, Told(E.EVENT_TAKEN))
+        deadlines = {"paid": uuid4()}
+        known = await self.started(
+            store, replace(one, change=replace(one.change, event=begun_by, armed=deadlines, told=heard))
+        )
+        waits = moved(known, status=P.WAITING_FOR_EVENT, event=later, **answered())
+        between = await self.move(store, replace(waits, told=(*waits.told, Told(E.EVENT_TAKEN))))
+        done = await self.move(store, moved(between, status=P.COMPLETED, told=(Told(E.COMPLETED),)))
+        late = moved(done, event=replace(ignored, was_taken=False), told=(Told(E.EVENT_IGNORED),))
+        ended = await self.move(store, late)
+        async with store.transaction() as tx:
+            held = await store.processes.lock(process_id=known.process_id, with_events=True, conn=tx)
+            shortly = await store.processes.lock(process_id=known.process_id, conn=tx)
+        (listed,) = await store.processes.query(ProcessFilter(), limit=10, offset=0)
+
+        assert (known.tenant_id, known.actor_id, known.deadlines) == ("acme", "ann", deadlines)
+        assert (between.status, between.completed_at, between.deadlines) == (P.WAITING_FOR_EVENT, None, {})
+        assert done.completed_at is not None
+        assert [(each.event_id, each.event_type, each.position, each.was_taken) for each in ended.events] == [
+            (begun_by.event_id, "A", 1, True),
+            (later.event_id, "B", 2, True),
+            (ignored.event_id, "C", 3, False),
+        ]
+        assert all(each.taken_at is not None for each in ended.events)
+        assert held is not None
+        assert held.events == ended.events
+        assert shortly is not None
+        assert shortly.events == listed.events == ()
 
     async def test_an_id_that_is_known_is_told_and_nothing_of_it_is_stored(self, store: CommandStore) -> None:
         known = await self.started(store)

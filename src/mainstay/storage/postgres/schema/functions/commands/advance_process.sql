@@ -3,7 +3,8 @@
 -- Called by the handlers of replies, deadlines and cancellations, which hold the process's row, and by start_processes. The commands that the
 -- steps are, and the completion of the command that moved the process, belong to the same transaction. p_change is {process_id, status,
 -- state, ends_as, error_code, error_message, outcomes: [{step_no, status, result, error_code, error_message}], sent: [{step_no, name, undoes,
--- domain, command_type, command_id, data}], told: [{event_type, step_no, details}]}.
+-- domain, command_type, command_id, data}], told: [{event_type, step_no, details}], armed: {name: command_id}, event: {event_id, event_type,
+-- position, was_taken} or null}.
 -- Locks: the process's row, held already. Nobody who holds a command or a queue row waits for a process, so it may come first.
 create or replace function commandbus.advance_process(p_change jsonb)
 returns void
@@ -21,7 +22,9 @@ begin
     update commandbus.process as p
     set status = p_change ->> 'status', state = p_change -> 'state', ends_as = p_change ->> 'ends_as',
         error_code = p_change ->> 'error_code', error_message = p_change ->> 'error_message', updated_at = v_now,
-        completed_at = case when p_change ->> 'status' not in ('WAITING_FOR_REPLY', 'COMPENSATING') then v_now end
+        deadlines = coalesce(p_change -> 'armed', p.deadlines),
+        completed_at = case
+            when p_change ->> 'status' not in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT', 'COMPENSATING') then v_now end
     where p.process_id = v_process_id;
 
     update commandbus.process_step as s
@@ -34,6 +37,12 @@ begin
     select v_process_id, n.step_no, n.name, n.undoes, n.domain, n.command_type, n.command_id, n.data, v_now
     from jsonb_to_recordset(p_change -> 'sent') as n(
         step_no integer, name text, undoes integer, domain text, command_type text, command_id uuid, data jsonb);
+
+    if jsonb_typeof(p_change -> 'event') = 'object' then
+        insert into commandbus.process_event (process_id, event_id, event_type, position, was_taken, taken_at)
+        select v_process_id, e.event_id, e.event_type, e.position, e.was_taken, v_now
+        from jsonb_to_record(p_change -> 'event') as e(event_id uuid, event_type text, position bigint, was_taken boolean);
+    end if;
 
     insert into commandbus.process_audit (process_id, ts, event_type, step_no, details)
     select v_process_id, v_now, t.value ->> 'event_type', (t.value ->> 'step_no')::integer, t.value -> 'details'

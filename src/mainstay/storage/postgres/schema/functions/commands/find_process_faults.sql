@@ -31,7 +31,13 @@ begin
             from commandbus.process_step as s group by s.process_id
         ) as s on s.process_id = p.process_id
         where (p.status in ('WAITING_FOR_REPLY', 'COMPENSATING')) <> (coalesce(s.under_way, 0) > 0)
-           or (p.status in ('WAITING_FOR_REPLY', 'COMPENSATING')) <> (p.completed_at is null);
+           or (p.status in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT', 'COMPENSATING')) <> (p.completed_at is null);
+
+    return query
+        select 'events belong to a process', null::text, null::uuid, jsonb_build_object('process_id', e.process_id, 'events', count(*))
+        from commandbus.process_event as e
+        where not exists (select from commandbus.process as p where p.process_id = e.process_id)
+        group by e.process_id;
 
     return query
         select 'steps belong to a process, are numbered from one and undo an earlier one', min(s.domain), null::uuid,
@@ -48,6 +54,7 @@ begin
                    count(*) filter (where a.event_type = 'STARTED') as starts,
                    (array_agg(a.event_type order by a.audit_id))[1] as first_event,
                    count(*) filter (where a.event_type = 'STEP_SENT') as sent,
+                   count(*) filter (where a.event_type in ('EVENT_TAKEN', 'EVENT_IGNORED')) as events,
                    count(distinct a.step_no) filter (
                        where a.event_type in ('STEP_SUCCEEDED', 'STEP_FAILED', 'STEP_CANCELED', 'STEP_TIMED_OUT')) as answered,
                    coalesce((array_agg(a.event_type order by a.audit_id desc) filter (where a.event_type in (
@@ -56,14 +63,20 @@ begin
         ), done as (
             select s.process_id, count(*) as steps, count(*) filter (where s.status <> 'SENT') as answered
             from commandbus.process_step as s group by s.process_id
+        ), heard as (
+            select e.process_id, count(*) as events from commandbus.process_event as e group by e.process_id
         )
         select 'the audit trail of a process tells each step and ends at its status', p.domain, null::uuid,
                jsonb_build_object('process_id', coalesce(p.process_id, t.process_id), 'status', p.status, 'told', t.becomes,
-                                  'steps', d.steps, 'steps_told', t.sent, 'answered', d.answered, 'answers_told', t.answered)
+                                  'steps', d.steps, 'steps_told', t.sent, 'answered', d.answered, 'answers_told', t.answered,
+                                  'events', h.events, 'events_told', t.events)
         from commandbus.process as p
         full join told as t on t.process_id = p.process_id
         left join done as d on d.process_id = p.process_id
-        where (p.process_id is null or t.process_id is null or t.starts <> 1 or t.first_event <> 'STARTED' or t.becomes <> p.status
+        left join heard as h on h.process_id = coalesce(p.process_id, t.process_id)
+        where (p.process_id is null or t.process_id is null or t.starts <> 1 or t.first_event <> 'STARTED'
+               or t.becomes <> case p.status when 'WAITING_FOR_EVENT' then 'WAITING_FOR_REPLY' else p.status end
+               or t.events <> coalesce(h.events, 0)
                or t.sent <> coalesce(d.steps, 0) or t.answered <> coalesce(d.answered, 0))
           and (p.pruned_at is null or t.process_id is not null);
 end;

@@ -1,5 +1,5 @@
 -- Take from ended processes what is no longer needed: state, error text, what their steps sent and got, and the audit. With p_forget
--- the steps are deleted. The process's own row stays: its steps' ids are derived from its id, so another process under this id would pass
+-- the steps and the events are deleted; one that has ended is moved by no event. The process's own row stays: its steps' ids are derived from its id, so another process under this id would pass
 -- over commands that are known, and wait for ever.
 --
 -- Called by Pruner and `mainstay prune` as commandbus.prune is, with the same arguments and results; forgotten counts steps. A process
@@ -60,6 +60,9 @@ begin
         using unnest(v_old) as t(id)
         where s.process_id = any (array[t.id]);
         get diagnostics forgotten = row_count;
+        delete from commandbus.process_event as e
+        using unnest(v_old) as t(id)
+        where e.process_id = any (array[t.id]);
     end if;
     with slim as (
         update commandbus.process as p
