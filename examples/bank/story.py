@@ -61,6 +61,7 @@ class Story:
         await self.transfer("rent", "ann", "ben", 120_00)
         await self.transfer("yacht", "cleo", "ann", 90_000_00)
         await self.transfer("present", "ann", "dan", 30_00)
+        await self.follow("present")
         await self.payday()
 
         console.rule("Books")
@@ -85,6 +86,11 @@ class Story:
         console.print(f"{name}: {source} sends {target} {money(amount)}: [bold]{known.status}[/]{why}")
         for step in known.steps:
             console.print(f"  {step.name} {step.data['account_id']}: {step.error_code or step.status}")
+
+    async def follow(self, name: str) -> None:
+        """All that followed from one order: commands and events, each below what caused it."""
+        for step in (await self.bank.app.trace(named(name))).steps:
+            console.print(f"{'  ' * step.depth}{step.name} {step.place} {step.status or ''}".rstrip())
 
     async def payday(self) -> None:
         """Many transfers at once, in all directions."""

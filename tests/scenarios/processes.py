@@ -431,6 +431,8 @@ class ProcessScenarios(ProcessSuite):
     ) -> None:
         async with self.moving(world, BUYING):
             process_id = await processes.start(Patient(), Purchase())
+            of_it = await world.store.query(CommandFilter(), limit=10, offset=0)
+            assert [each.headers["process_id"] for each in of_it] == 3 * [str(process_id)]  # a step and two deadlines
             await self.make_due(world.store)
             known = await self.ended(processes, process_id)
 

@@ -309,6 +309,7 @@ class Flow:
                 {"process_id": str(process_id), "step_no": step_no},
                 delay=as_seconds(deadline),
                 max_attempts=MOVE_ATTEMPTS,
+                headers={"process_id": str(process_id)},
             )
         )
 
