@@ -42,6 +42,7 @@ class EventRegistry:
         self._twice: dict[str, tuple[_Kind, _Kind]] = {}
         self._seen = 0
         self._forgotten: WeakSet[_Kind] = WeakSet()
+        self._retired: set[str] = set()
         for kind in classes or ():
             self.register(kind)
 
@@ -124,6 +125,7 @@ class EventRegistry:
         """Forget all types that there are now, and all upcasters."""
         self.changes += 1
         self._given.clear()
+        self._retired.clear()
         self._forgotten.update(_all_kinds())
         self._look()
         self.upcasters.clear()
@@ -169,6 +171,23 @@ class EventRegistry:
             ConfigurationError: The old name has another new one, or the new one leads back.
         """
         self.upcasters.rename(old, _name(new))
+
+    def retire(self, event_type: str) -> None:
+        """Say that events of a type are still stored, and that nobody is to handle them any more.
+
+        Without that, a subscription that has taken them does not start where nothing knows the type: its class may have
+        been renamed. They stay what they are: whoever reads them meets an unknown type.
+
+        Raises:
+            InvalidInputError: Not a type.
+        """
+        self._retired.add(_name(event_type))
+
+    def accounts_for(self, event_type: str) -> bool:
+        """Whether it is known what became of a type: it has a class, or another name, or was retired."""
+        return (
+            event_type in self._retired or self.get_or_none(event_type) is not None or self.upcasters.knows(event_type)
+        )
 
     def stored_types(self, events: Iterable[_Kind | str]) -> frozenset[str]:
         """The types under which events may be stored that are read as one of these.

@@ -88,6 +88,10 @@ class Upcasters:
         """Whether anything is to be done with such a payload."""
         return (event_type, version) in self._steps or event_type in self._names
 
+    def knows(self, event_type: str) -> bool:
+        """Whether payloads of a type become something else, in any version."""
+        return event_type in self._names or any(name == event_type for name, _ in self._steps)
+
     def lift(self, raw: RawEvent) -> list[RawEvent]:
         """What is there instead of a stored event: in order, each in the newest form that upcasters know.
 

@@ -210,6 +210,7 @@ class MemoryProjectionStore:
         """Nothing is known."""
         self._clock = clock or SystemClock()
         self._shards: dict[str, list[_Shard]] = {}
+        self._wanted: dict[str, frozenset[str] | None] = {}
         self._read_models = MemoryReadModelStore()
         self._commands = commands
 
@@ -251,6 +252,15 @@ class MemoryProjectionStore:
             self._shards[subscription] = made
         elif known[0].version == version and len(known) != shards:
             raise InvalidOperationError(other_shards(subscription, len(known), shards))
+
+    async def wanted(self, subscription: str) -> frozenset[str] | None:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        return self._wanted.get(subscription)
+
+    async def want(self, subscription: str, types: frozenset[str] | None) -> None:
+        """See `mainstay.projections.store.ProjectionStore`."""
+        if subscription in self._shards:
+            self._wanted[subscription] = types
 
     async def claim(self, subscription: str, *, owner: str, seconds: float, most: int, version: int = 1) -> list[Claim]:
         """See `mainstay.projections.store.ProjectionStore`."""
@@ -385,6 +395,7 @@ class MemoryProjectionStore:
             async with shard.lock:
                 _let_go(shard)
         self._shards.pop(subscription, None)
+        self._wanted.pop(subscription, None)
 
     async def states(self, subscription: str | None = None) -> list[ShardState]:
         """See `mainstay.projections.store.ProjectionStore`."""

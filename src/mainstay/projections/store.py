@@ -306,6 +306,14 @@ class ProjectionStore(Protocol):
         """
         ...
 
+    async def wanted(self, subscription: str) -> frozenset[str] | None:
+        """The types of events that a subscription was last said to want; None for all, or if nothing was said."""
+        ...
+
+    async def want(self, subscription: str, types: frozenset[str] | None) -> None:
+        """Note which types of events a subscription wants; None for all. Does nothing if it is not known."""
+        ...
+
     async def claim(self, subscription: str, *, owner: str, seconds: float, most: int, version: int = 1) -> list[Claim]:
         """Take shards that are active and nobody's, or whose owner's lease has ended; passes by those that are locked.
 

@@ -31,6 +31,7 @@ from mainstay.projections.serving import serve
 from mainstay.projections.shard import RunState, ShardRunner
 from mainstay.projections.store import MOST_SHARDS, Checkpoint, ProjectionStore
 from mainstay.projections.subscriber import Subscribing, as_projection
+from mainstay.projections.wanting import let_nothing_pass
 from mainstay.service import Service, first_of
 from mainstay.telemetry import get_logger
 
@@ -98,11 +99,12 @@ class Subscription(Service):
         """Make the subscription known.
 
         Raises:
-            ConfigurationError: The projection wants nothing that there is.
+            ConfigurationError: The projection wants nothing that there is, or would pass by events of a type that it
+                has wanted, and that nothing here knows any more.
             InvalidOperationError: It is known with another number of shards.
             SchemaOutdatedError: The table of its read model does not fit, and cannot be brought up to date.
         """
-        self.config.limited(self.projection.wanted(self._source))
+        wanted = self.config.limited(self.projection.wanted(self._source))
         if self.config.shards > self.projection.most_shards:
             message = (
                 f"{self.name} takes events in one order, so it has {self.projection.most_shards} shard(s) at most, not "
@@ -117,6 +119,7 @@ class Subscription(Service):
             message = "subscription %s was built by version %s, and this is version %d: it waits for a rebuild"
             log.warning(message, self.name, *built_by, mine)
         await self._store.register(self.name, shards=self.config.shards, start=await self._start_at(), version=mine)
+        await let_nothing_pass(self._source, self._store, self.name, wanted)
 
     def is_prepared(self) -> None:
         """Say that the projection's tables are there."""

@@ -84,6 +84,16 @@ class PostgresProjectionStore:
         if row["version"] == version and row["shards"] != shards:
             raise InvalidOperationError(other_shards(subscription, row["shards"], shards))
 
+    async def wanted(self, subscription: str) -> frozenset[str] | None:
+        """The types of events that a subscription was last said to want; one round trip."""
+        rows = await self._rows("wanted", {"subscription": subscription})
+        return frozenset(rows[0]["wanted"]) if rows else None
+
+    async def want(self, subscription: str, types: frozenset[str] | None) -> None:
+        """Note which types of events a subscription wants; one round trip."""
+        asked = {"subscription": subscription, "types": None if types is None else sorted(types)}
+        await self._rows("want", asked)
+
     async def claim(self, subscription: str, *, owner: str, seconds: float, most: int, version: int = 1) -> list[Claim]:
         """Take shards that are free; one round trip."""
         asked = {

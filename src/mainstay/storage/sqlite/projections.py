@@ -15,6 +15,7 @@ of the machine, which all processes on one file share. A clock that is set makes
 harmless, because a batch looks at the token and not at the time.
 """
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
@@ -111,6 +112,17 @@ class SQLiteProjectionStore:
                     await fetch(mine.connection, self._sql["add_shards"], asked)
         if known[0][1] == version and known[0][0] != count:
             raise InvalidOperationError(other_shards(name, known[0][0], count))
+
+    async def wanted(self, subscription: str) -> frozenset[str] | None:
+        """The types of events that a subscription was last said to want."""
+        rows = await self._read("wanted", (subscription,))
+        return frozenset(json.loads(rows[0][0])) if rows else None
+
+    async def want(self, subscription: str, types: frozenset[str] | None) -> None:
+        """Note which types of events a subscription wants."""
+        asked = {"subscription": subscription, "types": None if types is None else as_json(sorted(types))}
+        async with self._write(None) as mine:
+            await fetch(mine.connection, self._sql["want"], asked)
 
     async def claim(self, subscription: str, *, owner: str, seconds: float, most: int, version: int = 1) -> list[Claim]:
         """Take shards that are free; writes only if there are some, and waits for the batch in hand."""

@@ -3,6 +3,14 @@
 select shards, version from eventsource.register_subscription(
     %(subscription)s, %(shards)s, %(version)s, %(position)s, %(epoch)s, %(event_id)s, %(event_position)s);
 
+-- name: wanted
+-- Which types of events a subscription wants; no row if it wants all, or is not known.
+select s.wanted from eventsource.subscription as s where s.subscription = %(subscription)s and s.wanted is not null;
+
+-- name: want
+-- Note which types of events a subscription wants.
+select from eventsource.want_types(%(subscription)s, %(types)s::text[]);
+
 -- name: claim
 -- Take shards that are free.
 select shard, shards, token, position, epoch, event_id, event_position, dead_letters

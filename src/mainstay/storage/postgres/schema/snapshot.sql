@@ -7274,6 +7274,13 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.want_types(p_subscription text, p_types text[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+    update eventsource.subscription as s set wanted = p_types
+    where s.subscription = p_subscription and s.wanted is distinct from p_types;
+$$;
+
 CREATE FUNCTION eventsource.written_rows(p_table regclass, p_number bigint, p_largest bigint, p_limit integer) RETURNS jsonb
     LANGUAGE plpgsql
     AS $_$
@@ -7768,12 +7775,15 @@ CREATE TABLE eventsource.subscription (
     shards integer NOT NULL,
     version integer DEFAULT 1 NOT NULL,
     generation integer DEFAULT 1 NOT NULL,
+    wanted text[],
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
 COMMENT ON COLUMN eventsource.subscription.version IS 'Of the projection that built the tables: code of another version leaves them alone.';
 
 COMMENT ON COLUMN eventsource.subscription.generation IS 'How often the tables were built.';
+
+COMMENT ON COLUMN eventsource.subscription.wanted IS 'The types of events that its projection asked for when it was last started; null: all.';
 
 CREATE TABLE mainstay.function_file (
     path text NOT NULL,

@@ -18,6 +18,14 @@ on conflict do nothing;
 -- Into how many shards a subscription is dealt out, and its version; no row if it is not known.
 select shards, version from mainstay_subscription where subscription = ?;
 
+-- name: wanted
+-- Which types of events a subscription wants, as JSON; no row if it wants all, or is not known.
+select wanted from mainstay_subscription where subscription = ? and wanted is not null;
+
+-- name: want
+-- Note which types of events a subscription wants.
+update mainstay_subscription set wanted = :types where subscription = :subscription;
+
 -- name: free
 -- How many shards could be claimed, and how many the owner has.
 select

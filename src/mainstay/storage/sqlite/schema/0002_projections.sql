@@ -12,6 +12,7 @@ create table mainstay_subscription (
     shards integer not null,
     version integer not null default 1,  -- of the projection that built the tables
     generation integer not null default 1,  -- how often they were built
+    wanted text,  -- the types of events that its projection asked for when it was last started, as JSON; null: all
     created_at integer not null  -- microseconds since 1970, as all times
 ) strict, without rowid;
 

@@ -57,6 +57,25 @@ class ShardContract(ProjectionStoreSuite):
 
         assert await self.position(store) == 7
 
+    async def test_what_a_subscription_wants_is_noted_until_it_is_forgotten(self, store: ProjectionStore) -> None:
+        await store.want(NAME, frozenset(["Unknown"]))
+        assert await store.wanted(NAME) is None
+        await store.register(NAME, shards=2)
+        assert await store.wanted(NAME) is None
+
+        await store.want(NAME, frozenset(["Sent", 'with \\ "quotes", and ü']))
+        assert await store.wanted(NAME) == frozenset(["Sent", 'with \\ "quotes", and ü'])
+        await store.register(NAME, shards=2)
+        await store.want(NAME, frozenset())
+        assert await store.wanted(NAME) == frozenset()
+        await store.want(NAME, None)
+        assert await store.wanted(NAME) is None
+
+        await store.want(NAME, frozenset(["Sent"]))
+        await store.forget(NAME)
+        await store.register(NAME)
+        assert await store.wanted(NAME) is None
+
     async def test_the_number_of_shards_stays(self, store: ProjectionStore) -> None:
         await store.register(NAME, shards=2)
 

@@ -8,11 +8,14 @@ create table eventsource.subscription (
     shards        integer      not null,
     version       integer      not null default 1,
     generation    integer      not null default 1,
+    wanted        text[],
     created_at    timestamptz  not null default clock_timestamp()
 );
 
 comment on column eventsource.subscription.version is 'Of the projection that built the tables: code of another version leaves them alone.';
 comment on column eventsource.subscription.generation is 'How often the tables were built.';
+
+comment on column eventsource.subscription.wanted is 'The types of events that its projection asked for when it was last started; null: all.';
 
 -- A row is updated once for each batch of events, and nothing that changes is indexed: room for the next version beside it.
 create table eventsource.shard (
