@@ -14,7 +14,7 @@ More than ``limit`` commands or events are not read; `Conversation.more` says so
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -310,29 +310,39 @@ def _process_of(command: CommandMetadata) -> UUID | None:
 
 def _tree(found: dict[_Key, Step]) -> tuple[Step, ...]:
     """All steps, each with its effects below it, without recursion: a conversation may be deeper than the stack."""
-    steps = sorted(found.values(), key=_order)
+    steps = {_key(step): step for step in sorted(found.values(), key=_order)}
     by_id: dict[UUID, _Key] = {}
-    for step in steps:
-        by_id.setdefault(step.id, _key(step))
-    below: dict[_Key, list[Step]] = {}
-    roots: list[Step] = []
-    for step in steps:
-        cause = None if step.cause is None else by_id.get(step.cause)
-        if cause is None or cause == _key(step):
-            roots.append(step)
-        else:
-            below.setdefault(cause, []).append(step)
-    told: dict[_Key, Step] = {}
-    for root in (*roots, *steps):  # whatever no root leads to goes in a circle: it is cut at its earliest
-        waiting = [(root, 0)]
-        while waiting:
-            step, depth = waiting.pop()
-            key = _key(step)
-            if key in told:
-                continue
-            told[key] = replace(step, depth=depth)
-            waiting += [(each, depth + 1) for each in reversed(below.get(key, ()))]
-    return tuple(told.values())
+    for key, step in steps.items():
+        by_id.setdefault(step.id, key)
+    above = {key: by_id[step.cause] for key, step in steps.items() if step.cause is not None and step.cause in by_id}
+    for key in _cuts(above, {key: place for place, key in enumerate(steps)}):
+        del above[key]
+    below: dict[_Key, list[_Key]] = {}
+    for key, cause in above.items():
+        below.setdefault(cause, []).append(key)
+    told: list[Step] = []
+    waiting = [(key, 0) for key in reversed(steps) if key not in above]
+    while waiting:
+        key, depth = waiting.pop()
+        told.append(replace(steps[key], depth=depth))
+        waiting += [(each, depth + 1) for each in reversed(below.get(key, ()))]
+    return tuple(told)
+
+
+def _cuts(above: Mapping[_Key, _Key], places: Mapping[_Key, int]) -> list[_Key]:
+    """Of each circle that the causes go in, the earliest."""
+    cuts: list[_Key] = []
+    seen: dict[_Key, _Key] = {}
+    for first in above:
+        way: list[_Key] = []
+        key: _Key | None = first
+        while key is not None and key not in seen:
+            seen[key] = first
+            way.append(key)
+            key = above.get(key)
+        if key is not None and seen[key] == first:
+            cuts.append(min(way[way.index(key) :], key=places.__getitem__))
+    return cuts
 
 
 def _order(step: Step) -> tuple[object, ...]:

@@ -125,6 +125,7 @@ def show(*, command_id: CommandId, domain: Domain = None, dsn: Dsn = None, as_js
                 ("caused by", str(found.causation_id or "")),
                 ("tenant", str((found.headers or {}).get(TENANT, ""))),
                 ("wanted by", str((found.headers or {}).get(ACTOR, ""))),
+                ("appended to", "" if found.position is None else f"position {found.position:,}"),
                 ("batch", str(found.batch_id or "")),
                 ("unique key", found.unique_key),
                 ("reply to", found.reply_to),
@@ -136,6 +137,7 @@ def show(*, command_id: CommandId, domain: Domain = None, dsn: Dsn = None, as_js
     if decided is not None:
         show_decided(out, decided)
     out.note(f"What happened to it: mainstay commands audit {command_id}")
+    out.note(f"What led to it, and what followed: mainstay trace {command_id}")
 
 
 async def _shown(dsn: str | None, command_id: UUID, domain: str | None) -> "tuple[CommandMetadata, Decided | None]":
