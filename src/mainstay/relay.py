@@ -56,7 +56,7 @@ class Relay(Projection):
     Args:
         bus: Where to; open as long as the subscription runs.
         name: Stable: the checkpoint, and what the broker knows of it, are kept under it. ``"relay to <topic>"`` unless
-            given.
+            given; relays of several databases that publish to one topic need names of their own.
         types: Only events of these classes, or of these names; all unless given.
         categories: Only events of streams of these categories; all unless given.
         on_error: What follows when the broker refuses an event.

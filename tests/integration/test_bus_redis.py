@@ -2,19 +2,28 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
 
+from eventsource.bus import RedisEventBus, RedisEventBusConfig
 from mainstay.delivery.consumer import Consumer
 from mainstay.delivery.redis import RedisBus
 from mainstay.errors import BusUnavailableError, ConfigurationError, PartitionLostError
+from mainstay.events.event import DomainEvent
 from mainstay.testing.contracts.delivery import BusContract, Taken, message
 from mainstay.testing.contracts.delivery.base import LAYING_APART, STOPPING, spread
 from tests.support.waiting import eventually
 
 URL = os.environ.get("MAINSTAY_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+
+
+class RedisOrderPlaced(DomainEvent, aggregate_type="RedisOrder", event_type="TestRedisOrderPlaced"):
+    total: int
 
 
 @pytest.fixture
@@ -153,3 +162,39 @@ async def _time_has_passed(redis, bus):
     for number in range(bus.partitions):
         last = max(last, int((await redis.xinfo_stream(bus.key(number)))["last-generated-id"].split(b"-")[0]))
     return now[0] * 1000 > last + 1
+
+
+def test_a_missing_driver_is_named_with_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['redis'] = sys.modules['redis.asyncio'] = None\n"
+        "import mainstay\n"
+        "from mainstay.errors import MissingDependencyError\n"
+        "try:\n"
+        "    import mainstay.delivery.redis\n"
+        "except MissingDependencyError as error:\n"
+        "    print(error)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "RedisBus needs the driver of Redis: pip install 'mainstay[redis]'\n"
+
+
+async def test_handlers_subscribe_to_classes_of_events_on_redis(redis) -> None:
+    topic = f"orders-{uuid4().hex[:12]}"
+    bus = RedisEventBus(RedisEventBusConfig(redis_url=URL, stream_prefix=topic, consumer_group="desk"))
+    seen = []
+    bus.subscribe(RedisOrderPlaced, seen.append)
+    event = RedisOrderPlaced(aggregate_id="o-1", total=7)
+
+    async with bus:
+        await bus.start_consuming()
+        await bus.publish([event])
+        await eventually(lambda: seen)
+
+    assert [each.event_id for each in seen] == [event.event_id]
+    await redis.delete(*await redis.keys(f"mainstay:{{{topic}}}*"))
+
+
+async def test_an_event_bus_is_reached_when_it_is_first_used_and_can_be_closed_unused() -> None:
+    await RedisEventBus().disconnect()

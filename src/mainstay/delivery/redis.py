@@ -1,4 +1,4 @@
-"""A bus on Redis Streams: the extra ``mainstay[redis]``. It needs Redis 6.2 or newer.
+"""A bus on Redis Streams: the extra ``mainstay[redis]``. It needs Redis 7.0 or newer.
 
 What there is in Redis, for a topic ``t``. All names share a hash tag, so that a cluster keeps a topic in one slot::
 

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from mainstay.app import SQLiteEventStore
+from mainstay.app import SubscriptionManager as StoresManager
 from mainstay.delivery.memory import MemoryBus
 from mainstay.events.store import EventStore
 from mainstay.projections.config import SubscriptionConfig
@@ -157,3 +159,19 @@ async def test_a_tombstoned_stream_is_told(pool) -> None:
     assert message.payload == b"{}"
     assert message.headers["tombstoned"] == "true"
     assert message.type == "TestEntered"
+
+
+async def test_events_in_a_file_are_published_too(tmp_path) -> None:
+    bus = MemoryBus()
+    async with SQLiteEventStore(tmp_path / "events.sqlite") as store:
+        manager = StoresManager(store)
+        await manager.subscribe(Relay(bus), QUICK)
+        async with manager:
+            await manager.wait_until(await enter(store, 1, 2), timeout=30.0)
+        end = await enter(store, 3)
+        again = StoresManager(store)
+        await again.subscribe(Relay(bus), QUICK)
+        async with again:
+            await again.wait_until(end, timeout=30.0)
+
+    assert amounts(bus) == [1, 2, 3]
