@@ -2,12 +2,15 @@
 
 A message has the event's id, type, payload, stream, version and position. The rest are headers, each there if the event
 has it: ``category``, ``aggregate-id``, ``tenant-id``, ``event-version``, ``occurred-at``, ``recorded-at`` (ISO 8601),
-``correlation-id``, ``causation-id``, ``actor-id``, ``metadata`` (JSON), and ``tombstoned`` (``true``: the stream was,
-its payload is gone).
+``correlation-id``, ``causation-id``, ``actor-id``, ``metadata`` (JSON), ``traceparent`` and ``tracestate`` (of the
+append, if its span was recorded), and ``tombstoned`` (``true``: the stream was, its payload is gone).
 """
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
+
+from pydantic_core import from_json
 
 from mainstay.delivery.message import Message
 from mainstay.errors import InvalidInputError
@@ -22,7 +25,7 @@ from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 def as_message(recorded: RecordedEvent) -> Message:
     """A stored event as a message."""
     event, stream = recorded.event, recorded.stream
-    said = {
+    said: dict[str, Any] = {
         "category": stream.category,
         "aggregate-id": stream.id,
         "tenant-id": stream.tenant_id,
@@ -35,6 +38,9 @@ def as_message(recorded: RecordedEvent) -> Message:
         "metadata": None if event.metadata is None else event.metadata.decode(),
         "tombstoned": "true" if recorded.tombstoned else None,
     }
+    if event.metadata is not None and b"traceparent" in event.metadata:
+        found = from_json(event.metadata)
+        said |= {name: found.get(name) for name in ("traceparent", "tracestate")}
     headers = {name: str(value) for name, value in said.items() if value is not None}
     return Message(
         event.event_id, str(stream), recorded.version, recorded.position, event.event_type, event.payload, headers

@@ -40,6 +40,7 @@ from typing import Any, Literal
 
 from mainstay.delivery.bus import Bus, Delivery, Member, Partition, Start, checked_group, checked_start
 from mainstay.delivery.message import Message
+from mainstay.delivery.tracing import consuming
 from mainstay.errors import (
     BusUnavailableError,
     ConfigurationError,
@@ -48,7 +49,7 @@ from mainstay.errors import (
     shown,
 )
 from mainstay.message import correlated
-from mainstay.metrics import CONSUMED, CONSUMING, record
+from mainstay.metrics import CONSUMED, record
 from mainstay.retry import READING_POLICY, RetryPolicy, checked_policy
 from mainstay.service import Service, first_of
 from mainstay.telemetry import get_logger
@@ -153,9 +154,11 @@ class Consumer(Service):
                 async with self._bus.join(self.group, start=self.config.start) as member:
                     outage = 0
                     await self._follow(member)
-            except BusUnavailableError as error:
+            except Exception as error:
                 outage += 1
-                log.warning("group %s waits for its broker: %s", self.group, error, extra=self._about())
+                unknown = None if isinstance(error, BusUnavailableError) else error
+                message = "group %s waits for its broker: %s"
+                log.warning(message, self.group, error, extra=self._about(), exc_info=unknown)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.stopping.wait(), min(0.1 * 2**outage, _LONGEST_OUTAGE_PAUSE))
 
@@ -309,19 +312,17 @@ class Consumer(Service):
 
     async def _handle(self, message: Message) -> None:
         """Run the handler; one that cancels itself has failed, and does not end this partition."""
-        began, outcome = time.perf_counter(), "failed"
         try:
-            with correlated(message.headers.get("correlation-id"), message.id):
+            with (
+                consuming(self._bus.topic, self.group, message),
+                correlated(message.headers.get("correlation-id"), message.id),
+            ):
                 await self._handler(message)
-            outcome = "handled"
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             raise RuntimeError("the handler was canceled from within") from error
-        finally:
-            record(CONSUMED, 1, self._bus.topic, self.group, outcome)
-            record(CONSUMING, time.perf_counter() - began, self._bus.topic, self.group, outcome)
 
     async def _lay_apart(self, partition: Partition, delivery: Delivery, error: Exception, attempts: int) -> None:
         await partition.lay_apart(delivery, error, attempts)

@@ -189,7 +189,7 @@ class RedisBus:
         """What Redis, or the way to it, raises inside the block is a `BusUnavailableError`."""
         try:
             yield
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, EOFError) as error:
             raise BusUnavailableError(f"Redis, for topic {self.topic}: {type(error).__name__}: {error}") from error
 
     @property
@@ -394,6 +394,9 @@ class _Member:
                 await asyncio.sleep(min(_TENDED_EVERY, self._bus.lease / 3))
         except BusUnavailableError as error:
             self._new.put_nowait(error)
+        except Exception as error:
+            log.exception("nobody tends the leases of group %s at %s any more", self._group, self._bus.topic)
+            self._new.put_nowait(BusUnavailableError(f"{type(error).__name__}: {error}"))
 
     def _take(self, share: int, mine: dict[int, str]) -> None:
         for number, held in list(self._held.items()):
