@@ -226,12 +226,19 @@ class Questions:
             left = end - loop.time()
             if left <= 0:
                 told = f"subscription {name!r} is at {reached}, not at {position}, after {timeout:g} s"
-                raise TimeoutError("; ".join([told, *_reasons(states, feed, position)]))
+                raise TimeoutError("; ".join([told, *self._failing(name), *_reasons(states, feed, position)]))
             if feed < position:
                 feed = await self._source.wait(position - 1, timeout=left)
                 continue
             pause = min(max(pause * 1.5, _FIRST_PAUSE), _LONGEST_PAUSE)
             await self._rest(name, position, min(left, pause))
+
+    def _failing(self, name: str) -> list[str]:
+        """What fails again and again in this process."""
+        mine = self._subscriptions.get(name)
+        failures = [] if mine is None else [each for each in mine.failures if each.attempts]
+        often = ("once" if each.attempts == 1 else f"{each.attempts} times" for each in failures)
+        return [f"its next event has failed {times}: {each.error}" for times, each in zip(often, failures, strict=True)]
 
     def _refuse_held(self, name: str, states: Sequence[ShardState], position: int) -> None:
         """Say at once that what is waited for does not come: a shard is held before it.

@@ -348,6 +348,19 @@ async def test_waiting_says_how_far_it_is(store, manager) -> None:
         await manager.wait_until(await count(store, 1), timeout=0.01)
 
 
+async def test_waiting_says_what_fails_again_and_again(store, manager) -> None:
+    seen = Seen()
+    seen.refused = {1}
+    patient = RetryPolicy(max_attempts=3, backoff_schedule=[60.0])
+    await manager.subscribe(seen, SubscriptionConfig(poll=0.05, retry_policy=patient))
+    await manager.start()
+    position = await count(store, 1)
+    await eventually(lambda: manager.subscriptions[NAME].failures)
+
+    with pytest.raises(TimeoutError, match="its next event has failed once: ValueError: no 1 today"):
+        await manager.wait_until(position, timeout=0.01)
+
+
 async def test_lag_is_nothing_when_everything_is_seen(store, manager) -> None:
     await manager.subscribe(Seen(), QUICK)
     last = await count(store, 1)
