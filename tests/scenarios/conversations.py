@@ -22,7 +22,8 @@ from mainstay import (
 from mainstay.conversations import Conversation, Conversations, Kind
 from mainstay.events.log import NewEvent, StreamAppend
 from mainstay.projections.projection import Projection
-from tests.scenarios.world import DOMAIN, PATIENCE, World, WorldSuite
+from tests.scenarios.processes import Buy, ProcessSuite, Purchase
+from tests.scenarios.world import DOMAIN, PATIENCE, World
 
 SHIPPING = "shipping"
 
@@ -66,7 +67,7 @@ def outline(found: Conversation) -> list[str]:
     return [f"{'  ' * step.depth}{step.name or step.kind.value}" for step in found.steps]
 
 
-class ConversationScenarios(WorldSuite):
+class ConversationScenarios(ProcessSuite):
     """From any command, event or reply the whole tree of causes and effects."""
 
     @pytest.fixture
@@ -222,6 +223,23 @@ class ConversationScenarios(WorldSuite):
         assert outline(found)[0] == "both"
         assert sorted(outline(found)[1:]) == ["  One", "  Two"]
         assert (found.steps[0].kind, found.steps[0].status) == (Kind.BATCH, "PENDING")
+
+    async def test_a_process_leads_to_its_steps_and_each_reply_to_the_next(
+        self, world, conversations, processes, done
+    ) -> None:
+        process_id = await processes.start(Buy(), Purchase())
+        async with self.moving(world):
+            await self.ended(processes, process_id)
+
+        found = await conversations.find(process_id)
+        lines = outline(found)
+
+        assert lines[:5] == ["Buy", "  Reserve", "    Reply", "      Pay", "        Reply"]
+        assert sorted(lines[5:]) == ["            Reply", "            Reply", "          Ship", "          Thank"]
+        assert (found.steps[0].kind, found.steps[0].status) == (Kind.PROCESS, "COMPLETED")
+        for step in found.steps[1:]:
+            alone = await conversations.find(step.id)
+            assert {each.id for each in alone.steps} == {each.id for each in found.steps if each.kind is Kind.COMMAND}
 
     async def test_what_nothing_is_called_is_said_to_be_so(self, world, conversations) -> None:
         unknown = uuid4()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
+    from mainstay.commands.command import CommandMetadata
     from mainstay.conversations import Conversation, Step
 
 _DIM = "bright_black"
@@ -115,6 +116,7 @@ def _fields(step: "Step") -> dict[str, Any]:
             "error_message": known.last_error_msg,
             "reply_to": known.reply_to,
             "batch_id": known.batch_id,
+            "process_id": (known.headers or {}).get("process_id"),
         }
     return fields
 
@@ -185,11 +187,24 @@ def _label(step: "Step", found: "Conversation", began: datetime | None) -> "Text
         text.append(f"  {_when(step.at, began)}", _DIM)
     if step.command is not None and step.command.command.position is not None:
         text.append(f"  appended to #{step.command.command.position}", _DIM)
+    if step.command is not None and (belongs := _belongs(step.command.command, found.asked)):
+        text.append(f"\n{belongs}", _DIM)
     if step.correlation_id is not None and step.correlation_id not in found.correlation_ids:
         text.append(f"\nof conversation {step.correlation_id}", _DIM)
     if step.command is not None and (known := step.command.command).last_error_code and step.status != "COMPLETED":
         text.append(f"\n[{known.last_error_code}] {known.last_error_msg or ''}".rstrip(), "red")
     return text
+
+
+def _belongs(command: "CommandMetadata", asked: UUID) -> str:
+    """What a command belongs to besides, and where its reply goes."""
+    process = (command.headers or {}).get("process_id")
+    told = [
+        f"of batch {command.batch_id}" if command.batch_id not in {None, asked} else "",
+        f"of process {process}" if process not in {None, str(asked)} else "",
+        f"replies to {command.reply_to}" if command.reply_to else "",
+    ]
+    return "  ".join(each for each in told if each)
 
 
 def _command(step: "Step") -> "Text":
