@@ -134,7 +134,7 @@ class Mainstay(Peer):
             registry.register(DOMAIN, COMMAND_TYPE, handle, transactional=work.handler == "transactional")
         else:
             registry.register_decider(domain=DOMAIN, decider=account(work))
-        worker = Worker(pool=self._pool, domain=DOMAIN, registry=registry)
+        worker = Worker(pool=self._pool, domain=DOMAIN, registry=registry, group_commit=work.handler == "group")
         await worker.run(concurrency=work.concurrency, poll_interval=1.0)
 
 
