@@ -1,13 +1,16 @@
 """Transfers between accounts while workers are killed and the server is: the sum of money is constant.
 
 A transfer debits one account and sends the command that credits the other, in one COMMIT; nearly a third of them are
-from one account. MAINSTAY_CHAOS_COMMANDS says how many; the long form is 50,000.
+from one account. Eight workers in four processes (the short form has half of them) decide, in groups or one by one;
+projections and a reader of the feed follow. MAINSTAY_CHAOS_COMMANDS says how many transfers; the long form is 50,000.
 """
 
+import asyncio
 import os
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,31 +21,71 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
-from mainstay import AggregateRepository, CommandBus, CommandStatus, EventStore, MainstayError, PostgreSQLEventStore
-from mainstay.commands.store import CommandFilter
+from mainstay import (
+    AggregateRepository,
+    CommandBus,
+    CommandStatus,
+    EventStore,
+    MainstayError,
+    PostgreSQLEventStore,
+    ReadModels,
+    SendRequest,
+    SubscriptionManager,
+)
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.embedded import EmbeddedServer
-from tests.chaos.transfer_process import DOMAIN, Account, Credit, Credited, Debited, Open, Transfer
+from tests.chaos.transfer_process import (
+    DOMAIN,
+    FOLLOWING,
+    TABLE,
+    WORKERS,
+    Account,
+    Balances,
+    BalanceView,
+    Credited,
+    Debited,
+    Mode,
+    Open,
+    Part,
+    Transfer,
+)
 from tests.support.servers import open_pool
 from tests.support.waiting import eventually
 
-TRANSFERS = int(os.environ.get("MAINSTAY_CHAOS_COMMANDS", "300"))
+TRANSFERS = int(os.environ.get("MAINSTAY_CHAOS_COMMANDS", "240"))
 SEED = int(os.environ.get("MAINSTAY_CHAOS_SEED", "1"))
 ACCOUNTS = 20
-WORKERS = 4
-KILLS = max(3, TRANSFERS // 1_000)
+PROCESSES = 4 if TRANSFERS >= 1_000 else 2
+KILLS = max(2, TRANSFERS // 1_000)
 CRASHES = max(1, TRANSFERS // 5_000)
 HOT = 0.3
 BEGINNING = 1_000
 PATIENCE = 180.0
+REPLIES = "bank_replies"
 LEFT = "select count(*) from commandbus.command where status in ('PENDING', 'IN_PROGRESS')"
+KEPT = "select c.command_type, c.status, count(*) from commandbus.command as c group by 1, 2"
+DECIDED = """
+    select c.command_type, c.status, count(d.command_id), count(distinct d.command_id), sum(d.events)::bigint
+    from commandbus.command as c
+    left join commandbus.decision as d on d.command_id = c.command_id and d.domain = c.domain
+    group by 1, 2
+"""
+ANSWERED = "select (q.message ->> 'command_id')::uuid, count(*) from pgmq.q_bank_replies as q group by 1"
+SPENT = "select coalesce(sum(c.attempts - 1), 0)::bigint from commandbus.command as c"
+TRUTH = "select e.position, e.event_id from eventsource.event as e order by e.position"
+CAUSED = """
+    select count(*), count(distinct (e.causation_id, k.event_type)), count(c.command_id)
+    from eventsource.event as e
+    join eventsource.kind as k on k.kind_no = e.kind_no
+    left join commandbus.command as c on c.command_id = e.causation_id and c.status = 'COMPLETED'
+"""
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.timeout(600 + TRANSFERS)
 
 
-def start(dsn: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tests.chaos.transfer_process", dsn]
+def start(part: Part) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "tests.chaos.transfer_process", part.to_json()]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -50,6 +93,29 @@ def end(fleet: "list[subprocess.Popen[bytes]]") -> None:
     for process in fleet:
         process.kill()
         process.wait()
+
+
+class Reader:
+    """Reads the feed on and on, whatever happens, and keeps what it met."""
+
+    def __init__(self, events: EventStore) -> None:
+        self._events = events
+        self._after = 0
+        self.met: list[tuple[int, UUID]] = []
+        self.interrupted = 0
+
+    async def read_on(self) -> None:
+        while True:
+            try:
+                page = await self._events.read_page(after=self._after)
+            except MainstayError:
+                self.interrupted += 1
+                continue
+            self._after = page.position
+            self.met += [(each.position, each.event.event_id) for each in page.events]
+            if not page.events:
+                with suppress(MainstayError):
+                    await self._events.wait(self._after, timeout=1.0)
 
 
 class Bank:
@@ -60,31 +126,43 @@ class Bank:
         self.bus = CommandBus(pool)
         self.store = PostgresCommandStore(pool)
         self.events: EventStore = PostgreSQLEventStore(pool)
+        self.reader = Reader(self.events)
         self.accounts = [f"account-{n}" for n in range(ACCOUNTS)]
-        self.sent: dict[UUID, Transfer | Open] = {}
+        self.sent: set[UUID] = set()
+        self.fleet: list[subprocess.Popen[bytes]] = []
 
-    async def send(self, command: Transfer | Open) -> None:
-        command_id = uuid4()
-        await eventually(lambda: self._is_sent(command_id, command), timeout=PATIENCE, what="a command is sent")
-        self.sent[command_id] = command
+    async def prepare(self) -> None:
+        async with self.pool.connection() as conn:
+            await conn.execute(TABLE)
+            await conn.execute("select pgmq.create(%s)", [REPLIES])
 
-    async def _is_sent(self, command_id: UUID, command: Transfer | Open) -> bool:
-        """Nobody knows whether it was, if the server is gone in the midst of it: it is sent again under its id."""
+    async def send(self, commands: list[Transfer | Open]) -> None:
+        requests = [
+            SendRequest(DOMAIN, type(each).__name__, uuid4(), each.model_dump(), reply_to=REPLIES, max_attempts=1_000)
+            for each in commands
+        ]
+        await eventually(lambda: self._is_sent(requests), timeout=PATIENCE, what="commands are sent")
+        self.sent |= {each.command_id for each in requests}
+
+    async def _is_sent(self, requests: list[SendRequest]) -> bool:
+        """One transaction, so all or none; the server may not be there yet."""
         with suppress(MainstayError):
-            await self.bus.send(command, command_id=command_id, max_attempts=1000, idempotent=True)
+            if not await self.bus.get_command(DOMAIN, requests[0].command_id):
+                await self.bus.send_batch(requests)
             return True
         return False
 
-    async def left(self) -> int:
-        """How many commands have not ended."""
+    async def ask(self, question: str) -> list[Any]:
         async with self.pool.connection() as conn:
-            found = await (await conn.execute(LEFT)).fetchone()
-        return int(found[0])
+            return await (await conn.execute(question.encode())).fetchall()
 
     async def has_at_most(self, number: int) -> bool:
-        """How many are left; not now, if the server is not there."""
+        """How many have not ended; not now, if the server is not there."""
+        if any(process.poll() is not None for process in self.fleet):
+            raise RuntimeError("a worker process ended by itself")
         with suppress(psycopg.Error, PoolTimeout):
-            return await self.left() <= number
+            ((left,),) = await self.ask(LEFT)
+            return bool(left <= number)
         return False
 
     async def until_left(self, number: int) -> None:
@@ -93,62 +171,99 @@ class Bank:
         )
 
 
-async def test_the_sum_of_money_is_constant(restartable_server: EmbeddedServer, restartable_dsn: str) -> None:
-    draw = random.Random(SEED)
+@pytest.mark.parametrize("mode", ["group", "single", "inline"])
+async def test_the_sum_of_money_is_constant(
+    restartable_server: EmbeddedServer, restartable_dsn: str, mode: Mode
+) -> None:
+    draw, part = random.Random(SEED), Part(restartable_dsn, mode)
     with ExitStack() as stack:
         async with open_pool(restartable_dsn) as pool:
             bank = Bank(pool)
-            for account in bank.accounts:
-                await bank.send(Open(account_id=account, amount=BEGINNING))
-            fleet = [start(restartable_dsn) for _ in range(WORKERS)]
+            await bank.prepare()
+            reading = asyncio.create_task(bank.reader.read_on())
+            await bank.send([Open(account_id=account, amount=BEGINNING) for account in bank.accounts])
+            bank.fleet = fleet = [start(part) for _ in range(PROCESSES)]
             stack.callback(end, fleet)
             await bank.until_left(0)
 
+            began = time.monotonic()
             crashes = set(draw.sample(range(KILLS), CRASHES))
+            each = TRANSFERS // KILLS
             for number in range(KILLS):
-                for _ in range(TRANSFERS // KILLS):
-                    origin = bank.accounts[0] if draw.random() < HOT else draw.choice(bank.accounts)
-                    await bank.send(
-                        Transfer(account_id=origin, to=draw.choice(bank.accounts), amount=draw.randrange(1, 50))
-                    )
-                await bank.until_left(TRANSFERS // KILLS)
-                victim = draw.randrange(WORKERS)
+                await bank.send(
+                    [
+                        Transfer(
+                            account_id=bank.accounts[0] if draw.random() < HOT else draw.choice(bank.accounts),
+                            to=draw.choice(bank.accounts),
+                            amount=draw.randrange(1, 50),
+                        )
+                        for _ in range(each)
+                    ]
+                )
+                await bank.until_left(draw.randrange(each // 2, each))
+                victim = draw.randrange(PROCESSES)
                 fleet[victim].kill()
                 fleet[victim].wait()
                 if number in crashes:
                     restartable_server.restart("kill")
-                fleet[victim] = start(restartable_dsn)
+                fleet[victim] = start(part)
             await bank.until_left(0)
-            await verify(bank)
+            seconds = time.monotonic() - began
+            await verify(bank, mode, seconds)
+            reading.cancel()
 
 
-async def verify(bank: Bank) -> None:
-    """Every command has one end, every decision its events once, and the money is all there."""
-    commands = await bank.store.query(CommandFilter(domain=DOMAIN), limit=10_000_000, offset=0)
-    by_type = Counter((each.command_type, each.status) for each in commands)
-    caused = [(each.event.causation_id, type(each.event)) async for each in bank.events.read_all()]
+async def verify(bank: Bank, mode: Mode, seconds: float) -> None:
+    """Every command has one end, one decision and one reply, each decision its events once; the money is all there."""
+    manager = SubscriptionManager(bank.events)
+    await manager.subscribe(Balances(), FOLLOWING)
+    await manager.wait_until((await bank.events.horizon()).position, timeout=PATIENCE)
+    kept = {(kind, status): count for kind, status, count in await bank.ask(KEPT)}
+    done = kept["Transfer", CommandStatus.COMPLETED]
+    refused = kept.get(("Transfer", CommandStatus.FAILED), 0)
+    ((spent,),) = await bank.ask(SPENT)
+    truth = await bank.ask(TRUTH)
     repository = AggregateRepository(bank.events, Account)
-    balances = [(await repository.load(account)).state.amount for account in bank.accounts]
-    done = by_type[Transfer.__name__, CommandStatus.COMPLETED]
-    spent = sum(each.attempts - 1 for each in commands)
+    accounts = [await repository.load(account) for account in bank.accounts]
+    balances = {str(each.aggregate_id): (each.state.amount, each.version) for each in accounts}
     print(
-        f"{len(bank.sent) - ACCOUNTS} transfers, {done} of them done, {KILLS} kills, {CRASHES} crashes of the server, "
-        f"{sum(balances)} in all, {spent} attempts spent beyond the first"
+        f"{mode}: {done + refused} transfers by {PROCESSES * WORKERS} workers in {seconds:.0f} s, {done} done, "
+        f"{refused} refused, {KILLS} kills, {CRASHES} crashes of the server; {sum(a for a, _ in balances.values())} in "
+        f"all, {spent} attempts spent beyond the first, reader interrupted {bank.reader.interrupted} times"
     )
 
-    assert set(by_type) <= {
-        ("Open", CommandStatus.COMPLETED),
-        ("Transfer", CommandStatus.COMPLETED),
-        ("Transfer", CommandStatus.FAILED),
-        ("Credit", CommandStatus.COMPLETED),
-    }
-    assert set(bank.sent) == {each.command_id for each in commands if each.command_type != Credit.__name__}
-    assert by_type[Credit.__name__, CommandStatus.COMPLETED] == done
-    assert len(set(caused)) == len(caused)
-    assert Counter(kind for _, kind in caused) == Counter({Credited: ACCOUNTS + done, Debited: done})
-    assert {cause for cause, _ in caused} == {
-        each.command_id for each in commands if each.status is CommandStatus.COMPLETED
-    }
-    assert sum(balances) == ACCOUNTS * BEGINNING
-    assert all(balance >= 0 for balance in balances)
+    assert kept == Counter(
+        {
+            ("Open", CommandStatus.COMPLETED): ACCOUNTS,
+            ("Transfer", CommandStatus.COMPLETED): done,
+            ("Credit", CommandStatus.COMPLETED): done,
+        }
+    ) + Counter({("Transfer", CommandStatus.FAILED): refused})
+    assert done + refused == len(bank.sent) - ACCOUNTS
+
+    decided = {(kind, status): counts for kind, status, *counts in await bank.ask(DECIDED)}
+    for (kind, status), counts in decided.items():
+        written = 0 if status == CommandStatus.FAILED else kept[kind, status]
+        assert counts == [kept[kind, status], kept[kind, status], written], (kind, status)
+    assert dict(await bank.ask(ANSWERED)) == dict.fromkeys(bank.sent, 1)
+
+    events = ACCOUNTS + 2 * done
+    assert await bank.ask(CAUSED) == [(events, events, events)]
+    kinds = Counter([type(each.event) async for each in bank.events.read_all()])
+    assert kinds == Counter({Credited: ACCOUNTS + done, Debited: done})
+
+    assert sum(amount for amount, _ in balances.values()) == ACCOUNTS * BEGINNING
+    assert all(amount >= 0 for amount, _ in balances.values())
+    views = ReadModels(bank.pool).of(BalanceView)
+    rows = {account: await views.get(account) for account in bank.accounts}
+    assert {account: row and (row.amount, row.events) for account, row in rows.items()} == balances
+    if mode == "inline":
+        at_once = await bank.ask("select account, amount, events from balance_at_once")
+        assert {account: (amount, count) for account, amount, count in at_once} == balances
+
+    async def has_met_all() -> bool:
+        return len(bank.reader.met) >= len(truth)
+
+    await eventually(has_met_all, timeout=PATIENCE, what="the reader has met all events")
+    assert bank.reader.met == truth
     assert (await bank.store.fsck()).findings == ()

@@ -1,26 +1,55 @@
-"""A worker process of the test of transfers: one account in a COMMIT, and with it the command for the other."""
+"""A process of the test of transfers: two workers, whose accounts decide, and the projections that follow.
+
+``python -m tests.chaos.transfer_process PLAN``, with a `Part` as JSON. It works until it is killed.
+"""
 
 import asyncio
+import json
+import logging
 import sys
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay import (
     BusinessRuleException,
-    Command,
     CommandModel,
-    DeclarativeAggregate,
+    DatabaseProjection,
+    DeciderAggregate,
     DomainEvent,
-    HandlerContext,
     HandlerRegistry,
+    PostgreSQLEventStore,
+    ReadModel,
+    ReadModelProjection,
+    ReadModelRepository,
+    RetryPolicy,
+    SubscriptionConfig,
+    SubscriptionManager,
     Worker,
     handles,
 )
 
 DOMAIN = "bank"
 LEASE = 2.0
+WORKERS = 2
+AGAIN = RetryPolicy(backoff_schedule=(0.2,))
+FOLLOWING = SubscriptionConfig(shards=2, lease=LEASE, poll=0.1)
+Mode = Literal["group", "single", "inline"]
+"""Many decisions in a COMMIT; one in each; one in each, with a projection in it."""
+TABLE = "create table balance_at_once (account text primary key, amount bigint not null, events bigint not null)"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a process does."""
+
+    dsn: str
+    mode: Mode
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
 
 
 class Open(CommandModel, domain=DOMAIN):
@@ -39,11 +68,11 @@ class Credit(CommandModel, domain=DOMAIN):
     amount: int
 
 
-class Credited(DomainEvent, event_type="bank.Credited"):
+class Credited(DomainEvent, aggregate_type="BankAccount", event_type="bank.Credited"):
     amount: int
 
 
-class Debited(DomainEvent, event_type="bank.Debited"):
+class Debited(DomainEvent, aggregate_type="BankAccount", event_type="bank.Debited"):
     amount: int
 
 
@@ -52,46 +81,95 @@ class Balance:
     amount: int = 0
 
 
-class Account(DeclarativeAggregate[Balance]):
+class Account(DeciderAggregate[Balance, Open | Transfer | Credit]):
     aggregate_type = "BankAccount"
 
-    @handles(Credited)
-    def _credited(self, event: Credited) -> None:
-        self._state = Balance(self.state.amount + event.amount)
+    @staticmethod
+    def initial_state() -> Balance:
+        return Balance()
 
+    @staticmethod
+    def decide(state: Balance, command: Open | Transfer | Credit) -> Iterable[Any]:
+        if not isinstance(command, Transfer):
+            return [Credited(amount=command.amount)]
+        if state.amount < command.amount:
+            raise BusinessRuleException("NOT_ENOUGH", f"there are {state.amount} only")
+        return [Debited(amount=command.amount), Credit(account_id=command.to, amount=command.amount)]
+
+    @staticmethod
+    def evolve(state: Balance, event: DomainEvent) -> Balance:
+        return Balance(state.amount + change(event))
+
+
+def change(event: DomainEvent) -> int:
+    """What an event adds to a balance."""
+    if isinstance(event, Credited):
+        return event.amount
+    return -event.amount if isinstance(event, Debited) else 0
+
+
+class BalanceView(ReadModel):
+    """A read model, by subscription."""
+
+    amount: int = 0
+    events: int = 0
+
+
+class Balances(ReadModelProjection[BalanceView]):
+    @handles(Credited)
     @handles(Debited)
-    def _debited(self, event: Debited) -> None:
-        self._state = Balance(self.state.amount - event.amount)
+    async def moved(self, event: Credited | Debited, repo: ReadModelRepository[BalanceView]) -> None:
+        view = await repo.get(event.aggregate_id) or BalanceView(id=event.aggregate_id)
+        view.amount += change(event)
+        view.events += 1
+        await repo.save(view)
+
+
+class AtOnce(DatabaseProjection):
+    """A read model in the transaction that appends."""
+
+    name = "balances-at-once"
+
+    @handles(Credited)
+    @handles(Debited)
+    async def moved(self, event: Credited | Debited, conn: Any) -> None:
+        await conn.execute(
+            "insert into balance_at_once as b values (%s, %s, 1)"
+            " on conflict (account) do update set amount = b.amount + excluded.amount, events = b.events + 1",
+            [str(event.aggregate_id), change(event)],
+        )
 
 
 def bank() -> HandlerRegistry:
-    """The handlers."""
+    """Who decides."""
     registry = HandlerRegistry()
-
-    @registry.handler(Open, aggregate=Account, stream="account_id")
-    async def begin(account: Account, command: Command[Open], context: HandlerContext) -> None:
-        account.raise_event(Credited, amount=command.data.amount)
-
-    @registry.handler(Transfer, aggregate=Account, stream="account_id")
-    async def transfer(account: Account, command: Command[Transfer], context: HandlerContext) -> None:
-        if account.state.amount < command.data.amount:
-            raise BusinessRuleException("NOT_ENOUGH", f"there are {account.state.amount} only")
-        account.raise_event(Debited, amount=command.data.amount)
-        await context.send(Credit(account_id=command.data.to, amount=command.data.amount))
-
-    @registry.handler(Credit, aggregate=Account, stream="account_id")
-    async def credit(account: Account, command: Command[Credit], context: HandlerContext) -> None:
-        account.raise_event(Credited, amount=command.data.amount)
-
+    registry.register_decider(domain=DOMAIN, decider=Account, stream="account_id")
     return registry
 
 
-async def work(dsn: str) -> None:
+async def work(part: Part) -> None:
     """Until killed."""
-    options: dict[str, Any] = {"min_size": 1, "max_size": 8, "open": False}
-    async with AsyncConnectionPool(dsn, **options) as pool:
-        await Worker(pool, DOMAIN, bank(), visibility_timeout=LEASE).run(concurrency=4, poll_interval=0.2)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # the server is killed on purpose
+    options: dict[str, Any] = {"min_size": 1, "max_size": 8, "open": False, "reconnect_timeout": 2.0}
+    async with AsyncConnectionPool(part.dsn, **options) as pool:
+        store = PostgreSQLEventStore(pool, inline=[AtOnce()] if part.mode == "inline" else [])
+        workers = [
+            Worker(
+                pool,
+                DOMAIN,
+                bank(),
+                visibility_timeout=LEASE,
+                retry_policy=AGAIN,
+                event_store=store,
+                group_commit=part.mode == "group",
+            )
+            for _ in range(WORKERS)
+        ]
+        manager = SubscriptionManager(PostgreSQLEventStore(pool))
+        await manager.subscribe(Balances(), FOLLOWING)
+        async with manager:
+            await asyncio.gather(*(worker.run(concurrency=8, poll_interval=0.2) for worker in workers))
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1]))
+    asyncio.run(work(Part(**json.loads(sys.argv[1]))))
