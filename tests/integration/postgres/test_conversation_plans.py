@@ -1,6 +1,6 @@
 """What a conversation touches among very many: a few hundred blocks, once the filters of its index are written.
 
-Counted in blocks, not in time. Forty thousand commands and as many events; MAINSTAY_TRACE_ROWS=1000000 says more.
+Counted in blocks, not in time. Twenty thousand commands and as many events; MAINSTAY_TRACE_ROWS=1000000 says more.
 """
 
 import json
@@ -17,7 +17,7 @@ from psycopg import ClientCursor
 from mainstay.storage.postgres import queries
 from tests.support.servers import Server
 
-ROWS = int(os.environ.get("MAINSTAY_TRACE_ROWS", "40000"))
+ROWS = int(os.environ.get("MAINSTAY_TRACE_ROWS", "20000"))
 COMMANDS, EVENTS = queries.load("commands"), queries.load("events")
 FILL = (Path(__file__).parent / "many_commands.sql").read_text(encoding="utf-8")
 FILL_EVENTS = """
@@ -34,7 +34,7 @@ from (
 cross join eventsource.kind as k;
 select setval('eventsource.event_position', %(rows)s);
 """
-ROOM = 300
+ROOM = 200
 """Blocks, besides one for each 500 rows: some filters say yes wrongly, and each names 32 blocks."""
 
 Session = psycopg.Connection[Any]
