@@ -134,7 +134,12 @@ async def what_is_there(conn: Any) -> Any:
     sent = await (
         await conn.execute("select command_id, data from commandbus.command where command_type = 'Next'")
     ).fetchall()
-    return {"events": events, "sent": sent}
+    decided = await (
+        await conn.execute(
+            "select command_id, version_read, events, sent_ids, handler_version from commandbus.decision order by 1"
+        )
+    ).fetchall()
+    return {"events": events, "sent": sent, "decided": decided}
 
 
 async def certified(dsn: str, make: Callable[[Any], HandlerRegistry]) -> Any:

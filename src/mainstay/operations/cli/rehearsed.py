@@ -55,10 +55,12 @@ def show_dry_run(out: Output, found: DryRun) -> None:
 def _show_change(out: Output, change: TriedTable) -> None:
     counts = {"inserted": change.inserted, "updated": change.updated, "deleted": change.deleted}
     told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
-    rows = table((f"{change.table}: {told}", FOLDED), ("would be", FOLDED))
-    for row in change.rows:
-        rows.add_row("" if row.before is None else one_line(row.before), one_line(row.after))
-    out.show(rows)
+    out.show(Text.assemble((change.table, "bold"), f": {told}"))
+    if change.rows:
+        rows = table(("is", FOLDED), ("would be", FOLDED))
+        for row in change.rows:
+            rows.add_row("" if row.before is None else one_line(row.before), one_line(row.after))
+        out.show(rows)
 
 
 def shadow_document(report: ShadowReport) -> dict[str, Any]:
