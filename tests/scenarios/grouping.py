@@ -26,7 +26,9 @@ from mainstay import (
 from mainstay.commands.deciders import Fate
 from mainstay.deciding.store import GroupStore, ToCommit
 from mainstay.errors import StorageUnavailableError
+from mainstay.metrics import APPENDED, HANDLED, SENT
 from tests.scenarios.world import AT_ONCE, DOMAIN, REPLIES, World, WorldSuite
+from tests.support.telemetry import recorded_spans, recorded_values
 from tests.support.waiting import eventually
 
 S, A = CommandStatus, AuditEventType
@@ -45,6 +47,10 @@ class Take(CommandModel, domain=DOMAIN):
 
 class Paid(DomainEvent, event_type="GroupedPaid"):
     amount: int
+
+
+class Alien(DomainEvent, event_type="GroupedAlien"):
+    pass
 
 
 @dataclass(frozen=True)
@@ -215,6 +221,19 @@ class DeciderScenarios(PurseSuite):
 
         assert (known.status, known.last_error_code) == (S.IN_TROUBLESHOOTING_QUEUE, "InvalidInputError")
         assert "decides on events, instances of DomainEvent, and on typed commands" in known.last_error_msg
+
+    async def test_a_stream_that_cannot_be_read_is_nobody_elses_trouble(self, world, event_store, worker, purses):
+        broken, well = uuid4(), uuid4()
+        alien = Alien(aggregate_id=broken, aggregate_type="GroupedPurse")
+        await event_store.append(StreamId("GroupedPurse", broken), [alien])
+        sent = await self.sent(
+            world, *(Take(purse_id=each, amount=1) for each in (broken, well, broken, well)), max_attempts=1
+        )
+        known = await self.done(world, worker, *sent)
+
+        assert [each.status for each in known] == [S.IN_TROUBLESHOOTING_QUEUE, S.COMPLETED] * 2
+        assert {each.last_error_code for each in known[::2]} == {"AssertionError"}
+        assert (await purses.load(well)).version == 2
 
     async def test_a_command_for_a_stream_that_is_closed_ends_as_a_handlers_would(self, world, event_store, worker):
         purse_id = uuid4()
@@ -433,6 +452,33 @@ class GroupScenarios(PurseSuite):
         (more,) = await self.sent(world, Take(purse_id=purse_id, amount=1))
         (known,) = await self.done(world, again, more)
         assert known.result["version"] == 11
+
+    async def test_telemetry_tells_of_each_command_and_event(self, world, worker, event_store):
+        ids = [uuid4() for _ in range(3)]
+        with recorded_values() as values, recorded_spans() as spans:
+            sent = await self.sent(world, *(Pay(purse_id=each, amount=1, to=ids[0]) for each in ids))
+            refused = await self.sent(world, Pay(purse_id=ids[1], amount=500))
+            await self.done(world, worker, *sent, *refused)
+            await eventually(lambda: values.total(HANDLED, DOMAIN, "Take", "completed") == 3)
+
+        assert values.total(APPENDED, "GroupedPurse", "GroupedPaid") == 6
+        assert values.total(HANDLED, DOMAIN, "Pay", "completed") == 3
+        assert values.total(HANDLED, DOMAIN, "Pay", "failed") == 1
+        assert values.total(SENT, DOMAIN, "Take") == 3
+        processed = {
+            span.attributes["mainstay.command_id"]: span for span in spans.named(f"process {DOMAIN}__commands")
+        }
+        assert processed[str(refused[0])].attributes["error.type"] == "NOT_ENOUGH"
+        for stream_id in ids:
+            async for each in event_store.read_stream(StreamId("GroupedPurse", stream_id)):
+                span = processed[str(each.event.causation_id)]
+                assert f"{span.context.span_id:016x}" in each.event.metadata["traceparent"]
+
+    async def test_a_store_with_inline_projections_decides_one_by_one(self, world, event_store):
+        worker = world.worker(event_store=event_store)
+        event_store._inline = [object()]
+        assert worker._execution.grouping is not None
+        assert world.worker(event_store=event_store)._execution.grouping is None
 
     async def test_two_workers_share_a_hot_stream(self, world, event_store, purses):
         hot, ids = uuid4(), [uuid4() for _ in range(6)]

@@ -38,14 +38,14 @@ import random
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from uuid import UUID
 
 from mainstay.commands.aggregates import FIRST_PAUSE, TRIES
 from mainstay.commands.deciders import Decided, Decider, Deciders, Fate
 from mainstay.commands.grouped import Alone, End, Group, Item, Judge, Overtaken, Written
 from mainstay.commands.handler import Handler
-from mainstay.commands.reaching import until_reached
+from mainstay.commands.reaching import LONGEST_PAUSE, until_reached
 from mainstay.commands.sends import Sends
 from mainstay.commands.store import CommandStore, Received, WouldWaitError
 from mainstay.errors import BusinessRuleException, MainstayError, StaleLeaseError, StorageUnavailableError
@@ -93,6 +93,7 @@ class Grouping:
         self._contending: asyncio.Task[None] | None = None
         self._last: asyncio.Task[Group] | None = None
         """The commit under way, or the last one."""
+        self._waking: set[asyncio.Task[None]] = set()
         self._give_up = asyncio.Event()
         self._context = copy_context()
 
@@ -137,6 +138,10 @@ class Grouping:
         self._contended.clear()
         self._making = self._contending = self._last = None
         self._give_up.clear()
+        if self._waking:
+            await asyncio.wait(self._waking, timeout=LONGEST_PAUSE)
+            for task in self._waking:
+                task.cancel()
         await self.deciders.close()
 
     # -- making groups ------------------------------------------------------------------------------------------------
@@ -175,7 +180,7 @@ class Grouping:
                     for item in items:
                         item.end.cancel()
                     raise
-                await self._told(group)
+                self._told(group)
         finally:
             self._contending = None
 
@@ -256,11 +261,12 @@ class Grouping:
 
         try:
             await until_reached(load, self._give_up)
+            await self._decide_all(group, items, found)
         except Exception as error:  # noqa: BLE001 - told to those who wait
+            self.deciders.forget({item.decider for item in items if item.decider is not None})
             for item in items:
                 item.fail(error)
-            return group
-        await self._decide_all(group, items, found)
+            return Group([], set())
         self._unsure |= group.unsure
         return group
 
@@ -327,7 +333,7 @@ class Grouping:
                 if item not in known and item not in group.put_back:
                     item.fail(error)
                     group.failed |= {item.decider} if item.decider is not None else set()
-        await self._told(group)
+        self._told(group)
         return group
 
     async def _write(self, group: Group, items: Sequence[Item], failed: "set[Decider]") -> None:
@@ -354,7 +360,7 @@ class Grouping:
             fates = [Fate.CLOSED]
         group.found(mine, fates)
 
-    async def _told(self, group: Group) -> None:
+    def _told(self, group: Group) -> None:
         """Let each command of a group know what became of it; what is to be decided on again waits for the next."""
         self.deciders.forget(group.failed)
         self._unsure -= group.unsure
@@ -364,7 +370,7 @@ class Grouping:
             item.decided = item.decider = None
             self._waiting.appendleft(item)
         self._hurry()
-        await self._wake(group.items)
+        self._wake(group.items)
 
     def _tell(self, group: Group, item: Item, fate: Fate) -> None:
         """Let a command know, or have it decided on again."""
@@ -403,8 +409,8 @@ class Grouping:
 
         self._resting[stream] = asyncio.get_running_loop().call_later(pause, rested)
 
-    async def _wake(self, items: Sequence[Item]) -> None:
-        """Wake whoever handles what was sent, or may start now."""
+    def _wake(self, items: Sequence[Item]) -> None:
+        """Wake whoever handles what was sent, or may start now; nothing here waits for it."""
         domains: list[str] = []
         for item in items:
             if item.decided is None or not item.end.done():
@@ -415,5 +421,10 @@ class Grouping:
             if item.received.lease.is_limited:
                 domains.append(self._domain)
         if domains:
-            with suppress(MainstayError):  # whoever sleeps on finds it when he polls
-                await self._store.wake(domains)
+            task = asyncio.create_task(self._woken(domains), name="mainstay-group-wake", context=Context())
+            self._waking.add(task)
+            task.add_done_callback(self._waking.discard)
+
+    async def _woken(self, domains: Sequence[str]) -> None:
+        with suppress(MainstayError):  # whoever sleeps on finds it when he polls
+            await self._store.wake(domains)

@@ -21,8 +21,11 @@ from mainstay.events.repository import AggregateRepository
 from mainstay.events.snapshot import SnapshotPolicy
 from mainstay.events.store import Append, EventStore
 from mainstay.events.stream import ExpectedVersion, StreamId
+from mainstay.events.tracing import GroupAppending, carrying
 from mainstay.tenancy import current_tenant
 
+_ENDS = {Fate.APPLIED: "appended", Fate.MOVED: "conflict", Fate.LOCKED: "conflict", Fate.CLOSED: "refused"}
+"""How telemetry calls what became of an append."""
 MOST_KEPT = 10_000
 """States that are kept in memory."""
 
@@ -55,7 +58,7 @@ class StreamDecider:
         append = self._store.written(Append(aggregate.stream, events, ExpectedVersion.exact(before)))
         snapshot = self._repository.due_snapshot(aggregate, before)
         aggregate.mark_events_as_committed()
-        return StreamConsequence(aggregate.stream, before, tuple(append.events), others, snapshot)
+        return StreamConsequence(aggregate.stream, before, carrying(append.events), others, snapshot)
 
     def unchanged(self) -> StreamConsequence:
         """That nothing follows, in the state as it is."""
@@ -154,6 +157,7 @@ class EventDeciders:
     async def commit(self, domain: str, group: Sequence[Decided], *, held: Held | None = None) -> list[Fate]:
         """Write what can still be written of a group, in one transaction; of the rest nothing."""
         decisions = [ToCommit(each.outcome, cast("StreamConsequence", each.consequence)) for each in group]
+        seen = GroupAppending()
         try:
             fates = await self._groups.commit(domain, decisions, held=cast("HeldStreams | None", held))
         except MainstayError as error:
@@ -163,6 +167,11 @@ class EventDeciders:
         for each, fate in zip(decisions, fates, strict=True):
             if fate is Fate.APPLIED and each.consequence.written:
                 self._applied(each.consequence)
+        seen.done(
+            (each.consequence.stream_id.category, each.consequence.written, _ENDS[fate])
+            for each, fate in zip(decisions, fates, strict=True)
+            if each.consequence.written and fate in _ENDS
+        )
         return fates
 
     def _applied(self, done: StreamConsequence) -> None:

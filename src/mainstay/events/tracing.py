@@ -9,7 +9,7 @@ While nobody records and nobody measures, none of this is prepared: an append an
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -79,12 +79,7 @@ class Appending:
             span.set_attribute("mainstay.stream", str(first))
         else:
             span.set_attribute("mainstay.streams", len(self.appends))
-        carrier: dict[str, str] = {}
-        propagate.inject(carrier)
-        self.appends = [
-            replace(append, events=tuple(_carrying(event, carrier) for event in append.events))
-            for append in self.appends
-        ]
+        self.appends = [replace(append, events=carrying(append.events)) for append in self.appends]
 
     def _close(self, span: Span, outcome: str, error: BaseException | None) -> None:
         span.set_attribute("mainstay.outcome", outcome)
@@ -145,6 +140,42 @@ def count_appended(counted: Mapping[tuple[str, str], int]) -> None:
     if is_measuring():
         for labels, count in counted.items():
             record(APPENDED, count, *labels)
+
+
+def carrying(events: Sequence[NewEvent]) -> tuple[NewEvent, ...]:
+    """Events that carry the context of the span that they are raised in, if one is recorded."""
+    if not is_tracing() or not trace.get_current_span().is_recording():
+        return tuple(events)
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return tuple(_carrying(event, carrier) for event in events)
+
+
+class GroupAppending:
+    """A group of appends, seen from outside: what became of each is told when it is over."""
+
+    __slots__ = ("_began",)
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def done(self, ends: Iterable[tuple[str, Sequence[NewEvent], str]]) -> None:
+        """Say what became of them.
+
+        Args:
+            ends: Of each the category, the events, and ``appended``, ``conflict`` or ``refused``.
+        """
+        if not is_measuring():
+            return
+        counted: Counter[tuple[str, str]] = Counter()
+        took = time.perf_counter() - self._began
+        for category, events, outcome in ends:
+            record(APPENDING, took, category, outcome)
+            if outcome == "conflict":
+                record(CONFLICTS, 1, category)
+            elif outcome == "appended":
+                counted.update((category, event.event_type) for event in events)
+        count_appended(counted)
 
 
 def _carrying(event: NewEvent, carrier: dict[str, str]) -> NewEvent:
