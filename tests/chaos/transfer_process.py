@@ -25,6 +25,7 @@ from mainstay import (
     ReadModelProjection,
     ReadModelRepository,
     RetryPolicy,
+    SnapshotPolicy,
     SubscriptionConfig,
     SubscriptionManager,
     Worker,
@@ -43,10 +44,11 @@ TABLE = "create table balance_at_once (account text primary key, amount bigint n
 
 @dataclass(frozen=True)
 class Part:
-    """What a process does."""
+    """What a process does; with a snapshot every so many events, if that is not 0."""
 
     dsn: str
     mode: Mode
+    snapshots: int = 0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -161,6 +163,7 @@ async def work(part: Part) -> None:
                 visibility_timeout=LEASE,
                 retry_policy=AGAIN,
                 event_store=store,
+                snapshots=SnapshotPolicy.every(part.snapshots) if part.snapshots else None,
                 group_commit=part.mode == "group",
             )
             for _ in range(WORKERS)
