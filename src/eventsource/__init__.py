@@ -8,7 +8,16 @@ from eventsource.aggregates import (
     EventPublisher,
     TState,
 )
-from eventsource.bus import EventBus, InMemoryEventBus, RedisEventBus, RedisEventBusConfig
+from eventsource.bus import (
+    EventBus,
+    InMemoryEventBus,
+    KafkaEventBus,
+    KafkaEventBusConfig,
+    RabbitMQEventBus,
+    RabbitMQEventBusConfig,
+    RedisEventBus,
+    RedisEventBusConfig,
+)
 from eventsource.events import (
     DomainEvent,
     DuplicateEventTypeError,
@@ -146,6 +155,8 @@ __all__ = [
     "InMemoryEventBus",
     "InMemoryEventStore",
     "InMemorySnapshotStore",
+    "KafkaEventBus",
+    "KafkaEventBusConfig",
     "OptimisticLockError",
     "PostgreSQLCheckpointRepository",
     "PostgreSQLDLQRepository",
@@ -153,6 +164,8 @@ __all__ = [
     "PostgreSQLSnapshotStore",
     "Projection",
     "ProjectionError",
+    "RabbitMQEventBus",
+    "RabbitMQEventBusConfig",
     "ReadDirection",
     "ReadModel",
     "ReadModelProjection",

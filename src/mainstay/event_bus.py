@@ -228,24 +228,10 @@ class BrokerEventBus(EventBus):
         await self.disconnect()
 
 
-@dataclass(frozen=True)
-class RedisEventBusConfig:
-    """Settings of a `RedisEventBus`.
+@dataclass(frozen=True, kw_only=True)
+class _Consuming:
+    """What the settings of all buses on brokers share."""
 
-    Args:
-        redis_url: As `RedisBus` takes it.
-        stream_prefix: The topic.
-        consumer_group: Whose handlers they are.
-        partitions: Into how many parts the topic is dealt out.
-        batch_size: Messages that are received at once.
-        max_retries: Attempts after the first.
-        retry_base_delay: Seconds before the second attempt; each later pause is twice as long.
-        retry_max_delay: Seconds at most.
-        retry_jitter: Share by which a pause is randomly lengthened or shortened.
-    """
-
-    redis_url: str = "redis://localhost:6379"
-    stream_prefix: str = "events"
     consumer_group: str = "default"
     partitions: int = 1
     batch_size: int = 100
@@ -269,6 +255,90 @@ class RedisEventBusConfig:
         return ConsumerConfig(batch_size=self.batch_size, retry_policy=policy, on_error="dead_letter")
 
 
+@dataclass(frozen=True)
+class RedisEventBusConfig(_Consuming):
+    """Settings of a `RedisEventBus`.
+
+    Args:
+        redis_url: As `RedisBus` takes it.
+        stream_prefix: The topic.
+        consumer_group: Whose handlers they are.
+        partitions: Into how many parts the topic is dealt out.
+        batch_size: Messages that are received at once.
+        max_retries: Attempts after the first.
+        retry_base_delay: Seconds before the second attempt; each later pause is twice as long.
+        retry_max_delay: Seconds at most.
+        retry_jitter: Share by which a pause is randomly lengthened or shortened.
+    """
+
+    redis_url: str = "redis://localhost:6379"
+    stream_prefix: str = "events"
+
+
+@dataclass(frozen=True)
+class RabbitMQEventBusConfig(_Consuming):
+    """Settings of a `RabbitMQEventBus`; those of consuming are as of `RedisEventBusConfig`.
+
+    Args:
+        rabbitmq_url: As `RabbitMQBus` takes it.
+        exchange_name: The topic.
+        prefetch_count: So many messages of each partition wait in this process.
+        heartbeat: Seconds; a consumer that is silent for two of them loses its partitions.
+    """
+
+    rabbitmq_url: str = "amqp://guest:guest@localhost:5672/"
+    exchange_name: str = "events"
+    prefetch_count: int = 10
+    heartbeat: int = 60
+
+
+@dataclass(frozen=True)
+class KafkaEventBusConfig(_Consuming):
+    """Settings of a `KafkaEventBus`; those of consuming are as of `RedisEventBusConfig`.
+
+    Args:
+        bootstrap_servers: As `KafkaBus` takes it.
+        topic_prefix: What the topic's name begins with; ``.stream`` follows.
+        session_timeout_ms: Milliseconds; a consumer that is silent for so long loses its partitions.
+        security_protocol: ``"PLAINTEXT"``, ``"SSL"``, ``"SASL_PLAINTEXT"`` or ``"SASL_SSL"``.
+        sasl_mechanism: ``"PLAIN"``, ``"SCRAM-SHA-256"`` or ``"SCRAM-SHA-512"``.
+        sasl_username: Who.
+        sasl_password: How it is known; not shown.
+        ssl_cafile: File of the authorities that are trusted.
+        ssl_certfile: File of our certificate.
+        ssl_keyfile: File of its key.
+    """
+
+    bootstrap_servers: str = "localhost:9092"
+    topic_prefix: str = "events"
+    session_timeout_ms: int = 30_000
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+    @property
+    def topic_name(self) -> str:
+        """The topic."""
+        return f"{self.topic_prefix}.stream"
+
+    def options(self) -> dict[str, str]:
+        """What the client calls those about security."""
+        said = {
+            "security.protocol": self.security_protocol,
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.sasl_username,
+            "sasl.password": self.sasl_password,
+            "ssl.ca.location": self.ssl_cafile,
+            "ssl.certificate.location": self.ssl_certfile,
+            "ssl.key.location": self.ssl_keyfile,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+
 class RedisEventBus(BrokerEventBus):
     """A `BrokerEventBus` on Redis Streams.
 
@@ -287,6 +357,68 @@ class RedisEventBus(BrokerEventBus):
         settings = config or RedisEventBusConfig()
         super().__init__(
             RedisBus(settings.redis_url, settings.stream_prefix, partitions=settings.partitions),
+            group=settings.consumer_group,
+            registry=event_registry,
+            config=settings.consuming(),
+        )
+
+
+class RabbitMQEventBus(BrokerEventBus):
+    """A `BrokerEventBus` on RabbitMQ.
+
+    Args:
+        config: Where, and how.
+        event_registry: Which class a type belongs to; all classes unless given.
+
+    Raises:
+        MissingDependencyError: The extra ``rabbitmq`` is not installed.
+        ConfigurationError: A value out of range.
+    """
+
+    def __init__(
+        self, config: RabbitMQEventBusConfig | None = None, event_registry: EventRegistry | None = None
+    ) -> None:
+        from mainstay.delivery.rabbitmq import RabbitMQBus  # noqa: PLC0415 - an extra, which others do without
+
+        settings = config or RabbitMQEventBusConfig()
+        super().__init__(
+            RabbitMQBus(
+                settings.rabbitmq_url,
+                settings.exchange_name,
+                partitions=settings.partitions,
+                lease=2 * settings.heartbeat,
+                prefetch=settings.prefetch_count,
+            ),
+            group=settings.consumer_group,
+            registry=event_registry,
+            config=settings.consuming(),
+        )
+
+
+class KafkaEventBus(BrokerEventBus):
+    """A `BrokerEventBus` on Kafka.
+
+    Args:
+        config: Where, and how.
+        event_registry: Which class a type belongs to; all classes unless given.
+
+    Raises:
+        MissingDependencyError: The extra ``kafka`` is not installed.
+        ConfigurationError: A value out of range.
+    """
+
+    def __init__(self, config: KafkaEventBusConfig | None = None, event_registry: EventRegistry | None = None) -> None:
+        from mainstay.delivery.kafka import KafkaBus  # noqa: PLC0415 - an extra, which others do without
+
+        settings = config or KafkaEventBusConfig()
+        super().__init__(
+            KafkaBus(
+                settings.bootstrap_servers,
+                settings.topic_name,
+                partitions=settings.partitions,
+                lease=settings.session_timeout_ms / 1_000,
+                options=settings.options(),
+            ),
             group=settings.consumer_group,
             registry=event_registry,
             config=settings.consuming(),

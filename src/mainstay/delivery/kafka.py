@@ -140,12 +140,14 @@ class KafkaBus:
     # -- the way to the broker -----------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Reach the broker, and make the topic.
+        """Reach the broker, and make the topic; does nothing if it is open.
 
         Raises:
             BusUnavailableError: It does not answer.
             ConfigurationError: The topic is there with another number of partitions.
         """
+        if self._is_open:
+            return self
         with self.reaching():
             await asyncio.to_thread(self._have, self.topic, self.partitions)
         self._is_open = True

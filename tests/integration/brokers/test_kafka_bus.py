@@ -1,12 +1,16 @@
 """The bus on Kafka: the contract, and what only Kafka can do wrong."""
 
 import asyncio
+import subprocess
+import sys
 from contextlib import asynccontextmanager
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from confluent_kafka import Producer
 
+from eventsource.bus.kafka import KafkaEventBus, KafkaEventBusConfig
+from mainstay import DomainEvent
 from mainstay.delivery.consumer import Consumer
 from mainstay.delivery.kafka import KafkaBus
 from mainstay.errors import (
@@ -155,6 +159,53 @@ class TestKafkaBus(BusContract):
     async def test_a_closed_bus_says_so(self, topic) -> None:
         with pytest.raises(BusUnavailableError, match="is closed: open it"):
             await MockedKafkaBus(self.mock, topic).publish([message(1)])
+
+
+class KafkaOrderPlaced(DomainEvent, aggregate_type="KafkaOrder"):
+    total: int
+
+
+async def test_handlers_subscribe_to_classes_of_events_on_kafka(mock) -> None:
+    prefix = f"orders-{uuid4().hex[:12]}"
+    mock.make(f"{prefix}.stream", 1)
+    mock.make(f"{prefix}.stream.desk.dead", 1)
+    bus = KafkaEventBus(KafkaEventBusConfig(bootstrap_servers=mock.servers, topic_prefix=prefix, consumer_group="desk"))
+    seen = []
+    bus.subscribe(KafkaOrderPlaced, seen.append)
+    event = KafkaOrderPlaced(aggregate_id="o-1", total=7)
+
+    async with bus:
+        await bus.start_consuming()
+        await bus.publish([event])
+        await eventually(lambda: seen)
+
+    assert [each.event_id for each in seen] == [event.event_id]
+
+
+def test_passwords_are_not_shown() -> None:
+    config = KafkaEventBusConfig(security_protocol="SASL_SSL", sasl_mechanism="PLAIN", sasl_password="secret")
+
+    assert "secret" not in repr(config)
+    assert config.options() == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.password": "secret",
+    }
+
+
+def test_a_missing_driver_is_named_with_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['confluent_kafka'] = None\n"
+        "from mainstay.errors import MissingDependencyError\n"
+        "try:\n"
+        "    import mainstay.delivery.kafka\n"
+        "except MissingDependencyError as error:\n"
+        "    print(error)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "KafkaBus needs the driver of Kafka: pip install 'mainstay[kafka]'\n"
 
 
 async def test_a_broker_that_is_not_there_is_named() -> None:

@@ -1,12 +1,16 @@
 """The bus on RabbitMQ: the contract, and what only RabbitMQ can do wrong."""
 
+import subprocess
+import sys
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aio_pika
 import pytest
 
+from eventsource.bus.rabbitmq import RabbitMQEventBus, RabbitMQEventBusConfig
+from mainstay import DomainEvent
 from mainstay.delivery.consumer import Consumer
 from mainstay.delivery.rabbitmq import RabbitMQBus, waves
 from mainstay.errors import (
@@ -178,6 +182,45 @@ class TestRabbitMQBus(BusContract):
     async def test_a_closed_bus_says_so(self, topic) -> None:
         with pytest.raises(BusUnavailableError, match="is closed: open it"):
             await RabbitMQBus(self.url, topic).publish([message(1)])
+
+
+class RabbitMQOrderPlaced(DomainEvent, aggregate_type="RabbitMQOrder"):
+    total: int
+
+
+async def test_handlers_subscribe_to_classes_of_events_on_rabbitmq() -> None:
+    url, topic = amqp_url(), f"orders-{uuid4().hex[:12]}"
+    bus = RabbitMQEventBus(RabbitMQEventBusConfig(rabbitmq_url=url, exchange_name=topic, consumer_group="desk"))
+    seen = []
+    bus.subscribe(RabbitMQOrderPlaced, seen.append)
+    event = RabbitMQOrderPlaced(aggregate_id="o-1", total=7)
+
+    async with bus:
+        await bus.start_consuming()
+        await bus.publish([event])
+        await eventually(lambda: seen)
+
+    assert [each.event_id for each in seen] == [event.event_id]
+    await forget(url, topic, ("desk",), 1)
+
+
+async def test_an_event_bus_can_be_closed_unused() -> None:
+    await RabbitMQEventBus().disconnect()
+
+
+def test_a_missing_driver_is_named_with_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['aio_pika'] = None\n"
+        "from mainstay.errors import MissingDependencyError\n"
+        "try:\n"
+        "    import mainstay.delivery.rabbitmq\n"
+        "except MissingDependencyError as error:\n"
+        "    print(error)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "RabbitMQBus needs the driver of RabbitMQ: pip install 'mainstay[rabbitmq]'\n"
 
 
 async def test_a_broker_that_is_not_there_is_named_without_its_password() -> None:

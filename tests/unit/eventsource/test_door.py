@@ -25,7 +25,7 @@ PROMISED = {
         "KAFKA_AVAILABLE OTEL_AVAILABLE OptimisticLockError POSTGRESQL_AVAILABLE "
         "PostgreSQLCheckpointRepository PostgreSQLDLQRepository PostgreSQLEventStore PostgreSQLSnapshotStore "
         "Projection ProjectionError RABBITMQ_AVAILABLE REDIS_AVAILABLE ReadDirection ReadModel "
-        "RedisEventBus RedisEventBusConfig "
+        "KafkaEventBus KafkaEventBusConfig RabbitMQEventBus RabbitMQEventBusConfig RedisEventBus RedisEventBusConfig "
         "ReadModelProjection ReadModelRepository ReadModels ReadOptions SQLITE_AVAILABLE "
         "SQLiteCheckpointRepository SQLiteDLQRepository SQLiteEventStore SQLiteSnapshotStore "
         "SerializationError Snapshot SnapshotPolicy SnapshotStore StoredEvent StreamId SubscriptionConfig "
@@ -38,9 +38,14 @@ PROMISED = {
     ),
     "eventsource.aggregates.base": "AggregateRoot DeclarativeAggregate TState",
     "eventsource.aggregates.repository": "AggregateRepository EventPublisher TAggregate",
-    "eventsource.bus": ("EventBus EventHandlerFunc InMemoryEventBus REDIS_AVAILABLE RedisEventBus RedisEventBusConfig"),
+    "eventsource.bus": (
+        "EventBus EventHandlerFunc InMemoryEventBus KAFKA_AVAILABLE KafkaEventBus KafkaEventBusConfig "
+        "RABBITMQ_AVAILABLE REDIS_AVAILABLE RabbitMQEventBus RabbitMQEventBusConfig RedisEventBus RedisEventBusConfig"
+    ),
+    "eventsource.bus.kafka": "KAFKA_AVAILABLE KafkaEventBus KafkaEventBusConfig",
     "eventsource.bus.interface": "EventBus EventHandlerFunc",
     "eventsource.bus.memory": "InMemoryEventBus",
+    "eventsource.bus.rabbitmq": "RABBITMQ_AVAILABLE RabbitMQEventBus RabbitMQEventBusConfig",
     "eventsource.bus.redis": "REDIS_AVAILABLE RedisEventBus RedisEventBusConfig",
     "eventsource.config": "Config RetryPolicy SnapshotPolicy SubscriptionConfig",
     "eventsource.events": (
