@@ -23,6 +23,7 @@ The tree::
     │   ├── ScheduleNotFoundError
     │   ├── DuplicateProcessError       this process id was used before
     │   ├── ProcessNotFoundError
+    │   ├── ConversationNotFoundError   nothing has this id
     │   ├── InvalidOperationError       the command's status does not allow it
     │   │   ├── ReasonRequiredError     the operators' rules ask for a reason
     │   │   ├── ApprovalRequiredError   the operators' rules ask for a second operator
