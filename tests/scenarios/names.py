@@ -1,6 +1,7 @@
 """In whose name commands are handled, and what led to them: a suite for every store."""
 
 import asyncio
+from collections.abc import Iterable
 from uuid import uuid4
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from mainstay import (
     BatchCommand,
     Command,
+    CommandModel,
     CommandStatus,
+    DeciderAggregate,
     DeclarativeAggregate,
     DomainEvent,
     EventStore,
@@ -47,6 +50,30 @@ class Card(DeclarativeAggregate[int]):
     @handles(Stamped)
     def _stamped(self, event: Stamped) -> None:
         self._state = (self._state or 0) + 1
+
+
+class Count(CommandModel, domain=DOMAIN):
+    counter_id: str
+
+
+class Counted(DomainEvent, event_type="NamedCounted"):
+    pass
+
+
+class Counter(DeciderAggregate[int, Count]):
+    aggregate_type = "NamedCounter"
+
+    @staticmethod
+    def initial_state() -> int:
+        return 0
+
+    @staticmethod
+    def decide(state: int, command: Count) -> Iterable[DomainEvent]:
+        return [Counted()]
+
+    @staticmethod
+    def evolve(state: int, event: DomainEvent) -> int:
+        return state + 1
 
 
 def said(command):
@@ -200,6 +227,25 @@ class NameScenarios(WorldSuite):
         if self.joins:
             assert await events("2", "ann") == [("ann", "itself"), ("ann", "alice")]
         assert {(await world.known(each)).status for each in sent} == {S.COMPLETED}
+
+    async def test_deciders_of_many_tenants_are_decided_on_together_and_kept_apart(
+        self, world: World, event_store: EventStore
+    ) -> None:
+        world.registry.register_decider(domain=DOMAIN, decider=Counter, stream="counter_id")
+        tenants = ("ann", "ben", None)
+        sent = [
+            await world.bus.send(Count(counter_id="1"), tenant_id=tenant, actor_id=actor)
+            for _ in range(6)
+            for tenant, actor in zip(tenants, ("alice", "bob", None), strict=True)
+        ]
+        with tenant_scope("of whoever made and started the worker"), actor_scope("somebody"):
+            async with world.working(world.worker(event_store=event_store), concurrency=16):
+                await world.settled(*(each.command_id for each in sent))
+
+        for tenant, actor in zip(tenants, ("alice", "bob", None), strict=True):
+            found = event_store.read_stream(StreamId("NamedCounter", "1", tenant))
+            assert [(each.event.tenant_id, each.event.actor_id) async for each in found] == [(tenant, actor)] * 6
+        assert {(await world.known(each.command_id)).status for each in sent} == {S.COMPLETED}
 
     joins = True
     """Whether events can be appended on ``ctx.conn``."""

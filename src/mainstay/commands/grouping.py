@@ -49,7 +49,9 @@ from mainstay.commands.reaching import LONGEST_PAUSE, until_reached
 from mainstay.commands.sends import Sends
 from mainstay.commands.store import CommandStore, Received, WouldWaitError
 from mainstay.errors import BusinessRuleException, MainstayError, StaleLeaseError, StorageUnavailableError
+from mainstay.message import correlated
 from mainstay.telemetry import get_logger
+from mainstay.tenancy import all_tenants
 
 MOST = 256
 """Commands in a group at most."""
@@ -65,6 +67,12 @@ logger = get_logger(__name__)
 def _has_room(of_stream: list[Item] | None, item: Item, limit: int) -> bool:
     """Whether a group can hold one more command of a stream."""
     return not of_stream or (len(of_stream) < limit and of_stream[0].kind is item.kind)
+
+
+def _in_nobodys_name() -> None:
+    """Groups hold commands of all tenants, whatever the scope that their worker was made in: each names its streams."""
+    all_tenants().__enter__()
+    correlated(None).__enter__()
 
 
 class Grouping:
@@ -96,6 +104,7 @@ class Grouping:
         self._waking: set[asyncio.Task[None]] = set()
         self._give_up = asyncio.Event()
         self._context = copy_context()
+        self._context.run(_in_nobodys_name)
 
     async def decide(self, received: Received, handler: Handler, kind: type, stream: Hashable) -> End:
         """Decide on a command, together with others.
