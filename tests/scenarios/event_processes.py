@@ -380,6 +380,23 @@ class EventProcessScenarios:
 
         assert (refund.tenant_id, refund.actor_id) == ("acme", "ann")
 
+    async def test_a_process_that_is_not_done_in_time_is_undone_though_it_waits_for_an_event(
+        self, event_store, checkpoints
+    ):
+        class Hasty(Fulfil):
+            deadline = 60
+
+        hasty = Hasty()
+        await self.happen(event_store, Ordered())
+        await self.tell(event_store, checkpoints, hasty)
+        async with self.working(checkpoints, hasty):
+            await self.stands(checkpoints, hasty, P.WAITING_FOR_EVENT)
+            await self.make_due(checkpoints)
+            found = await self.stands(checkpoints, hasty, P.COMPENSATED)
+
+        assert (found.error_code, found.deadlines) == ("DEADLINE", {})
+        assert [step.name for step in found.steps if step.undoes] == ["Refund"]
+
     async def test_a_reply_and_an_event_at_the_same_time_both_count(self, event_store, checkpoints, fulfil):
         keys = [str(n) for n in range(8)]
         for key in keys:
