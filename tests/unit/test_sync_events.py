@@ -27,6 +27,9 @@ class Counter(DeclarativeAggregate[BaseModel]):
 
 
 #: What a program that is an event loop does: signals reach it, and probes ask it there.
+#: For workers, which decide in groups and in few round trips: in an event loop.
+OF_STORES = {"append_along", "appended_along", "load_streams", "loaded_along", "read_along", "written"}
+OF_REPOSITORIES = {"due_snapshot", "keep", "load_all", "loaded_along", "read_along", "save_along", "saved_along"}
 IN_A_LOOP = {"cancel", "ended", "probe", "run_until_shutdown"}
 
 
@@ -38,8 +41,8 @@ def calls(kind):
 @pytest.mark.parametrize(
     ("blocking", "room", "left_out"),
     [
-        (SyncEventStoreAdapter, EventStore, {"enveloped", "watching"}),
-        (SyncAggregateRepository, AggregateRepository, set()),
+        (SyncEventStoreAdapter, EventStore, {"enveloped", "watching"} | OF_STORES),
+        (SyncAggregateRepository, AggregateRepository, OF_REPOSITORIES),
         (SyncSubscriptionManager, SubscriptionManager, IN_A_LOOP),
     ],
 )

@@ -97,6 +97,15 @@ def test_the_same_code_decides_the_same(dsn, deposited):
     assert (found.json["equal"], found.json["different"], found.json["differences"]) == (1, 0, [])
 
 
+def test_a_shadow_run_needs_no_more_than_to_read(dsn, deposited):
+    reading = f"{dsn}{'&' if '?' in dsn else '?'}options=-c%20default_transaction_read_only%3Don"
+    found = run("shadow", HANDLERS, "--dsn", reading, "--json")
+    written = run("dry-run", HANDLERS, DOMAIN, "Deposit", TEN, "--dsn", reading, "--json")
+
+    assert (found.code, found.json["equal"]) == (0, 1)
+    assert written.code == 3  # so the setting is in force
+
+
 def test_what_differs_is_shown_and_ends_with_code_1(dsn, deposited):
     shown = run("shadow", STRICT, "--dsn", dsn)
     found = run("shadow", STRICT, "--dsn", dsn, "--json")
