@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,105 +11,24 @@ import pytest
 from mainstay import (
     AggregateRepository,
     AuditEventType,
-    BusinessRuleException,
     CommandModel,
     CommandStatus,
     DeciderAggregate,
-    DomainEvent,
     EventStore,
     SnapshotPolicy,
     StreamId,
-    TransientCommandError,
     Worker,
 )
 from mainstay.commands.deciders import Fate
-from mainstay.deciding.store import GroupStore, ToCommit
+from mainstay.deciding.store import ToCommit
 from mainstay.errors import StorageUnavailableError
 from mainstay.metrics import APPENDED, HANDLED, SENT
 from tests.scenarios.world import AT_ONCE, DOMAIN, REPLIES, World, WorldSuite
+from tests.support.purses import Alien, Pay, Purse, Sum, Take, Watched
 from tests.support.telemetry import recorded_spans, recorded_values
 from tests.support.waiting import eventually
 
 S, A = CommandStatus, AuditEventType
-
-
-class Pay(CommandModel, domain=DOMAIN):
-    purse_id: UUID
-    amount: int
-    to: UUID | None = None
-
-
-class Take(CommandModel, domain=DOMAIN):
-    purse_id: UUID
-    amount: int
-
-
-class Paid(DomainEvent, event_type="GroupedPaid"):
-    amount: int
-
-
-class Alien(DomainEvent, event_type="GroupedAlien"):
-    pass
-
-
-@dataclass(frozen=True)
-class Sum:
-    amount: int = 0
-
-
-class Purse(DeciderAggregate[Sum, Pay | Take]):
-    aggregate_type = "GroupedPurse"
-
-    @staticmethod
-    def initial_state() -> Sum:
-        return Sum()
-
-    @staticmethod
-    def decide(state: Sum, command: Pay | Take) -> Iterable[DomainEvent | CommandModel]:
-        if command.amount == 13:
-            raise ZeroDivisionError("an unlucky number")
-        if command.amount == 17:
-            raise TransientCommandError("LATER", "not now")
-        if isinstance(command, Take):
-            return [Paid(amount=command.amount)]
-        if command.amount > state.amount + 100:
-            raise BusinessRuleException("NOT_ENOUGH", f"there are {state.amount} only")
-        following = [Take(purse_id=command.to, amount=command.amount)] if command.to else []
-        return [Paid(amount=-command.amount), *following]
-
-    @staticmethod
-    def evolve(state: Sum, event: DomainEvent) -> Sum:
-        assert isinstance(event, Paid)
-        return replace(state, amount=state.amount + event.amount)
-
-
-class Watched:
-    """A group store that tells of the groups that it commits, and lets something happen before and after."""
-
-    def __init__(self, groups: GroupStore) -> None:
-        self._groups = groups
-        self.committed: list[Sequence[ToCommit]] = []
-        self.fates: list[Fate] = []
-        self.held: list[Any] = []
-        self.before: Callable[[Sequence[ToCommit]], Awaitable[None]] | None = None
-        self.after: Callable[[Sequence[ToCommit]], Awaitable[None]] | None = None
-
-    def holding(self, streams: Any) -> Any:
-        self.held.append(streams)
-        return self._groups.holding(streams)
-
-    async def commit(self, domain: str, group: Sequence[ToCommit], *, held: Any = None) -> list[Fate]:
-        self.committed.append(group)
-        if self.before is not None and held is None:  # nobody can be quicker on a stream that is held
-            await self.before(group)
-        fates = await self._groups.commit(domain, group, held=held)
-        self.fates += fates
-        if self.after is not None:
-            await self.after(group)
-        return fates
-
-    async def close(self) -> None:
-        await self._groups.close()
 
 
 class PurseSuite(WorldSuite):
@@ -452,6 +370,23 @@ class GroupScenarios(PurseSuite):
         (more,) = await self.sent(world, Take(purse_id=purse_id, amount=1))
         (known,) = await self.done(world, again, more)
         assert known.result["version"] == 11
+
+    async def test_so_are_those_of_streams_that_are_held(self, world, event_store, purses):
+        worker, purse_id = self.made(world, event_store, snapshots=SnapshotPolicy.every(1)), uuid4()
+        watched = worker._execution.grouping.deciders._groups
+
+        async def overtake(group: Sequence[ToCommit]) -> None:
+            await purses.execute(purse_id, Take(purse_id=purse_id, amount=1))
+
+        watched.before = overtake
+        sent = await self.sent(world, *(Take(purse_id=purse_id, amount=1) for _ in range(4)))
+        await self.done(world, worker, *sent)
+
+        assert watched.held
+        found = await event_store.snapshots.load(StreamId("GroupedPurse", purse_id))
+        assert found.version == await purses.get_version(purse_id)
+        again = AggregateRepository(event_store, Purse, snapshots=SnapshotPolicy.every(1))
+        assert (await again.load(purse_id)).state == (await purses.load(purse_id)).state
 
     async def test_telemetry_tells_of_each_command_and_event(self, world, worker, event_store):
         ids = [uuid4() for _ in range(3)]

@@ -8,8 +8,8 @@ connection breaks: the server that answers then may know less than the one befor
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from mainstay.deciding.store import GroupStore, HeldStreams, StreamConsequence, 
 from mainstay.errors import InvalidInputError, MainstayError, PermanentCommandError, StorageUnavailableError
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.repository import AggregateRepository
-from mainstay.events.snapshot import SnapshotPolicy
+from mainstay.events.snapshot import Snapshot, SnapshotPolicy
 from mainstay.events.store import Append, EventStore
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.events.tracing import GroupAppending, carrying
@@ -150,23 +150,27 @@ class EventDeciders:
         return found
 
     # -- committing ----------------------------------------------------------------------------------------------------
-    def holding(self, streams: Sequence[Hashable]) -> AbstractAsyncContextManager[HeldStreams]:
+    @asynccontextmanager
+    async def holding(self, streams: Sequence[Hashable]) -> AsyncIterator[HeldStreams]:
         """A transaction that holds streams, as far as nobody else does; if others hold all, it waits for one."""
-        return self._groups.holding(cast("Sequence[StreamId]", streams))
+        async with self._groups.holding(cast("Sequence[StreamId]", streams)) as held:
+            yield held
+        for each in held.snapshots:
+            self._keep(each)
 
     async def commit(self, domain: str, group: Sequence[Decided], *, held: Held | None = None) -> list[Fate]:
         """Write what can still be written of a group, in one transaction; of the rest nothing."""
         decisions = [ToCommit(each.outcome, cast("StreamConsequence", each.consequence)) for each in group]
-        seen = GroupAppending()
+        seen, held_streams = GroupAppending(), cast("HeldStreams | None", held)
         try:
-            fates = await self._groups.commit(domain, decisions, held=cast("HeldStreams | None", held))
+            fates = await self._groups.commit(domain, decisions, held=held_streams)
         except MainstayError as error:
             if isinstance(error, StorageUnavailableError):
                 self._kept.clear()
             raise
         for each, fate in zip(decisions, fates, strict=True):
             if fate is Fate.APPLIED and each.consequence.written:
-                self._applied(each.consequence)
+                self._applied(each.consequence, held_streams)
         seen.done(
             (each.consequence.stream_id.category, each.consequence.written, _ENDS[fate])
             for each, fate in zip(decisions, fates, strict=True)
@@ -174,15 +178,22 @@ class EventDeciders:
         )
         return fates
 
-    def _applied(self, done: StreamConsequence) -> None:
-        """Note that events are committed; keep a snapshot, if it is time, beside what goes on."""
-        decider, snapshot = self._kept.get(done.stream_id), done.snapshot
+    def _applied(self, done: StreamConsequence, held: HeldStreams | None) -> None:
+        """Note that events are written; a snapshot of them is kept when they are committed."""
+        decider = self._kept.get(done.stream_id)
         if decider is not None:
             decider.committed = done.version
-        if decider is not None and snapshot is not None:
-            task = asyncio.create_task(
-                self._repository(type(decider.aggregate)).keep(snapshot), name="mainstay-snapshot"
-            )
+        if done.snapshot is not None and held is not None:
+            held.snapshots.append(done.snapshot)
+        elif done.snapshot is not None:
+            self._keep(done.snapshot)
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, beside what goes on."""
+        decider = self._kept.get(snapshot.stream)
+        if decider is not None:
+            keeping = self._repository(type(decider.aggregate)).keep(snapshot)
+            task = asyncio.create_task(keeping, name="mainstay-snapshot")
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)
 

@@ -65,12 +65,14 @@ class HeldStreams:
         conn: The transaction, as the log of events knows it.
         commands: The transaction, as the store of commands knows it.
         awaited: For the store's own use.
+        snapshots: To be kept after the COMMIT.
     """
 
     streams: Collection[StreamId]
     conn: Any
     commands: Any = None
     awaited: list[Any] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
 
 
 class GroupStore(Protocol):

@@ -8,9 +8,10 @@ import pytest
 
 from mainstay import HandlerRegistry, PostgreSQLEventStore
 from mainstay.testing.certifier import IdempotencyCertifier
-from tests.scenarios.grouping import DeciderScenarios, GroupScenarios, Purse, S, Sum, Take
+from tests.scenarios.grouping import DeciderScenarios, GroupScenarios, S
 from tests.scenarios.postgres import OnPostgres, run
 from tests.scenarios.world import DOMAIN
+from tests.support.purses import Purse, Sum, Take
 
 PURSE = UUID("00000000-0000-4000-8000-000000000001")
 OTHER = UUID("00000000-0000-4000-8000-000000000002")
