@@ -79,15 +79,19 @@ async def test_what_is_appended_is_handled_once_and_in_order(store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nth", "statement", "left"),  # commits: that of the name, that of the claim, those of the batches
+    (
+        "nth",
+        "statement",
+        "left",
+    ),  # commits: that of the name, that of its types, that of the claim, those of the batches
     [
-        (3, "begin immediate", (0, 0)),
+        (4, "begin immediate", (0, 0)),
         (2, "select position", (10, 10)),
         (1, "insert into seen", (0, 0)),
         (15, "insert into seen", (10, 10)),
         (2, "update mainstay_shard\nset position", (10, 10)),
-        (3, "commit", (0, 10)),
-        (4, "commit", (10, 20)),
+        (4, "commit", (0, 10)),
+        (5, "commit", (10, 20)),
     ],
 )
 @pytest.mark.parametrize("when", ["before", "after"])
