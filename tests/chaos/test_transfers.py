@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -59,8 +60,10 @@ PROCESSES = 4 if TRANSFERS >= 1_000 else 2
 KILLS = max(2, TRANSFERS // 1_000)
 CRASHES = max(1, TRANSFERS // 5_000)
 HOT = 0.3
+SNAPSHOTS = 100 if TRANSFERS >= 1_000 else 0
 BEGINNING = 1_000
 PATIENCE = 180.0
+LOG_TAIL = 6_000
 REPLIES = "bank_replies"
 LEFT = "select count(*) from commandbus.command where status in ('PENDING', 'IN_PROGRESS')"
 KEPT = "select c.command_type, c.status, count(*) from commandbus.command as c group by 1, 2"
@@ -84,9 +87,9 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(600 + TRANSFERS)
 
 
-def start(part: Part) -> "subprocess.Popen[bytes]":
+def start(part: Part, log: Any = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "tests.chaos.transfer_process", part.to_json()]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
 
 
 def end(fleet: "list[subprocess.Popen[bytes]]") -> None:
@@ -121,8 +124,9 @@ class Reader:
 class Bank:
     """What has become of the transfers."""
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, log: Any) -> None:
         self.pool = pool
+        self.log = log
         self.bus = CommandBus(pool)
         self.store = PostgresCommandStore(pool)
         self.events: EventStore = PostgreSQLEventStore(pool)
@@ -159,7 +163,8 @@ class Bank:
     async def has_at_most(self, number: int) -> bool:
         """How many have not ended; not now, if the server is not there."""
         if any(process.poll() is not None for process in self.fleet):
-            raise RuntimeError("a worker process ended by itself")
+            self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - LOG_TAIL))
+            raise RuntimeError(f"a worker process ended by itself:\n{self.log.read().decode(errors='replace')}")
         with suppress(psycopg.Error, PoolTimeout):
             ((left,),) = await self.ask(LEFT)
             return bool(left <= number)
@@ -175,14 +180,15 @@ class Bank:
 async def test_the_sum_of_money_is_constant(
     restartable_server: EmbeddedServer, restartable_dsn: str, mode: Mode
 ) -> None:
-    draw, part = random.Random(SEED), Part(restartable_dsn, mode)
+    draw, part = random.Random(SEED), Part(restartable_dsn, mode, SNAPSHOTS)
     with ExitStack() as stack:
+        log = stack.enter_context(tempfile.TemporaryFile())
         async with open_pool(restartable_dsn) as pool:
-            bank = Bank(pool)
+            bank = Bank(pool, log)
             await bank.prepare()
             reading = asyncio.create_task(bank.reader.read_on())
             await bank.send([Open(account_id=account, amount=BEGINNING) for account in bank.accounts])
-            bank.fleet = fleet = [start(part) for _ in range(PROCESSES)]
+            bank.fleet = fleet = [start(part, log) for _ in range(PROCESSES)]
             stack.callback(end, fleet)
             await bank.until_left(0)
 
@@ -206,7 +212,7 @@ async def test_the_sum_of_money_is_constant(
                 fleet[victim].wait()
                 if number in crashes:
                     restartable_server.restart("kill")
-                fleet[victim] = start(part)
+                fleet[victim] = start(part, log)
             await bank.until_left(0)
             seconds = time.monotonic() - began
             await verify(bank, mode, seconds)

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -26,15 +27,18 @@ from mainstay import (
     ReadModelRepository,
     RetryPolicy,
     SnapshotPolicy,
+    StorageUnavailableError,
     SubscriptionConfig,
     SubscriptionManager,
     Worker,
     handles,
 )
+from tests.support.waiting import eventually
 
 DOMAIN = "bank"
 LEASE = 2.0
 WORKERS = 2
+PATIENCE = 180.0
 AGAIN = RetryPolicy(backoff_schedule=(0.2,))
 FOLLOWING = SubscriptionConfig(shards=2, lease=LEASE, poll=0.1)
 Mode = Literal["group", "single", "inline"]
@@ -149,6 +153,18 @@ def bank() -> HandlerRegistry:
     return registry
 
 
+async def follow(manager: SubscriptionManager) -> None:
+    """Subscribe, as soon as the server is there."""
+
+    async def is_subscribed() -> bool:
+        with suppress(StorageUnavailableError):
+            await manager.subscribe(Balances(), FOLLOWING)
+            return True
+        return False
+
+    await eventually(is_subscribed, timeout=PATIENCE)
+
+
 async def work(part: Part) -> None:
     """Until killed."""
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # the server is killed on purpose
@@ -169,7 +185,7 @@ async def work(part: Part) -> None:
             for _ in range(WORKERS)
         ]
         manager = SubscriptionManager(PostgreSQLEventStore(pool))
-        await manager.subscribe(Balances(), FOLLOWING)
+        await follow(manager)
         async with manager:
             await asyncio.gather(*(worker.run(concurrency=8, poll_interval=0.2) for worker in workers))
 
