@@ -237,9 +237,9 @@ class Grouping:
                 if (
                     len(ids) >= most
                     or command_id in ids
-                    or stream in self._resting
-                    or stream in self._unsure
-                    or (stream in self._contended) is not contended
+                    or (self._resting and stream in self._resting)
+                    or (self._unsure and stream in self._unsure)
+                    or (bool(self._contended) and stream in self._contended) is not contended
                     or not _has_room(chosen.get(stream), item, limit)
                 ):
                     kept.append(item)
