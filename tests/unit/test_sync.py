@@ -29,6 +29,8 @@ from mainstay import (
     SyncWorker,
     TroubleshootingQueue,
     Worker,
+    actor_scope,
+    tenant_scope,
 )
 from mainstay.commands.breaking import Breakers
 from mainstay.commands.limits import Limits
@@ -143,6 +145,15 @@ def test_what_is_limited_and_paused_is_seen_and_let_go(app):
     assert app.bus.limits.remove("orders", "Do")
     assert app.bus.resume("orders")
     assert (app.bus.limits.list(), app.bus.paused()) == ([], [])
+
+
+def test_what_is_sent_in_a_scope_is_the_tenants_and_the_actors(app):
+    command_id = uuid4()
+    with tenant_scope("acme"), actor_scope("ann"):
+        app.bus.send("orders", "Do", command_id, {})
+    found = app.bus.get_command("orders", command_id)
+
+    assert (found.tenant_id, found.actor_id) == ("acme", "ann")
 
 
 def test_commands_are_sent_and_found(app):

@@ -40,6 +40,8 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID, uuid5
 
+from pydantic import ValidationError
+
 from mainstay.commands.process import Process, StateT, Steps, TakenEvent
 from mainstay.commands.process_moves import Happening, checked_process, take_event
 from mainstay.commands.store import CommandStore
@@ -134,9 +136,18 @@ class EventProcess(Process[StateT]):
         return False
 
     def state_for(self, event: Any) -> StateT:
-        """The state of a process that an event begins, which its method is then told of; empty, here."""
+        """The state of a process that an event begins, which its method is then told of; empty, here.
+
+        Raises:
+            ConfigurationError: There is no empty one.
+        """
         del event
-        return self.state_class()
+        try:
+            return self.state_class()
+        except ValidationError as error:
+            kind, state = type(self).__name__, self.state_class.__name__
+            message = f"{kind} cannot begin with an empty {state}: override state_for(self, event), or give it defaults"
+            raise ConfigurationError(message) from error
 
     def process_id_of(self, key: UUID | str | int, tenant_id: UUID | str | None = None) -> UUID:
         """The id of the process whose events name this key.

@@ -92,6 +92,17 @@ def test_a_method_that_is_overridden_is_told_as_before() -> None:
     assert EventProcesses(Fulfil(), Other()).name == "processes"
 
 
+def test_a_state_that_cannot_be_empty_says_what_to_do() -> None:
+    class Needy(BaseModel):
+        article: str
+
+    class Begun(EventProcess[Needy]):
+        process_type, domain, state_class = "Begun", "begun", Needy
+
+    with pytest.raises(ConfigurationError, match=r"override state_for\(self, event\)"):
+        Begun().state_for(Ordered())
+
+
 async def test_what_makes_no_sense_is_refused() -> None:
     class Deaf(EventProcess[Empty]):
         process_type, domain, state_class = "Deaf", "deaf", Empty
