@@ -79,11 +79,8 @@ async def test_what_is_appended_is_handled_once_and_in_order(store) -> None:
 
 
 @pytest.mark.parametrize(
-    (
-        "nth",
-        "statement",
-        "left",
-    ),  # commits: that of the name, that of its types, that of the claim, those of the batches
+    # commits: that of the name, that of its types, that of the claim, those of the batches
+    ("nth", "statement", "left"),
     [
         (4, "begin immediate", (0, 0)),
         (2, "select position", (10, 10)),
