@@ -168,7 +168,7 @@ async def follow(manager: SubscriptionManager) -> None:
 async def work(part: Part) -> None:
     """Until killed."""
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # the server is killed on purpose
-    options: dict[str, Any] = {"min_size": 1, "max_size": 8, "open": False, "reconnect_timeout": 2.0}
+    options: dict[str, Any] = {"min_size": 1, "max_size": 12, "open": False, "reconnect_timeout": 2.0}
     async with AsyncConnectionPool(part.dsn, **options) as pool:
         store = PostgreSQLEventStore(pool, inline=[AtOnce()] if part.mode == "inline" else [])
         workers = [

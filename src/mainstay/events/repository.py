@@ -196,7 +196,7 @@ class AggregateRepository(Generic[AggregateT]):
         there: dict[StreamId, KnownState] = {}
         if self._snapshots is not None:
             new = [each.stream for each in made if not each.version]
-            found = await asyncio.gather(*(self._snapshots.load(each, None, None) for each in new))
+            found = await asyncio.gather(*(self._snapshots.load(each, None, conn) for each in new))
             there = {stream: state for stream, state in zip(new, found, strict=True) if state is not None}
         after = [
             (each.stream, there[each.stream].snapshot.version - 1 if each.stream in there else each.version)
