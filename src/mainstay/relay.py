@@ -80,6 +80,7 @@ class Relay(Projection):
         self.name = name or f"relay to {bus.topic}"
         self.on_error = on_error
         self._types = None if types is None else tuple(types)
+        self.by_class = any(isinstance(each, type) for each in self._types or ())
         self._categories = None if categories is None else tuple(categories)
         self.sender: RelaySender | None = None
 

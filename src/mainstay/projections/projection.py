@@ -33,6 +33,7 @@ class Projection(ABC):
         rebuilding: Whether an event is handled again, for a rebuild: then nothing is to be done that is not undone by
             throwing the new tables away. No mails, no commands.
         most_shards: Into how many parts its streams may be dealt out.
+        by_class: Whether it wants events of classes, whose names may change, rather than of types that somebody named.
     """
 
     name: str = ""
@@ -40,6 +41,7 @@ class Projection(ABC):
     version: int = 1
     rebuilding: bool = False
     most_shards: int = MOST_SHARDS
+    by_class: bool = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Name it."""

@@ -119,7 +119,8 @@ class Subscription(Service):
             message = "subscription %s was built by version %s, and this is version %d: it waits for a rebuild"
             log.warning(message, self.name, *built_by, mine)
         await self._store.register(self.name, shards=self.config.shards, start=await self._start_at(), version=mine)
-        await let_nothing_pass(self._source, self._store, self.name, wanted)
+        if self.projection.by_class:
+            await let_nothing_pass(self._source, self._store, self.name, wanted)
 
     def is_prepared(self) -> None:
         """Say that the projection's tables are there."""

@@ -136,6 +136,24 @@ async def test_events_whose_class_is_unknown_are_published_too(store, checkpoint
     assert numbers(bus) == [1, 2]
 
 
+async def test_a_relay_may_be_told_of_fewer_types_by_name_where_nothing_knows_them(store, checkpoints) -> None:
+    from mainstay.events.registry import EventRegistry  # noqa: PLC0415 - one that knows nothing
+    from mainstay.events.store import EventStore  # noqa: PLC0415 - as above
+
+    elsewhere = EventStore(store.log, registry=EventRegistry([]))
+    async with SubscriptionManager(elsewhere, checkpoints) as manager:
+        await manager.subscribe(Relay(MemoryBus(), name="narrowed", types=["TestShipped", "TestWeighed"]), QUICK)
+        await manager.wait_until(await ship(store, 1))
+
+    bus = MemoryBus()
+    async with SubscriptionManager(elsewhere, checkpoints) as manager:
+        await manager.subscribe(Relay(bus, name="narrowed", types=["TestWeighed"]), QUICK)
+        await store.append(StreamId("Parcel", "p"), [Weighed(grams=7)])
+        await manager.wait_until(await ship(store, 2))
+
+    assert [message.type for message in bus.published] == ["TestWeighed"]
+
+
 async def test_a_broker_that_is_away_is_waited_for_and_costs_no_attempt(store, manager, checkpoints) -> None:
     bus = Unwilling(away=2)
     await manager.subscribe(Relay(bus), QUICK)
