@@ -6,7 +6,8 @@ What is at the broker
 A topic of the bus's name, with as many partitions; the consumer group ``topic.group`` for each group, whose committed
 offsets say what is acknowledged; and the topic ``topic.group.dead``, of one partition, with what the group has laid
 apart, which the consumer group of the same name reads. Topics are made when they are missing, with the broker's own
-replication and retention: **what is older than the topic's retention is gone, acknowledged or not**.
+replication and retention: **what is older than the topic's retention is gone, acknowledged or not**. A member that
+finds it gone says so in the log, as an error, and goes on with what is left.
 
 A record's key is the stream, its value the payload; id, type, version and position are headers that begin with
 ``mainstay-``. The partition is the CRC-32 of the key, which librdkafka's other clients call the partitioner
@@ -182,7 +183,7 @@ class KafkaBus:
         """Settings of a consumer, but for those of `connecting`."""
         return {
             "group.id": group,
-            "auto.offset.reset": "earliest",
+            "auto.offset.reset": "error",  # told in the log by who is given it
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "partition.assignment.strategy": "cooperative-sticky",

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from mainstay.delivery.bus import Delivery
@@ -141,7 +141,10 @@ class KafkaMember:
     def _run(self) -> None:
         failure: BaseException | None = None
         try:
-            self._consumer = Consumer(self.bus.connecting() | self.bus.consuming(self._name), logger=log)
+            settings = self.bus.connecting() | self.bus.consuming(self._name)
+            if self.topic != self.bus.topic:  # dead letters: nobody has said where they begin
+                settings["auto.offset.reset"] = "earliest"
+            self._consumer = Consumer(settings, logger=log)
             try:
                 self._consumer.subscribe(
                     [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -179,6 +182,8 @@ class KafkaMember:
             error = record.error()
             if error is None:
                 came.setdefault(record.partition() or 0, []).append(record)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - so it is called
+                self._begin_again(record.partition() or 0)
             elif error.fatal():
                 raise KafkaException(error)
             else:
@@ -188,6 +193,15 @@ class KafkaMember:
             if partition is not None:
                 partition.given += len(records)
                 self._tell(partition.take, records)
+
+    def _begin_again(self, number: int) -> None:
+        """What comes next is not at the broker any more: go on with the first that is."""
+        message = (
+            "group %s: what comes next in partition %d of %s is gone, by its retention; going on with what is left"
+        )
+        log.error(message, self.group, number, self.topic)
+        self._consumer.incremental_unassign([TopicPartition(self.topic, number)])
+        self._consumer.incremental_assign([TopicPartition(self.topic, number, OFFSET_BEGINNING)])
 
     def _work(self, seconds: float = 0) -> None:
         """Do what was asked for, and wait so long for the first one."""

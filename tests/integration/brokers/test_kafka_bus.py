@@ -103,6 +103,23 @@ class TestKafkaBus(BusContract):
 
             assert (await self.taken(bus, "billing", [last])).numbers == [1, 2, 3]
 
+    async def test_what_retention_took_away_is_told_and_the_rest_is_given(self, topic, caplog) -> None:
+        """The mock keeps 5 MB of a partition."""
+        async with MockedKafkaBus(self.mock, topic, lease=2.0) as bus:
+            await bus.declare("billing")
+            for first in range(1, 13):
+                await bus.publish([message(first, payload=b"x" * 900_000)])
+
+            handler = await self.taken(bus, "billing", [await self._end(bus)])
+
+        assert 1 not in handler.numbers
+        assert handler.numbers == list(range(handler.numbers[0], 14))
+        assert "is gone, by its retention" in caplog.text
+
+    async def _end(self, bus):
+        await bus.publish([end := message(13)])
+        return end
+
     async def test_one_at_a_time_has_the_dead_letters(self, bus, beside) -> None:
         async with bus.dead_letters("billing"):
             with pytest.raises(PartitionLostError):
