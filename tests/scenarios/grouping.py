@@ -22,6 +22,7 @@ from mainstay import (
 from mainstay.commands.deciders import Fate
 from mainstay.deciding.store import ToCommit
 from mainstay.errors import StorageUnavailableError
+from mainstay.events.log import MOST_EVENTS
 from mainstay.metrics import APPENDED, HANDLED, SENT
 from tests.scenarios.world import AT_ONCE, DOMAIN, REPLIES, World, WorldSuite
 from tests.support.purses import Alien, Pay, Purse, Sum, Take, Watched
@@ -139,6 +140,33 @@ class DeciderScenarios(PurseSuite):
 
         assert (known.status, known.last_error_code) == (S.IN_TROUBLESHOOTING_QUEUE, "InvalidInputError")
         assert "decides on events, instances of DomainEvent, and on typed commands" in known.last_error_msg
+
+    @pytest.mark.parametrize(
+        ("name", "events"),
+        [
+            ("is there twice in one append", lambda: [Alien(event_id=uuid4())] * 2),
+            ("too many for one append", lambda: [Alien() for _ in range(MOST_EVENTS + 1)]),
+            ("1 to 200 printable characters", lambda: [Alien(actor_id="a" * 201)]),
+        ],
+    )
+    async def test_what_no_log_takes_is_refused(self, world, event_store, worker, name, events):
+        class Strain(CommandModel, domain=DOMAIN):
+            strain_id: UUID
+
+        class Strained(DeciderAggregate[int, Strain]):
+            aggregate_type = "GroupedStrain"
+            initial_state = staticmethod(lambda: 0)
+            decide = staticmethod(lambda state, command: events())
+            evolve = staticmethod(lambda state, event: state)
+
+        world.registry.register_decider(domain=DOMAIN, decider=Strained, stream="strain_id")
+        strain_id = uuid4()
+        (sent,) = await self.sent(world, Strain(strain_id=strain_id), max_attempts=1)
+        (known,) = await self.done(world, worker, sent)
+
+        assert (known.status, known.last_error_code) == (S.IN_TROUBLESHOOTING_QUEUE, "InvalidInputError")
+        assert name in known.last_error_msg
+        assert await event_store.log.stream_state(StreamId("GroupedStrain", strain_id)) is None
 
     async def test_a_stream_that_cannot_be_read_is_nobody_elses_trouble(self, world, event_store, worker, purses):
         broken, well = uuid4(), uuid4()

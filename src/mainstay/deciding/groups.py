@@ -16,6 +16,7 @@ from uuid import UUID
 from mainstay.commands.deciders import Decided, Decider, Fate, Held
 from mainstay.deciding.store import GroupStore, HeldStreams, StreamConsequence, ToCommit
 from mainstay.errors import InvalidInputError, MainstayError, PermanentCommandError, StorageUnavailableError
+from mainstay.events.checks import check_written
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.repository import AggregateRepository
 from mainstay.events.snapshot import Snapshot, SnapshotPolicy
@@ -56,6 +57,7 @@ class StreamDecider:
         if not events:
             return StreamConsequence(aggregate.stream, before, sends=others)
         append = self._store.written(Append(aggregate.stream, events, ExpectedVersion.exact(before)))
+        check_written(append.events)
         snapshot = self._repository.due_snapshot(aggregate, before)
         aggregate.mark_events_as_committed()
         return StreamConsequence(aggregate.stream, before, carrying(append.events), others, snapshot)

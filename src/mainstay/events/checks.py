@@ -43,12 +43,33 @@ def check_appends(appends: Sequence[StreamAppend]) -> None:
         streams.add(append.stream)
         for event in append.events:
             check_event(event)
-            if event.event_id in ids:
-                raise InvalidInputError(f"event {event.event_id} is there twice in one append")
-            ids.add(event.event_id)
+        _check_ids(append.events, ids)
         events += len(append.events)
-    if events > MOST_EVENTS:
-        message = f"{events:,} events are too many for one append; the limit is {MOST_EVENTS:,}: use import_events"
+    _check_number_of_events(events)
+
+
+def check_written(events: Sequence[NewEvent]) -> None:
+    """See that events of one stream, whose documents we have written ourselves, can be kept.
+
+    Raises:
+        InvalidInputError: Too many events, one id twice, or a field of the envelope that `check_event` refuses.
+    """
+    _check_number_of_events(len(events))
+    for event in events:
+        _check_envelope(event)
+    _check_ids(events, set())
+
+
+def _check_ids(events: Sequence[NewEvent], ids: set[UUID]) -> None:
+    for event in events:
+        if event.event_id in ids:
+            raise InvalidInputError(f"event {event.event_id} is there twice in one append")
+        ids.add(event.event_id)
+
+
+def _check_number_of_events(number: int) -> None:
+    if number > MOST_EVENTS:
+        message = f"{number:,} events are too many for one append; the limit is {MOST_EVENTS:,}: use import_events"
         raise InvalidInputError(message)
 
 
@@ -59,6 +80,13 @@ def check_event(event: NewEvent) -> None:
         InvalidInputError: A field is of another type, too long, has control characters, or a time has no zone.
         InvalidPayloadError: Payload or metadata is no JSON object, or holds a NUL character.
     """
+    _check_envelope(event)
+    check_document(event.payload, "an event's payload")
+    if event.metadata is not None:
+        check_document(event.metadata, "an event's metadata")
+
+
+def _check_envelope(event: NewEvent) -> None:
     if not isinstance(event, NewEvent):
         raise InvalidInputError(f"an event is a NewEvent, not {shown(event)}")
     if not isinstance(event.event_id, UUID):
@@ -71,9 +99,6 @@ def check_event(event: NewEvent) -> None:
         _check_text(event.actor_id, "an event's actor_id")
     check_number(event.event_version, "an event's version", 1, LARGEST_VERSION)
     check_time(event.occurred_at, "occurred_at")
-    check_document(event.payload, "an event's payload")
-    if event.metadata is not None:
-        check_document(event.metadata, "an event's metadata")
     if event.tags:
         _check_tags(event.tags)
 
