@@ -11,8 +11,12 @@ at, so nobody has to write it down. Commands that a decider decides on beside it
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
+
+from pydantic import BaseModel
 
 from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.decider import DeciderAggregate
@@ -115,10 +119,16 @@ class Given(Generic[AggregateT]):
 
         Args:
             command: For a `DeciderAggregate` what ``decide`` takes; for others a function of the aggregate.
+
+        Raises:
+            AssertionError: ``decide`` changes the state that it is given. It is tried on a copy before; a state that
+                has no copy which is equal to it is not checked.
         """
         error: Exception | None = None
         sent: Sequence[Any] = ()
         decide: Callable[[Any], Any]
+        if isinstance(self.aggregate, DeciderAggregate):
+            _check_that_state_is_left(self.aggregate, command)
         try:
             if isinstance(self.aggregate, DeciderAggregate):
                 sent = self.aggregate.decide_on(command).others
@@ -128,6 +138,26 @@ class Given(Generic[AggregateT]):
         except Exception as raised:  # noqa: BLE001 - a command may raise anything; `Outcome` tells what
             error = raised
         return Outcome(self.aggregate, self.aggregate.clear_uncommitted_events(), error, sent)
+
+
+def _check_that_state_is_left(decider: DeciderAggregate[Any, Any], command: Any) -> None:
+    """Workers keep states: one that ``decide`` had changed would be decided on again, and be in no log."""
+    state = decider.state
+    try:
+        copied = deepcopy(state)
+        if copied != state:
+            return
+    except Exception:  # noqa: BLE001 - a state may be anything
+        return
+    with suppress(Exception):  # what it raises is told by the decision itself
+        found = decider.decide(copied, command)
+        if not isinstance(found, BaseModel):
+            list(found or ())
+    if copied != state:
+        raise AssertionError(
+            f"{type(decider).__name__}.decide changed the state that it was given, from {state!r} to {copied!r}: a "
+            "worker would decide on later commands in that state; leave it as it is, and let evolve give the next one"
+        )
 
 
 def given(

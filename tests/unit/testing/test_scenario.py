@@ -169,3 +169,20 @@ async def test_a_built_history_is_appended_as_it_is() -> None:
     assert second.occurred_at > first.occurred_at
     with pytest.raises(OptimisticLockError):
         await EventBuilder("Door", history.stream.id, tenant_id="acme").add(DoorOpened, by="x").append_to(store)
+
+
+def test_a_decider_that_changes_the_state_that_it_is_given_is_told() -> None:
+    class Counting(DeciderAggregate[list[str], str]):
+        initial_state = staticmethod(lambda: [])
+        evolve = staticmethod(lambda state, event: [*state, event.by])
+
+        @staticmethod
+        def decide(state: list[str], command: str) -> Iterable[DomainEvent]:
+            state.append(command)
+            if command == "nobody":
+                raise BusinessRuleException("NOBODY", "nobody opens it")
+            yield DoorOpened(by=command)
+
+    for command in ("ann", "nobody"):
+        with pytest.raises(AssertionError, match=r"Counting\.decide changed the state .* from \['ben'\] to \['ben', "):
+            given(Counting, DoorOpened(by="ben")).when(command)
