@@ -24,6 +24,7 @@ from mainstay import (
     CommandModel,
     DuplicateCommandError,
     DuplicateProcessError,
+    InvalidPayloadError,
     ProcessMetadata,
     ReadModelQuery,
     ReadYourWrites,
@@ -146,6 +147,12 @@ def refused(_: Request, error: CommandFailedError) -> Response:
 @web.exception_handler(DuplicateProcessError)
 def another_request(_: Request, __: Exception) -> Response:
     return JSONResponse({"code": "KEY_USED", "detail": "this Idempotency-Key was used for another request"}, 422)
+
+
+@web.exception_handler(InvalidPayloadError)
+def not_kept(_: Request, error: InvalidPayloadError) -> Response:
+    """A text with characters that no database holds, such as NUL."""
+    return JSONResponse({"code": "INVALID", "detail": str(error)}, 422)
 
 
 @web.exception_handler(TimeoutError)

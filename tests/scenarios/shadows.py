@@ -219,8 +219,18 @@ class ShadowScenarios(WorldSuite):
         assert ((await shadow()).equal, (await shadow(self.strict())).different) == (2, 1)
 
     @pytest.mark.parametrize(
-        "wrong", [{"limit": 0}, {"keep": -1}, {"after": -1}, {"ignore": "at"}, {"since": "yesterday"}]
+        "wrong",
+        [
+            {"limit": 0},
+            {"keep": -1},
+            {"after": -1},
+            {"ignore": "at"},
+            {"ignore": 5},
+            {"since": "yesterday"},
+            {"stream": "Account/17"},
+        ],
     )
     async def test_what_makes_no_sense_is_refused(self, world, event_store, shadow, wrong):
-        with pytest.raises(InvalidInputError):
+        (name,) = wrong
+        with pytest.raises(InvalidInputError, match=name):
             await shadow(self.strict(), **wrong)

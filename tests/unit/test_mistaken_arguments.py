@@ -7,6 +7,7 @@ import pytest
 
 from mainstay import (
     AggregateRepository,
+    CommandBus,
     CommandModel,
     ConfigurationError,
     DatabaseProjection,
@@ -15,11 +16,13 @@ from mainstay import (
     HandlerRegistry,
     InMemoryEventStore,
     InvalidInputError,
+    MemoryCommandStore,
     PostgreSQLEventStore,
     ReadModel,
     ReadModelProjection,
     StreamId,
     SubscriptionManager,
+    Worker,
     handles,
 )
 from mainstay.projections.memory import MemoryProjectionStore
@@ -144,6 +147,22 @@ def test_a_handler_that_cannot_be_called_is_refused_when_it_is_registered() -> N
     registry.register(MakeMistake, of_an_aggregate, aggregate=Mistakes)
     registry.register("mistakes", "Other", lambda *both: None)
     registry.register("mistakes", "Builtin", print)
+
+
+async def test_a_policy_of_snapshots_is_asked_for() -> None:
+    options = {"event_store": InMemoryEventStore(), "snapshots": 100}
+    with pytest.raises(ConfigurationError, match=r"SnapshotPolicy\.every\(100\), not 100"):
+        Worker(MemoryCommandStore(), "mistakes", HandlerRegistry(), **options)
+    with pytest.raises(ConfigurationError, match=r"SnapshotPolicy\.every\(100\), not True"):
+        AggregateRepository(InMemoryEventStore(), Mistakes, snapshots=True)
+
+
+async def test_the_ledger_is_asked_for_a_stream_by_its_name() -> None:
+    bus = CommandBus(MemoryCommandStore())
+    with pytest.raises(InvalidInputError, match=r"StreamName\('Order', '17'\), not 'Mistakes/one'"):
+        await bus.list_decisions(stream="Mistakes/one")
+    with pytest.raises(InvalidInputError, match="after must be a whole number"):
+        await bus.list_decisions(after=-1)
 
 
 async def test_a_table_that_was_lost_is_not_made_anew_in_silence(store, caplog) -> None:

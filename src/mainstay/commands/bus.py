@@ -18,6 +18,7 @@ from mainstay.commands.checks import (
     checked_count,
     checked_flag,
     checked_list,
+    checked_number,
     checked_page,
     checked_request,
     checked_text,
@@ -36,7 +37,7 @@ from mainstay.commands.command import (
     SendRequest,
     SendResult,
 )
-from mainstay.commands.ledger import Decision, DecisionFilter, StreamName
+from mainstay.commands.ledger import Decision, DecisionFilter, StreamName, checked_stream
 from mainstay.commands.lifecycle import TERMINAL, CommandStatus
 from mainstay.commands.limits import Holding
 from mainstay.commands.model import CommandModel
@@ -373,13 +374,14 @@ class CommandBus(Batches, Holding, Requests):
         Raises:
             InvalidInputError: Something cannot be accepted; the message names it.
         """
-        checked_page(limit, after)
+        checked_page(limit, 0)
+        checked_number(after, "after")
         which = DecisionFilter(
             domain=domain_filter(domain),
             command_type=type_filter(command_type),
             since=checked_time(since, "since"),
             until=checked_time(until, "until"),
-            stream=stream,
+            stream=checked_stream(stream),
         )
         return await self._store.ledger.list(which, after=after, limit=limit)
 

@@ -221,10 +221,20 @@ def checked_page(limit: int, offset: int) -> None:
     Raises:
         InvalidInputError: Not whole numbers, negative, or larger than 10,000 rows.
     """
-    for name, value, ceiling in (("limit", limit, MAX_PAGE), ("offset", offset, 2**63 - 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= ceiling:
-            message = f"{name} must be a whole number from 0 to {ceiling}, not {shown(value)}"
-            raise InvalidInputError(message)
+    checked_number(limit, "limit", MAX_PAGE)
+    checked_number(offset, "offset")
+
+
+def checked_number(value: int, name: str, most: int = 2**63 - 1) -> int:
+    """A whole number from 0 on.
+
+    Raises:
+        InvalidInputError: Another, or none.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        message = f"{name} must be a whole number from 0 to {most}, not {shown(value)}"
+        raise InvalidInputError(message)
+    return value
 
 
 def checked_concurrency(value: int) -> int:

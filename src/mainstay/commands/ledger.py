@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from mainstay.commands.command import Reply
-from mainstay.errors import ConfigurationError, shown
+from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.serialization import storable
 
 HandlerVersion: TypeAlias = int | str
@@ -114,6 +114,19 @@ class LedgerStore(Protocol):
     async def list(self, which: DecisionFilter, *, after: int, limit: int) -> Sequence[Decision]:
         """Decisions with higher numbers than ``after``, in order."""
         ...
+
+
+def checked_stream(stream: StreamName | None) -> StreamName | None:
+    """A stream to ask for, or None.
+
+    Raises:
+        InvalidInputError: Something else.
+    """
+    if stream is not None and not isinstance(stream, StreamName):
+        raise InvalidInputError(
+            f"a stream is named by a StreamName, such as StreamName('Order', '17'), not {shown(stream)}"
+        )
+    return stream
 
 
 def checked_version(version: HandlerVersion | None) -> str | None:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from mainstay.commands.aggregates import Aggregates, check_all
 from mainstay.commands.checks import (
     checked_count,
-    checked_page,
+    checked_number,
     checked_request,
     checked_time,
     domain_filter,
@@ -22,7 +22,7 @@ from mainstay.commands.checks import (
 from mainstay.commands.command import Command, SendOptions, SendRequest
 from mainstay.commands.dry_run import DryRun
 from mainstay.commands.handler import HandlerRegistry
-from mainstay.commands.ledger import DecisionFilter, StreamName
+from mainstay.commands.ledger import DecisionFilter, StreamName, checked_stream
 from mainstay.commands.model import CommandModel
 from mainstay.commands.recorded import recorded_command
 from mainstay.commands.shadow import Shadow, Shadowed, ShadowReport
@@ -154,16 +154,16 @@ class Rehearsal:
         """
         if limit is not None:
             checked_count(limit, "limit")
-        checked_page(1, keep)
-        checked_page(1, after)
-        if isinstance(ignore, str):
-            raise InvalidInputError("ignore takes several names: ignore=['at']")
+        checked_number(keep, "keep")
+        checked_number(after, "after")
+        if isinstance(ignore, str) or not isinstance(ignore, Collection) or not all(isinstance(n, str) for n in ignore):
+            raise InvalidInputError(f"ignore takes several names, ignore=['at'], not {shown(ignore)}")
         which = DecisionFilter(
             domain=domain_filter(domain),
             command_type=type_filter(command_type),
             since=checked_time(since, "since"),
             until=checked_time(until, "until"),
-            stream=stream,
+            stream=checked_stream(stream),
         )
         report = ShadowReport(last=after)
         run = Shadow(self._store, self._registry, self._aggregates, ignore).run(which, after=after, limit=limit)

@@ -47,7 +47,7 @@ class EventAggregates:
             raise ConfigurationError(f"event_store must be a store of events, not {shown(store)}")
         self.store = store
         self._joins = joins
-        self._policy = snapshots
+        self._policy = SnapshotPolicy.checked(snapshots)
         self._repositories: dict[type, AggregateRepository[Any]] = {}
         self._past = PastDeciders(store)
 

@@ -85,7 +85,7 @@ class AggregateRepository(Generic[AggregateT]):
         self._aggregate = aggregate
         self._tenant_id = tenant_id
         self._attempts = attempts
-        self._policy = snapshots or SnapshotPolicy.never()
+        self._policy = SnapshotPolicy.checked(snapshots)
         self._snapshots = None
         if self._policy.events is not None or snapshot_store is not None:
             kept = snapshot_store or store.snapshots

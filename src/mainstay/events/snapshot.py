@@ -100,6 +100,21 @@ class SnapshotPolicy:
         """No snapshots."""
         return cls(None)
 
+    @classmethod
+    def checked(cls, policy: Any) -> Self:
+        """A policy that a caller gave; None is `never`.
+
+        Raises:
+            ConfigurationError: Something else.
+        """
+        if policy is None:
+            return cls.never()
+        if not isinstance(policy, cls):
+            raise ConfigurationError(
+                f"snapshots takes a policy, such as SnapshotPolicy.every(100), not {shown(policy)}"
+            )
+        return policy
+
     def is_due(self, before: int, after: int) -> bool:
         """Whether a save that took a stream from one version to another is to leave a snapshot."""
         return self.events is not None and before // self.events < after // self.events

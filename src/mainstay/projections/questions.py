@@ -300,8 +300,8 @@ def _is_held(state: ShardState, now: datetime) -> bool:
 def _reasons(states: Sequence[ShardState], feed: int, position: int) -> list[str]:
     """Why it may not get further."""
     found = []
-    if feed < position:
-        found.append(f"the feed itself can be read up to {max(feed, 0)} only")
+    if 0 <= feed < position:
+        found.append(f"the feed itself can be read up to {feed} only")
     for state in states:
         if state.status is not ShardStatus.ACTIVE:
             why = f": {state.reason}" if state.reason else ""

@@ -93,6 +93,8 @@ async def test_who_waits_in_vain_is_told_why(store, manager, checkpoints) -> Non
         await manager.wait_until(last, timeout=0.01)
     with pytest.raises(TimeoutError, match="the feed itself can be read up to 1 only"):
         await manager.wait_until(last + 1, timeout=0.01)
+    with pytest.raises(TimeoutError, match=r"after 0 s; no process has shard 0$"):  # the feed was not asked
+        await manager.wait_until(last + 1, timeout=0)
     await manager.start()
     await eventually(lambda: is_stopped(checkpoints))
     with pytest.raises(SubscriptionHeldError, match=r"is stopped \(.* no 1 today\) at 0, and does not come to 1"):

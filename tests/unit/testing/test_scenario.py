@@ -173,7 +173,7 @@ async def test_a_built_history_is_appended_as_it_is() -> None:
 
 def test_a_decider_that_changes_the_state_that_it_is_given_is_told() -> None:
     class Counting(DeciderAggregate[list[str], str]):
-        initial_state = staticmethod(lambda: [])
+        initial_state = staticmethod(list)
         evolve = staticmethod(lambda state, event: [*state, event.by])
 
         @staticmethod

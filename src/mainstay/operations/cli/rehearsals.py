@@ -65,7 +65,8 @@ def dry_run(
 
     Its handler is run as a worker would, in a transaction that is rolled back: shown are the events that it would
     append, the commands that it would send, its reply or refusal, and what it or inline projections would change in
-    other tables. Only for handlers that are transactional or on an aggregate. Exit code 1 if the handler failed.
+    other tables. Only for handlers that are transactional or on an aggregate; what those do outside of their
+    transaction, such as a call over HTTP, is done. Exit code 1 if the handler failed.
     """
     given = _new_command(about or [], command_id)
     found = asyncio.run(_dry_run(dsn, registry, event_store, given, command_id, domain, tenant))
@@ -158,8 +159,9 @@ def shadow(
     """Decide again on recorded commands with this code, at the versions that they read, and show what differs.
 
     Compared are outcome, stream, events, next commands, reply and the code of a refusal, not ids and times. Nothing is
-    written, so it may run beside workers, or on a replica. Exit code 1 if anything came out otherwise; what cannot be
-    compared is counted by its reason.
+    written, so it may run beside workers, or on a replica; but what a handler does outside of its transaction, such as
+    a call over HTTP, it does again. Exit code 1 if anything came out otherwise; what cannot be compared is counted by
+    its reason.
     """
     from mainstay.operations.cli.events import point
     from mainstay.operations.cli.output import Output

@@ -100,6 +100,8 @@ def show_shadow(out: Output, report: ShadowReport, seconds: float) -> None:
     for reason, number in sorted(report.not_comparable.items()):
         rows.add_row(f"not comparable: {reason}", count(number, "yellow"))
     out.show(rows)
+    if not report.equal + report.different:
+        out.note("No decision was compared: none is recorded, or the options leave none that could be.")
     out.note(f"{counted(report.checked, 'command')} in {seconds:.1f} s. Nothing was written.")
 
 
