@@ -21,6 +21,7 @@ from mainstay import (
     ReadModel,
     ReadModelProjection,
     StreamId,
+    SubscriptionHeldError,
     SubscriptionManager,
     Worker,
     handles,
@@ -155,6 +156,11 @@ async def test_a_policy_of_snapshots_is_asked_for() -> None:
         Worker(MemoryCommandStore(), "mistakes", HandlerRegistry(), **options)
     with pytest.raises(ConfigurationError, match=r"SnapshotPolicy\.every\(100\), not True"):
         AggregateRepository(InMemoryEventStore(), Mistakes, snapshots=True)
+
+
+def test_a_command_to_be_run_names_a_subscription_as_a_shell_takes_it() -> None:
+    error = SubscriptionHeldError("relay to orders", "PAUSED", None, 1, 2)
+    assert str(error).endswith("run `mainstay projections resume 'relay to orders'`")
 
 
 async def test_the_ledger_is_asked_for_a_stream_by_its_name() -> None:

@@ -4,6 +4,7 @@ The ground floor knows no room: a ``stream`` is whatever names one and can say s
 """
 
 from collections.abc import Iterable
+from shlex import quote
 from typing import Any
 from uuid import UUID
 
@@ -290,7 +291,7 @@ class SubscriptionHeldError(EventError):
         first = "mend what stopped it, then run" if status == "STOPPED" else "run"
         super().__init__(
             f"subscription {subscription!r} is {status.lower()}{why} at {reached}, and does not come to {position} by "
-            f"itself: {first} `mainstay projections resume {subscription}`"
+            f"itself: {first} `mainstay projections resume {quote(subscription)}`"
         )
 
 

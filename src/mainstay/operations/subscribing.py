@@ -8,6 +8,7 @@ import asyncio
 import inspect
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, nullcontext
+from shlex import quote
 from typing import Any
 
 from mainstay.app import PostgreSQLEventStore, SubscriptionManager
@@ -170,7 +171,7 @@ async def _tell_what_rests(manager: SubscriptionManager) -> None:
         for health in await manager.health():
             if health.status is not ShardStatus.ACTIVE:
                 status, reason = health.status.value.lower(), "; ".join(health.reasons) or "no reason was given"
-                logger.warning(message, health.subscription, status, health.subscription, reason)
+                logger.warning(message, health.subscription, status, quote(health.subscription), reason)
     except MainstayError as error:
         logger.warning("cannot say which projections rest: %s", error)
 

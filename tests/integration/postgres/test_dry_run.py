@@ -140,6 +140,18 @@ class TestOnPostgres(OnPostgres, DryRunScenarios):
         ]
         assert [(each.table, each.inserted) for each in fill.changes] == [("public.dry_run_log", 1)]
 
+    async def test_a_table_that_the_handler_makes_is_told_as_one_without_rows(self, world, pool):
+        @world.handles(DOMAIN, "Make", transactional=True)
+        async def make(command: Command, context: HandlerContext) -> None:
+            await context.conn.execute('create table public."dry run made" (id int primary key)')
+            await context.conn.execute('insert into public."dry run made" values (1)')
+
+        made = await Rehearsal(pool, world.registry).dry_run(DOMAIN, "Make", {})
+
+        assert made.verb == "COMPLETE", made.error_message
+        (change,) = made.changes
+        assert (change.inserted, [(each.before, each.after) for each in change.rows]) == (1, [(None, {"id": 1})])
+
     async def test_the_rows_of_a_large_table_are_counted_only(self, world, pool, totals, monkeypatch):
         rehearsal = await self.everything(world, pool)
         monkeypatch.setattr("mainstay.storage.postgres.watching.LARGEST", 0)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack, suppress
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -76,7 +77,7 @@ def list_(*, dsn: Dsn = None, as_json: AsJson = False) -> None:
             out.show("", Text.assemble((f"{each.subscription} stopped: ", "red"), each.reason or ""))
             serving = each.subscription.removesuffix(REBUILD)
             if serving == each.subscription:
-                out.note(f"Once that is mended, go on with this event: mainstay projections resume {serving}")
+                out.note(f"Once that is mended, go on with this event: mainstay projections resume {quote(serving)}")
             else:
                 command = f"mainstay projections rebuild MODULE:NAME {serving}"
                 out.note(f"Once that is mended, go on with it: {command}; or drop it: {command} --cancel")

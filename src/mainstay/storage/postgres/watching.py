@@ -72,6 +72,7 @@ class TransactionWatch:
             for table_no, name, counts, rows in self._seen:
                 asked = {"table_no": table_no, "rows": orjson.dumps(rows).decode()}
                 before = await fetch_value(conn, self._sql["list_before"], asked)
+                before = before or [None] * len(rows)  # a table that the transaction made itself is gone
                 pairs = zip(before, rows, strict=True)
                 found.append(TriedTable(name, *counts, tuple(TriedRow(was, now) for was, now in pairs)))
         return tuple(sorted(found, key=lambda each: each.table))

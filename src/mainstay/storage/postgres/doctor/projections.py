@@ -1,6 +1,7 @@
 """Projections: which stand still, which lag, and what they could not handle."""
 
 from collections.abc import Iterator
+from shlex import quote
 
 from psycopg.rows import DictRow
 
@@ -41,7 +42,7 @@ def _standing(row: DictRow) -> Iterator[Check]:
         yield fault(
             _NAME,
             f"Projection {name} is stopped by an error ({_of(row, 'stopped')}): {reason}.",
-            f"Mend the cause, then go on with this very event: `mainstay projections resume {name}`",
+            f"Mend the cause, then go on with this very event: `mainstay projections resume {quote(name)}`",
             name,
         )
     if row["paused"]:
@@ -49,7 +50,7 @@ def _standing(row: DictRow) -> Iterator[Check]:
             _NAME,
             f"Projection {name} is paused by {row['paused_by'] or 'somebody'} ({_of(row, 'paused')}): "
             f"{(row['paused_reason'] or 'no reason was given')[:_SAID]}.",
-            f"Let it go on: `mainstay projections resume {name}`",
+            f"Let it go on: `mainstay projections resume {quote(name)}`",
             name,
         )
 
@@ -62,7 +63,7 @@ def _behind(row: DictRow, limits: Limits) -> Iterator[Check]:
             _NAME,
             f"Projection {name} is nobody's ({_of(row, 'unowned')}) and {span(seconds)} behind: no process runs it.",
             "Start one: `mainstay projections run MODULE:NAME`; if it is no longer wanted: `mainstay projections "
-            f"forget {name}`",
+            f"forget {quote(name)}`",
             name,
         )
     elif row["stopped"] + row["paused"] == 0 and seconds >= limits.projection_lag:
@@ -82,8 +83,8 @@ def _apart(row: DictRow) -> Iterator[Check]:
             _NAME,
             f"Projection {name} could not handle {count:,} event{'' if count == 1 else 's'}, or laid "
             f"{'it' if count == 1 else 'them'} apart behind such a one.",
-            f"`mainstay projections dead-letters groups {name}` says why; mend that, then `mainstay projections replay "
-            f"MODULE:NAME {name}`",
+            f"`mainstay projections dead-letters groups {quote(name)}` says why; mend that, then `mainstay projections "
+            f"replay MODULE:NAME {quote(name)}`",
             name,
         )
 

@@ -19,5 +19,8 @@ where s.schemaname not in ('commandbus', 'eventsource', 'pgmq') and s.n_tup_ins 
 select eventsource.written_rows(%(table_no)s::bigint::oid::regclass, %(number)s, %(largest)s, %(limit)s);
 
 -- name: list_before
--- What is there under the primary keys of rows; null where nothing is.
-select eventsource.rows_there(%(table_no)s::bigint::oid::regclass, %(rows)s::jsonb);
+-- What is there under the primary keys of rows; null where nothing is, and null if there is no such table.
+select (
+    select eventsource.rows_there(c.oid::regclass, %(rows)s::jsonb) from pg_class as c
+    where c.oid = %(table_no)s::bigint::oid
+);
