@@ -62,7 +62,7 @@ class Relay(Projection):
         on_error: What follows when the broker refuses an event.
 
     Raises:
-        ConfigurationError: Not a bus.
+        ConfigurationError: Not a bus; or types or categories are none, or one name instead of several.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Relay(Projection):
         self.bus = bus
         self.name = name or f"relay to {bus.topic}"
         self.on_error = on_error
-        self._types = None if types is None else tuple(types)
+        self._types = _several(types, "types", "[OrderPlaced]")
         self.by_class = any(isinstance(each, type) for each in self._types or ())
-        self._categories = None if categories is None else tuple(categories)
+        self._categories = _several(categories, "categories", "['Order']")
         self.sender: RelaySender | None = None
 
     def wanted(self, source: EventReader) -> FeedFilter:
@@ -130,6 +130,16 @@ class Relay(Projection):
     async def handle(self, envelope: EventEnvelope, conn: Any) -> None:
         """Take one event into the batch."""
         conn.messages.append(as_message(conn.events[envelope.position]))
+
+
+def _several(chosen: Iterable[Any] | None, name: str, such_as: str) -> tuple[Any, ...] | None:
+    """What was chosen; one text would be taken for its letters, and everything be passed by in silence."""
+    if chosen is None:
+        return None
+    found = () if isinstance(chosen, str | bytes) or not isinstance(chosen, Iterable) else tuple(chosen)
+    if not found or not all(isinstance(each, str | type) for each in found):
+        raise ConfigurationError(f"{name} are given as a list, one alone, too: {such_as}, not {shown(chosen)}")
+    return found
 
 
 class RelaySender:

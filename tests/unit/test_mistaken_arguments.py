@@ -158,6 +158,11 @@ async def test_a_policy_of_snapshots_is_asked_for() -> None:
         AggregateRepository(InMemoryEventStore(), Mistakes, snapshots=True)
 
 
+async def test_the_feed_is_asked_for_several_categories() -> None:
+    with pytest.raises(InvalidInputError, match=r"\['Order'\], not 'Order'"):
+        InMemoryEventStore().filter(categories="Order")
+
+
 def test_a_command_to_be_run_names_a_subscription_as_a_shell_takes_it() -> None:
     error = SubscriptionHeldError("relay to orders", "PAUSED", None, 1, 2)
     assert str(error).endswith("run `mainstay projections resume 'relay to orders'`")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from mainstay.errors import ConfigurationError, shown
+from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.codec import EventCodec, UnknownPolicy
 from mainstay.events.event import DomainEvent, EventEnvelope
 from mainstay.events.log import (
@@ -283,7 +283,15 @@ class EventReader:
         tenant_id: UUID | str | None = None,
         query: Query | None = None,
     ) -> FeedFilter:
-        """What `read_page` is to give; types are those that are read, under whatever name they are stored."""
+        """What `read_page` is to give; types are those that are read, under whatever name they are stored.
+
+        Raises:
+            InvalidInputError: One category instead of several.
+        """
+        if isinstance(categories, str | bytes):
+            raise InvalidInputError(
+                f"categories are given as a list, one alone, too: ['Order'], not {shown(categories)}"
+            )
         return FeedFilter(
             None if types is None else self.registry.stored_types(types),
             None if categories is None else frozenset(categories),

@@ -121,6 +121,15 @@ async def test_only_wanted_events_are_published(store, manager) -> None:
     assert [message.stream for message in by_category.published] == ["Crate/c"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"categories": "Parcel"}, {"categories": []}, {"categories": [1]}, {"types": Weighed}, {"types": "TestWeighed"}],
+)
+def test_one_name_instead_of_several_is_refused(wrong) -> None:
+    with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))} are given as a list"):
+        Relay(MemoryBus(), **wrong)
+
+
 async def test_events_whose_class_is_unknown_are_published_too(store, checkpoints) -> None:
     from mainstay.events.registry import EventRegistry  # noqa: PLC0415 - one that knows nothing
     from mainstay.events.store import EventStore  # noqa: PLC0415 - as above
