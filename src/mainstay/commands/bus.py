@@ -20,6 +20,7 @@ from mainstay.commands.checks import (
     checked_list,
     checked_number,
     checked_page,
+    checked_place,
     checked_request,
     checked_text,
     checked_time,
@@ -32,6 +33,7 @@ from mainstay.commands.command import (
     BatchSendResult,
     CommandMetadata,
     OnConflict,
+    Place,
     ScheduleOptions,
     SendOptions,
     SendRequest,
@@ -328,8 +330,14 @@ class CommandBus(Batches, Holding, Requests):
         offset: int = 0,
         *,
         tenant_id: UUID | str | None = None,
+        correlation_id: UUID | None = None,
+        after: CommandMetadata | Place | None = None,
     ) -> list[CommandMetadata]:
-        """Commands that meet all conditions given, newest first. The scope that this runs in narrows nothing."""
+        """Commands that meet all conditions given, newest first. The scope that this runs in narrows nothing.
+
+        ``after``: those that follow this one in the list; so a page neither repeats nor skips what is there already,
+        and the thousandth costs as much as the first, which ``offset`` cannot do.
+        """
         checked_page(limit, offset)
         which = CommandFilter(
             domain=domain_filter(domain),
@@ -338,6 +346,8 @@ class CommandBus(Batches, Holding, Requests):
             created_after=checked_time(created_after, "created_after"),
             created_before=checked_time(created_before, "created_before"),
             tenant_id=checked_tenant(tenant_id),
+            correlation_id=None if correlation_id is None else checked_id(correlation_id, "correlation_id"),
+            after=checked_place(after),
         )
         return await self._store.query(which, limit=limit, offset=offset)
 

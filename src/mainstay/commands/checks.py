@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from mainstay.commands.carried import carrying
-from mainstay.commands.command import OnConflict, SendRequest
+from mainstay.commands.command import CommandMetadata, OnConflict, Place, SendRequest
 from mainstay.commands.model import CommandModel, name_to_send, with_version
 from mainstay.commands.store import NewCommand
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
@@ -235,6 +235,20 @@ def checked_number(value: int, name: str, most: int = 2**63 - 1) -> int:
         message = f"{name} must be a whole number from 0 to {most}, not {shown(value)}"
         raise InvalidInputError(message)
     return value
+
+
+def checked_place(after: object) -> Place | None:
+    """Where a page begins: after a command of the page before, or after its place.
+
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    if after is None:
+        return None
+    place = Place.of(after) if isinstance(after, CommandMetadata) else after
+    if not isinstance(place, Place) or checked_time(place.created_at, "after") is None:
+        raise InvalidInputError(f"after is a command of the page before, not {shown(after)}")
+    return Place(place.created_at, checked_id(place.command_id, "after"), checked_domain(place.domain))
 
 
 def checked_concurrency(value: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, TypeAlias, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar
 from uuid import UUID, uuid4
 
 import typing_extensions
@@ -278,6 +278,19 @@ class CommandMetadata(Carried):
             raise InvalidInputError(message)
         domain, command_id, command_type, status, *rest = row
         return cls(domain, command_id, command_type, CommandStatus(status), *rest)
+
+
+class Place(NamedTuple):
+    """Where a command stands among all commands, newest first: what comes after it is a page that never moves."""
+
+    created_at: datetime
+    command_id: UUID
+    domain: str
+
+    @classmethod
+    def of(cls, command: CommandMetadata) -> "Place":
+        """That of a command."""
+        return cls(command.created_at, command.command_id, command.domain)
 
 
 @dataclass(frozen=True, slots=True)

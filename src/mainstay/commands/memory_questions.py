@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from uuid import UUID
 
 from mainstay.commands.carried import TENANT
 from mainstay.commands.command import AuditEvent, BatchMetadata, CommandMetadata, TroubleshootingItem
@@ -48,6 +49,9 @@ def metadata(row: Row) -> CommandMetadata:
 def query(state: State, which: CommandFilter) -> list[CommandMetadata]:
     """Commands that pass a filter, newest first. Both times are inclusive."""
 
+    def place(row: Row) -> tuple[float, UUID, str]:
+        return (-row.created_at.timestamp(), row.new.command_id, row.new.domain)
+
     def passes(row: Row) -> bool:
         new = row.new
         return (
@@ -58,10 +62,11 @@ def query(state: State, which: CommandFilter) -> list[CommandMetadata]:
             and (which.created_after is None or which.created_after <= row.created_at)
             and (which.created_before is None or row.created_at <= which.created_before)
             and (which.tenant_id is None or (as_value(new.headers) or {}).get(TENANT) == str(which.tenant_id))
+            and which.correlation_id in (None, new.correlation_id)
+            and (which.after is None or place(row) > (-which.after.created_at.timestamp(), *which.after[1:]))
         )
 
-    newest_first = sorted(state.rows.values(), key=lambda row: (row.created_at, row.seq), reverse=True)
-    return [metadata(row) for row in newest_first if passes(row)]
+    return [metadata(row) for row in sorted(state.rows.values(), key=place) if passes(row)]
 
 
 def troubleshooting(state: State, domain: str | None, command_type: str | None) -> list[TroubleshootingItem]:

@@ -23,6 +23,7 @@ from mainstay.commands.command import (
     Command,
     CommandMetadata,
     OnConflict,
+    Place,
     SendResult,
     TroubleshootingItem,
 )
@@ -254,6 +255,8 @@ class CommandFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     tenant_id: UUID | str | None = None
+    correlation_id: UUID | None = None
+    after: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

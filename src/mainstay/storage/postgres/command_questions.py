@@ -34,6 +34,10 @@ class PostgresQuestions:
             "created_after": which.created_after,
             "created_before": which.created_before,
             "tenant_id": None if which.tenant_id is None else str(which.tenant_id),
+            "correlation_id": which.correlation_id,
+            "after_time": None if which.after is None else which.after.created_at,
+            "after_id": None if which.after is None else which.after.command_id,
+            "after_domain": None if which.after is None else which.after.domain,
             "limit": limit,
             "offset": offset,
         }
@@ -41,6 +45,7 @@ class PostgresQuestions:
             which.batch_id
             and which.domain
             and not (which.command_type or which.created_after or which.created_before or which.tenant_id)
+            and not (which.correlation_id or which.after)
         )
         async with sealed(autocommit(self.pool)) as conn:
             rows = await fetch_all(

@@ -158,16 +158,19 @@ select (t.command).*, t.first_received, t.last_received
 from commandbus.conversation(%(correlation_ids)s, %(limit)s) as t;
 
 -- name: list_commands
--- Commands by any mix of conditions, newest first.
+-- Commands by any mix of conditions, newest first. A page after a place begins there in the index, however deep it is.
 select * from commandbus.command
 where (%(domain)s::text is null or domain = %(domain)s)
   and (%(status)s::text is null or status = %(status)s)
   and (%(command_type)s::text is null or command_type = %(command_type)s)
   and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
   and (%(created_after)s::timestamptz is null or created_at >= %(created_after)s)
-  and (%(created_before)s::timestamptz is null or created_at <= %(created_before)s)
+  and created_at <= least(%(created_before)s::timestamptz, %(after_time)s::timestamptz, 'infinity')
   and (%(tenant_id)s::text is null or headers ->> 'tenant_id' = %(tenant_id)s)
-order by created_at desc, command_id
+  and (%(correlation_id)s::uuid is null or correlation_id = %(correlation_id)s)
+  and (%(after_time)s::timestamptz is null or created_at < %(after_time)s
+       or (command_id, domain) > (%(after_id)s::uuid, %(after_domain)s::text))
+order by created_at desc, command_id, domain
 limit %(limit)s offset %(offset)s;
 
 -- name: list_batch_commands

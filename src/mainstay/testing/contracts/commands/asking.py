@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from mainstay.commands.command import CommandMetadata, Place
 from mainstay.commands.lifecycle import AuditEventType, CommandStatus
 from mainstay.commands.store import Backlog, CommandFilter, CommandStore, DomainStats, Verb
 from mainstay.testing.contracts.commands.base import DOMAIN, LEASE, CommandStoreSuite, new, saying
@@ -55,6 +56,30 @@ class AskingContract(CommandStoreSuite):
         pages = [await self.listed(store, 4, offset) for offset in (0, 4, 8)]
 
         assert sorted(command_id for page in pages for command_id in page) == sorted(ids)
+
+    async def test_pages_after_a_command_neither_repeat_nor_skip_though_more_is_sent(self, store: CommandStore) -> None:
+        await store.ensure_queue("billing")
+        twin = uuid4()
+        early = await self.sent(store, *(new() for _ in range(4)), new(command_id=twin))
+        early += await self.sent(store, new(domain="billing", command_id=twin))
+        self.pass_time(store)
+        late = await self.sent(store, *(new() for _ in range(3)))
+        found: list[CommandMetadata] = []
+        while page := await store.query(CommandFilter(after=Place.of(found[-1]) if found else None), limit=2, offset=0):
+            found += page
+            self.pass_time(store)
+            await self.sent(store)
+
+        assert sorted(each.command_id for each in found) == sorted(early + late)
+        assert {each.command_id for each in found[:3]} == set(late)
+
+    async def test_commands_can_be_filtered_by_their_conversation(self, store: CommandStore) -> None:
+        conversation = uuid4()
+        mine = await self.sent(store, new(correlation_id=conversation), new(correlation_id=conversation))
+        await self.sent(store, new(), new(correlation_id=uuid4()))
+
+        assert set(await self.listed(store, correlation_id=conversation)) == set(mine)
+        assert await self.listed(store, correlation_id=conversation, status=_S.FAILED) == []
 
     async def test_commands_can_be_filtered_by_any_mix(self, store: CommandStore) -> None:
         await store.ensure_queue("billing")
