@@ -23,3 +23,6 @@ RABBITMQ_AVAILABLE = find_spec("aio_pika") is not None
 
 KAFKA_AVAILABLE = find_spec("confluent_kafka") is not None
 """``mainstay[kafka]``"""
+
+CONSOLE_AVAILABLE = find_spec("starlette") is not None and find_spec("jinja2") is not None
+"""``mainstay[console]``"""

@@ -63,7 +63,7 @@ def query(state: State, which: CommandFilter) -> list[CommandMetadata]:
             and (which.created_before is None or row.created_at <= which.created_before)
             and (which.tenant_id is None or (as_value(new.headers) or {}).get(TENANT) == str(which.tenant_id))
             and which.correlation_id in (None, new.correlation_id)
-            and (which.after is None or place(row) > (-which.after.created_at.timestamp(), *which.after[1:]))
+            and (which.after is None or place(row) > (-which.after[0].timestamp(), *which.after[1:]))
         )
 
     return [metadata(row) for row in sorted(state.rows.values(), key=place) if passes(row)]

@@ -18,15 +18,7 @@ from uuid import UUID
 from mainstay.commands.actions import ActionStore
 from mainstay.commands.batch_store import BatchStore
 from mainstay.commands.breakers import BreakerStore
-from mainstay.commands.command import (
-    AuditEvent,
-    Command,
-    CommandMetadata,
-    OnConflict,
-    Place,
-    SendResult,
-    TroubleshootingItem,
-)
+from mainstay.commands.command import AuditEvent, Command, CommandMetadata, OnConflict, SendResult, TroubleshootingItem
 from mainstay.commands.conversation import ConversationStore
 from mainstay.commands.failures import FailureStore
 from mainstay.commands.gates import GateStore
@@ -256,7 +248,7 @@ class CommandFilter:
     created_before: datetime | None = None
     tenant_id: UUID | str | None = None
     correlation_id: UUID | None = None
-    after: Place | None = None
+    after: tuple[datetime, UUID, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from mainstay.operations.cli import (
     batches,
     breakers,
     commands,
+    console,
     demo,
     doctor,
     events,
@@ -66,6 +67,7 @@ def build() -> typer.Typer:
     demo.add_to(app)
     worker.add_to(app)
     relay.add_to(app)
+    console.add_to(app)
     send.add_to(app)
     numbers.add_to(app)
     pauses.add_to(app)

@@ -26,6 +26,7 @@ class PostgresQuestions:
 
     async def query(self, which: CommandFilter, *, limit: int, offset: int) -> list[CommandMetadata]:
         """Commands, newest first."""
+        at, after_id, after_domain = which.after or (None, None, None)
         parameters = {
             "domain": which.domain,
             "status": which.status,
@@ -35,9 +36,9 @@ class PostgresQuestions:
             "created_before": which.created_before,
             "tenant_id": None if which.tenant_id is None else str(which.tenant_id),
             "correlation_id": which.correlation_id,
-            "after_time": None if which.after is None else which.after.created_at,
-            "after_id": None if which.after is None else which.after.command_id,
-            "after_domain": None if which.after is None else which.after.domain,
+            "after_time": at,
+            "after_id": after_id,
+            "after_domain": after_domain,
             "limit": limit,
             "offset": offset,
         }

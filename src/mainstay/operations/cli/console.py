@@ -1,0 +1,146 @@
+"""``mainstay console``: serves the operators' console."""
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mainstay.errors import ConfigurationError, MissingDependencyError
+from mainstay.operations.cli.options import Dsn, LogLevel, checked_log_level
+
+if TYPE_CHECKING:
+    from mainstay.operations.operator import Operator
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_HOW = (
+    "the console does not start without authentication: --token-env NAME names a variable with users as "
+    "NAME:ROLE:TOKEN (role viewer or operator), --auth MODULE:NAME a function of the request that gives the User, and "
+    "--demo lets everybody on this machine in as operator"
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("console")(console)
+
+
+def console(
+    *,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0: any that is free.")] = 8055,
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            "--token-env",
+            metavar="NAME",
+            show_default=False,
+            help="The environment variable that lists users, as NAME:ROLE:TOKEN separated by spaces; roles are viewer "
+            "and operator, tokens have 16 characters at least.",
+        ),
+    ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            "--auth",
+            metavar="MODULE:NAME",
+            show_default=False,
+            help="A function of the request that gives the User, or None. The current directory is searched first.",
+        ),
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Everybody on this machine is an operator; on loopback only.")
+    ] = False,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            "--registry",
+            metavar="MODULE:NAME",
+            show_default=False,
+            help="Where the handlers are, as for `mainstay worker`: fields that their models mark as personal are "
+            "masked.",
+        ),
+    ] = None,
+    personal: Annotated[
+        list[str] | None,
+        typer.Option("--personal", metavar="FIELD", help="Mask fields of this name everywhere.", show_default=False),
+    ] = None,
+    log_level: LogLevel = "warning",
+    dsn: Dsn = None,
+) -> None:
+    """Serve the operators' console, pages and JSON API, until SIGTERM or SIGINT.
+
+    It listens on loopback unless told otherwise, and does not start without one of --token-env, --auth and --demo.
+    Behind a proxy that ends TLS, let the proxy send X-Forwarded-Proto.
+    """
+    from mainstay.operations.cli import logs
+
+    logs.set_up(checked_log_level(log_level), as_json=False)
+    if sum(each is not None for each in (token_env, auth)) + demo != 1:
+        raise ConfigurationError(_HOW)
+    if demo and host not in _LOOPBACK:
+        raise ConfigurationError(f"--demo lets everybody in, so it listens on loopback only, not on {host}")
+    asyncio.run(_run(dsn, (host, port), token_env=token_env, auth=auth, registry=registry, personal=personal or ()))
+
+
+async def _run(
+    dsn: str | None, address: tuple[str, int], *, token_env: str | None, auth: str | None, **rest: Any
+) -> None:
+    from mainstay.operations.cli.connection import connected
+    from mainstay.operations.loading import here, registry_of
+
+    who = _auth(token_env, auth)
+    path = rest["registry"]
+    found = None if path is None else here(path)
+    async with connected(dsn, max_size=8, prepare=True) as operator:
+        registry = None if path is None else await registry_of(found, path, operator.pool)
+        await _serve(operator, address, auth=who, registry=registry, personal=rest["personal"])
+
+
+def _auth(token_env: str | None, auth: str | None) -> Any:
+    from mainstay.operations.console import Anybody, TokenAccess
+    from mainstay.operations.loading import here
+
+    if token_env is not None:
+        text = os.environ.get(token_env, "")
+        if not text.strip():
+            raise ConfigurationError(f"the environment variable {token_env} is not set, or empty: {_HOW}")
+        return TokenAccess.read(text)
+    if auth is None:
+        return Anybody()
+    found = here(auth)
+    if not callable(found):
+        raise ConfigurationError(f"{auth} is no function of the request")
+    return found
+
+
+async def _serve(operator: "Operator", address: tuple[str, int], **options: Any) -> None:
+    import signal
+    import socket
+
+    from mainstay.operations.console import console as application
+
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingDependencyError('serving the console needs uvicorn: pip install "mainstay[console]"') from error
+
+    host, port = address
+    try:
+        listening = socket.create_server(address, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error}") from error
+    served = application(operator, **options)
+    config = uvicorn.Config(served, log_config=None, lifespan="off", server_header=False, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+        served.close()
+
+    for each in (signal.SIGTERM, signal.SIGINT):  # else uvicorn, when it has ended, kills the process with it
+        asyncio.get_running_loop().add_signal_handler(each, stop)
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"The console is at http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
+    with listening:
+        await server.serve(sockets=[listening])

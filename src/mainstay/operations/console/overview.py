@@ -1,0 +1,161 @@
+"""The numbers of the dashboard, asked once for everybody who looks.
+
+Counting a million commands takes longer than a page may. So what was counted last is kept: whoever asks gets it at
+once unless it is older than `PATIENCE`, and if it is no longer fresh, one question is on its way to the database, never
+two. Pages say of when their numbers are; the stream brings the next ones.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar
+
+from mainstay.commands.failures import FailureGroup
+from mainstay.commands.lifecycle import CommandStatus
+from mainstay.commands.store import DomainStats
+from mainstay.operations.operator import Operator
+from mainstay.storage.postgres.doctor import Check
+from mainstay.telemetry import get_logger
+
+FRESH: Final = 2.0
+"""Seconds for which numbers are shown without asking again."""
+EXAMINED: Final = 60.0
+"""The same of the doctor's findings, which are dear and change slowly."""
+PATIENCE: Final = 30.0
+"""Seconds after which numbers are too old to be shown."""
+
+T = TypeVar("T")
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionLag:
+    """How far a subscription is behind: events, and seconds since the first of them was recorded."""
+
+    subscription: str
+    status: str
+    position: int
+    horizon: int
+    events: int
+    seconds: float
+    dead_letters: int
+    owners: list[str]
+    shards: int
+    owned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How it is with everything.
+
+    Args:
+        at: When it was counted.
+        domains: Numbers by domain.
+        groups: What waits for an operator, the largest group first.
+        projections: How far they are.
+        checks: What the doctor would mend; None until it has looked.
+    """
+
+    at: datetime
+    domains: list[DomainStats]
+    groups: list[FailureGroup]
+    projections: list[ProjectionLag]
+    checks: list[Check] | None
+
+    def total(self, status: str) -> int:
+        """Commands of all domains in a status."""
+        return sum(each.by_status.get(CommandStatus(status), 0) for each in self.domains)
+
+
+class Kept(Generic[T]):
+    """An answer that is kept for a while.
+
+    Args:
+        ask: Asks.
+        fresh: Seconds for which it is not asked again.
+        patience: Seconds for which the answer is given while a newer one is on its way.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[T]], *, fresh: float, patience: float) -> None:
+        self._ask = ask
+        self._fresh = fresh
+        self._patience = patience
+        self._found: tuple[float, T] | None = None
+        self._asking: asyncio.Task[T] | None = None
+
+    def now(self) -> T | None:
+        """The answer if there is one, however old; asks in the background if it is not fresh."""
+        if self._age() > self._fresh:
+            self._begin()
+        return None if self._found is None else self._found[1]
+
+    async def get(self, patience: float | None = None) -> T:
+        """The answer, no older than the patience.
+
+        Raises:
+            MainstayError: It cannot be asked.
+        """
+        age = self._age()
+        if self._found is not None and age <= (self._patience if patience is None else patience):
+            if age > self._fresh:
+                self._begin()
+            return self._found[1]
+        return await asyncio.shield(self._begin())
+
+    def _age(self) -> float:
+        return float("inf") if self._found is None else asyncio.get_running_loop().time() - self._found[0]
+
+    def _begin(self) -> asyncio.Task[T]:
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._look())
+            self._asking.add_done_callback(_noted)
+        return self._asking
+
+    async def _look(self) -> T:
+        found = await self._ask()
+        self._found = (asyncio.get_running_loop().time(), found)
+        return found
+
+
+class Watch:
+    """Keeps the numbers of the dashboard.
+
+    Args:
+        operator: Knows them.
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._checks: Kept[list[Check]] = Kept(self._examine, fresh=EXAMINED, patience=EXAMINED)
+        self._overview: Kept[Overview] = Kept(self._count, fresh=FRESH, patience=PATIENCE)
+
+    async def overview(self, *, patience: float | None = None) -> Overview:
+        """The numbers, at most `PATIENCE` seconds old unless told otherwise.
+
+        Raises:
+            MainstayError: The database cannot be asked.
+        """
+        return await self._overview.get(patience)
+
+    async def _count(self) -> Overview:
+        domains = await self._operator.stats()
+        groups = await self._operator.failure_groups()
+        subscriptions = await self._operator.projections.list()
+        lags = [
+            ProjectionLag(
+                each.subscription, each.status.value, each.position, each.horizon, each.events, each.seconds,
+                each.dead_letters, list(each.owners), len(each.shards), each.owned,
+            )
+            for each in subscriptions
+        ]  # fmt: skip
+        return Overview(datetime.now(UTC), domains, groups, lags, self._checks.now())
+
+    async def _examine(self) -> list[Check]:
+        return [each for each in await self._operator.doctor() if each.advice is not None]
+
+
+def _noted(task: asyncio.Task[Any]) -> None:
+    """Say that nobody was answered; whoever waits is told, too."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("the console could not count: %s", error)

@@ -1,0 +1,73 @@
+// Three things that a page cannot do by itself: follow what happens, show times in the viewer's zone, keep a theme.
+"use strict";
+(() => {
+  const THEME = "mainstay-theme";
+  const root = document.documentElement;
+
+  // -- theme: the system's, unless the viewer chose one; before anything is drawn
+  const chosen = () => { try { return localStorage.getItem(THEME); } catch { return null; } };
+  const apply = (theme) => { if (theme) root.dataset.theme = theme; else delete root.dataset.theme; };
+  apply(chosen());
+
+  const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  function offerThemes() {
+    for (const button of document.querySelectorAll("[data-theme-switch]")) {
+      const name = () => { button.textContent = isDark() ? "Light" : "Dark"; button.title = `Change to ${isDark() ? "light" : "dark"} colors`; };
+      button.hidden = false;
+      name();
+      button.addEventListener("click", () => {
+        const next = isDark() ? "light" : "dark";
+        try { localStorage.setItem(THEME, next); } catch { /* it lasts as long as the page, then */ }
+        apply(next);
+        name();
+      });
+    }
+  }
+
+  // -- times: how long ago, and on hover exactly, in the viewer's zone
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  function ago(moment) {
+    const seconds = (Date.now() - moment) / 1000;
+    const [size, unit] = units.find(([size]) => Math.abs(seconds) >= size) || [1, "s"];
+    const length = `${Math.floor(Math.abs(seconds) / size)} ${unit}`;
+    return seconds < 0 ? `in ${length}` : `${length} ago`;
+  }
+  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+  function showTimes(within) {
+    for (const time of within.querySelectorAll("time[datetime]")) {
+      const moment = new Date(time.dateTime);
+      time.textContent = ago(moment);
+      time.title = `${exact.format(moment)} (${time.dateTime})`;
+    }
+  }
+
+  // -- parts that follow what happens
+  function isUsed(part) {
+    const selection = getSelection();
+    return part.contains(document.activeElement) || (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
+  }
+  function follow(part) {
+    const source = new EventSource(part.dataset.live);
+    const pulse = document.querySelector("[data-pulse]");
+    const say = (state, words) => { if (pulse) { pulse.className = `pulse ${state}`; pulse.textContent = words; } };
+    let waiting = null;
+    const show = () => {
+      if (waiting === null || isUsed(part)) return;
+      part.innerHTML = waiting;  // made and escaped by the server's templates; the page's policy runs no script in it
+      waiting = null;
+      showTimes(part);
+    };
+    source.addEventListener("part", (event) => { waiting = event.data; say("on", "live"); show(); });
+    source.addEventListener("trouble", (event) => say("off", event.data));
+    source.onerror = () => say("off", "not connected; trying again");
+    setInterval(show, 1000);
+    addEventListener("pagehide", () => source.close());
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    offerThemes();
+    showTimes(document);
+    setInterval(() => showTimes(document), 10000);
+    document.querySelectorAll("[data-live]").forEach(follow);
+  });
+})();
