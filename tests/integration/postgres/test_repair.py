@@ -417,3 +417,14 @@ def test_the_command_line_says_what_it_did(dsn):
     assert (done.json["mended"], done.json["left"]) == (1, 0)
     assert "nothing to mend" in again.out
     assert cli("fsck", "--dry-run", "--dsn", dsn).code == 2
+
+
+@pytest.mark.parametrize("status", ["PENDING", "IN_PROGRESS"])
+async def test_a_command_whose_trail_says_that_it_has_ended_is_not_handled_again(pool, bus, operator, status):
+    command_id = await completed(pool, bus)
+    await run(pool, "update commandbus.command set status = %s where command_id = %s", status, command_id)
+
+    await operator.repair(operator="Ada")
+
+    assert not (await operator.fsck()).clean
+    assert await ask(pool, f"select * from {QUEUE}") == []

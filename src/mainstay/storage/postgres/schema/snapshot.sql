@@ -4177,6 +4177,12 @@ begin
     if v_command.command_id is null or v_command.msg_id is distinct from v_seen or v_places <> v_before then
         return null;
     end if;
+    if v_places = '{}' and v_command.status in ('PENDING', 'IN_PROGRESS') and (
+        select a.event_type from commandbus.audit as a
+        where a.subject_no = v_command.subject_no and a.event_type not in ('STALE_REFUSED', 'REPAIRED') order by a.audit_id desc limit 1
+    ) in ('COMPLETED', 'BUSINESS_RULE_FAILED', 'CANCELED', 'OPERATOR_COMPLETE', 'OPERATOR_CANCEL') then
+        return null;
+    end if;
 
     v_keeps := case
         when v_command.status = 'IN_PROGRESS' then 'QUEUE'

@@ -5,6 +5,7 @@
 --
 -- PENDING: a message that is gone from the queue is put back under its own id; a command that waits nowhere is made ready, or deferred until
 -- it is due; one that waits twice stays in the queue if it is there.
+-- One whose trail says that it has ended is left as it is: to handle it again might do everything twice, and only a person can tell what is true.
 -- IN_PROGRESS: a message is put back, leased for a minute: a living worker renews it, a dead one's command runs again.
 -- Everything else waits nowhere: its message goes to the archive.
 --
@@ -38,6 +39,12 @@ begin
     for update;
     v_places := commandbus.waits_in(p_domain, p_command_id);
     if v_command.command_id is null or v_command.msg_id is distinct from v_seen or v_places <> v_before then
+        return null;
+    end if;
+    if v_places = '{}' and v_command.status in ('PENDING', 'IN_PROGRESS') and (
+        select a.event_type from commandbus.audit as a
+        where a.subject_no = v_command.subject_no and a.event_type not in ('STALE_REFUSED', 'REPAIRED') order by a.audit_id desc limit 1
+    ) in ('COMPLETED', 'BUSINESS_RULE_FAILED', 'CANCELED', 'OPERATOR_COMPLETE', 'OPERATOR_CANCEL') then
         return null;
     end if;
 
