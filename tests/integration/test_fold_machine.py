@@ -7,7 +7,7 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay import InMemoryEventStore, PostgreSQLEventStore, SQLiteEventStore
-from mainstay.events.repository import _Snapshots
+from mainstay.events.repository import KnownState, _Snapshots
 from tests.integration.test_event_machine import TABLES, drawn
 from tests.scenarios.fold_machine import FoldMachine, registry
 
@@ -62,7 +62,7 @@ def test_a_repository_that_trusts_any_snapshot_is_found_out(monkeypatch):
 
     async def trusting(self, stream, version, conn):
         found = await self._store.load(stream, conn=conn)
-        return None if found is None else (found, self._adapter.validate_json(found.state))
+        return None if found is None else KnownState(found, self._adapter.validate_json(found.state))
 
     monkeypatch.setattr(_Snapshots, "load", trusting)
     with pytest.raises((AssertionError, BaseExceptionGroup, ValueError)):

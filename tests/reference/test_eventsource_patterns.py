@@ -373,7 +373,7 @@ def test_backends_stand_behind_shared_interfaces():
 
 def test_flags_say_which_optional_parts_there_are():
     assert SQLITE_AVAILABLE is True
-    assert KAFKA_AVAILABLE is False
+    assert KAFKA_AVAILABLE is True
 
 
 def test_values_of_events_are_written_as_json():

@@ -101,7 +101,7 @@ class EventCodec:
             event_version=kind.__event_version__,
             correlation_id=event.correlation_id or correlation_id,
             causation_id=event.causation_id or causation_id_var.get(),
-            actor_id=event.actor_id or actor_id_var.get(),
+            actor_id=actor_id_var.get() if event.actor_id is None else event.actor_id,
             metadata=checked_json(checked_object(metadata, what="metadata"), what="metadata", limit=self._limit)
             if metadata
             else None,
