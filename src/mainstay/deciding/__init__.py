@@ -11,14 +11,10 @@ from typing import Any
 
 from mainstay.commands.aggregates import RaisedEvent
 from mainstay.commands.ledger import StreamName
+from mainstay.deciding.repositories import Repositories, naming_an_aggregate
+from mainstay.deciding.store import name_in_ledger
 from mainstay.deciding.versions import PastDeciders
-from mainstay.errors import (
-    ConfigurationError,
-    InvalidInputError,
-    InvalidOperationError,
-    PermanentCommandError,
-    shown,
-)
+from mainstay.errors import ConfigurationError, InvalidInputError, InvalidOperationError, shown
 from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.event import DomainEvent
@@ -48,7 +44,7 @@ class EventAggregates:
         self.store = store
         self._joins = joins
         self._policy = SnapshotPolicy.checked(snapshots)
-        self._repositories: dict[type, AggregateRepository[Any]] = {}
+        self._repositories = Repositories(store, self._policy)
         self._past = PastDeciders(store)
 
     def check(self, kind: type) -> None:
@@ -57,29 +53,27 @@ class EventAggregates:
         Raises:
             ConfigurationError: It is.
         """
-        self._repository(kind)
+        self._repositories.of(kind)
 
     def ahead(self, kind: type, aggregate_id: Any) -> Any:
         """What `opened` will ask; None if it cannot be told."""
         if not self._joins:
             return None
         try:
-            return self._repository(kind).read_along(aggregate_id)
+            return self._repositories.of(kind).read_along(aggregate_id)
         except InvalidInputError:  # as `opened` says
             return None
 
     @asynccontextmanager
     async def opened(self, kind: type, aggregate_id: Any, conn: Any, ahead: Any = None) -> AsyncIterator["_Opened"]:
         """An aggregate; what it has raised is appended at the end of the block, or left."""
-        repository = self._repository(kind)
+        repository = self._repositories.of(kind)
         async with self._transaction(conn) as mine:
-            try:
-                repository.create_new(aggregate_id)
-            except InvalidInputError as error:
-                raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
-            aggregate = None if ahead is None else repository.loaded_along(aggregate_id, ahead)
+            with naming_an_aggregate():
+                made = repository.create_new(aggregate_id)
+            aggregate = None if ahead is None else repository.loaded_along(made, ahead)
             if aggregate is None:
-                aggregate = await repository.load_or_create(aggregate_id, conn=mine)
+                aggregate = await repository.get_or_none(aggregate_id, conn=mine) or made
             opened = _Opened(repository, aggregate, self._policy)
             yield opened
             await opened.append(mine, may_leave=self._joins)
@@ -90,17 +84,13 @@ class EventAggregates:
     ) -> AsyncIterator["_Tried"]:
         """An aggregate to try a decision on; nothing stays of what is appended."""
         repository = AggregateRepository[Any](self.store, kind)
-        try:
+        with naming_an_aggregate():
             aggregate = repository.create_new(aggregate_id)
-        except InvalidInputError as error:
-            raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
         with suppress(_UndoneError):
             async with self._transaction(conn) if conn is not None else nullcontext() as mine:
-                if version is None:
-                    aggregate = await repository.load_or_create(aggregate_id, conn=mine)
-                elif isinstance(aggregate, DeciderAggregate) and version:
+                if version and isinstance(aggregate, DeciderAggregate):
                     await self._past.load(aggregate, version, mine)
-                elif version:
+                elif version != 0:
                     aggregate = await repository.get_or_none(aggregate_id, version=version, conn=mine) or aggregate
                 if version not in (None, aggregate.version):
                     raise InvalidOperationError(f"{aggregate.stream} has no version {version}")
@@ -123,13 +113,6 @@ class EventAggregates:
             async with own as mine:
                 yield mine
 
-    def _repository(self, kind: type) -> AggregateRepository[Any]:
-        found = self._repositories.get(kind)
-        if found is None:
-            found = AggregateRepository[Any](self.store, kind, snapshots=self._policy)
-            self._repositories[kind] = found
-        return found
-
 
 class _Opened:
     """An aggregate in a transaction; see `mainstay.commands.aggregates.Opened`."""
@@ -148,9 +131,7 @@ class _Opened:
     @property
     def stream(self) -> StreamName:
         """Where its events are."""
-        stream = self.aggregate.stream
-        tenant_id = None if stream.tenant_id is None else str(stream.tenant_id)
-        return StreamName(stream.category, str(stream.id), tenant_id)
+        return name_in_ledger(self.aggregate.stream)
 
     async def append(self, conn: Any, *, may_leave: bool) -> None:
         """Append what the aggregate has raised, or leave it to who commits."""

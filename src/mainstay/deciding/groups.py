@@ -14,8 +14,9 @@ from typing import Any, cast
 from uuid import UUID
 
 from mainstay.commands.deciders import Decided, Decider, Fate, Held
+from mainstay.deciding.repositories import Repositories, naming_an_aggregate
 from mainstay.deciding.store import GroupStore, HeldStreams, StreamConsequence, ToCommit
-from mainstay.errors import InvalidInputError, MainstayError, PermanentCommandError, StorageUnavailableError
+from mainstay.errors import MainstayError, StorageUnavailableError
 from mainstay.events.checks import check_written
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.repository import AggregateRepository
@@ -79,8 +80,7 @@ class EventDeciders:
     def __init__(self, store: EventStore, groups: GroupStore, *, snapshots: SnapshotPolicy | None = None) -> None:
         self._store = store
         self._groups = groups
-        self._policy = snapshots
-        self._repositories: dict[type, AggregateRepository[Any]] = {}
+        self._repositories = Repositories(store, snapshots)
         self._kept: OrderedDict[StreamId, StreamDecider] = OrderedDict()
         self._keeping: set[asyncio.Task[None]] = set()
 
@@ -90,16 +90,13 @@ class EventDeciders:
         Raises:
             ConfigurationError: It is.
         """
-        self._repository(kind)
+        self._repositories.of(kind)
 
     def stream_of(self, kind: type, aggregate_id: UUID | str) -> StreamId:
         """What names the stream of an aggregate, in the scope that this is called in."""
-        try:
-            return StreamId(
-                cast("type[DeciderAggregate[Any, Any]]", kind).aggregate_type, aggregate_id, current_tenant()
-            )
-        except InvalidInputError as error:
-            raise PermanentCommandError("NO_AGGREGATE_ID", str(error)) from error
+        decider = cast("type[DeciderAggregate[Any, Any]]", kind)
+        with naming_an_aggregate():
+            return StreamId(decider.aggregate_type, aggregate_id, current_tenant())
 
     # -- loading -------------------------------------------------------------------------------------------------------
     async def load(
@@ -112,7 +109,7 @@ class EventDeciders:
             stream = cast("StreamId", name)
             kept = self._kept.get(stream)
             if kept is None or type(kept.aggregate) is not kind:
-                made = StreamDecider(self._store, self._repository(kind), _new(kind, stream))
+                made = StreamDecider(self._store, self._repositories.of(kind), _new(kind, stream))
                 missing.setdefault(kind, []).append(made)
                 continue
             self._kept.move_to_end(stream)
@@ -120,7 +117,7 @@ class EventDeciders:
             if fresh and kept.is_settled:
                 missing.setdefault(kind, []).append(kept)
         for kind, deciders in missing.items():
-            found |= await self._loaded(self._repository(kind), deciders, _conn(held))
+            found |= await self._loaded(self._repositories.of(kind), deciders, _conn(held))
         return found
 
     async def _loaded(
@@ -144,12 +141,6 @@ class EventDeciders:
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return {each.aggregate.stream: each for each in deciders}
-
-    def _repository(self, kind: type) -> AggregateRepository[Any]:
-        found = self._repositories.get(kind)
-        if found is None:
-            found = self._repositories[kind] = AggregateRepository[Any](self._store, kind, snapshots=self._policy)
-        return found
 
     # -- committing ----------------------------------------------------------------------------------------------------
     @asynccontextmanager
@@ -194,7 +185,7 @@ class EventDeciders:
         """Keep a snapshot, beside what goes on."""
         decider = self._kept.get(snapshot.stream)
         if decider is not None:
-            keeping = self._repository(type(decider.aggregate)).keep(snapshot)
+            keeping = self._repositories.of(type(decider.aggregate)).keep(snapshot)
             task = asyncio.create_task(keeping, name="mainstay-snapshot")
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)

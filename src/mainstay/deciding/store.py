@@ -13,6 +13,11 @@ from mainstay.events.snapshot import Snapshot
 from mainstay.events.stream import StreamId
 
 
+def name_in_ledger(stream: StreamId) -> StreamName:
+    """A stream, as the ledger names it."""
+    return StreamName(stream.category, str(stream.id), None if stream.tenant_id is None else str(stream.tenant_id))
+
+
 @dataclass(frozen=True, slots=True)
 class StreamConsequence:
     """What follows from one command; see `mainstay.commands.deciders.Consequence`.
@@ -34,9 +39,7 @@ class StreamConsequence:
     @property
     def stream(self) -> StreamName:
         """In which stream, as the ledger names it."""
-        stream = self.stream_id
-        tenant_id = None if stream.tenant_id is None else str(stream.tenant_id)
-        return StreamName(stream.category, str(stream.id), tenant_id)
+        return name_in_ledger(self.stream_id)
 
     @property
     def events(self) -> int:

@@ -131,13 +131,12 @@ class AggregateRepository(Generic[AggregateT]):
             return None
         return self._store.read_along(self._stream(aggregate_id))
 
-    def loaded_along(self, aggregate_id: UUID | str, along: Any) -> AggregateT | None:
-        """As `load_or_create`, of what `read_along` gave; None if it was not asked, or not all is there.
+    def loaded_along(self, made: AggregateT, along: Any) -> AggregateT | None:
+        """A new aggregate as it is, of what `read_along` gave; None if it was not asked, or not all is there.
 
         Raises:
             StreamTombstonedError: As `load`, and CorruptEventError and UnhandledEventError.
         """
-        made = self.create_new(aggregate_id)
         found = self._store.loaded_along(made.stream, along)
         return None if found is None else self._replayed(made, found, None) or made
 

@@ -15,7 +15,8 @@ from starlette.routing import Mount
 
 from mainstay import CommandStatus, HandlerRegistry, PermanentCommandError, SendRequest, Worker
 from mainstay.operations.console import console
-from mainstay.operations.console.pages import LIVE, stream
+from mainstay.operations.console.pages import LIVE
+from mainstay.operations.console.pages.streaming import stream
 from mainstay.operations.operator import Operator
 from tests.support.cli import PROGRAM, run
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens

@@ -17,10 +17,11 @@ from starlette.routing import Mount
 from mainstay import CommandModel, ConfigurationError, HandlerRegistry
 from mainstay.operations.console import Anybody, Role, TokenAccess, User, console
 from mainstay.operations.console import api as console_api
+from mainstay.operations.console.asking import OPERATIONS
 from mainstay.operations.console.masking import MASK, Masking
 from mainstay.operations.console.overview import Kept
-from mainstay.operations.console.pages import _inside
-from mainstay.operations.console.questions import OPERATIONS, CommandsAsked
+from mainstay.operations.console.pages.session import _inside
+from mainstay.operations.console.questions.commands import CommandsAsked
 from mainstay.operations.console.rendering import environment, length, when
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 

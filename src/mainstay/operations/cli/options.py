@@ -65,6 +65,13 @@ MetricsPort: TypeAlias = Annotated[
 MetricsHost: TypeAlias = Annotated[
     str, typer.Option("--metrics-host", metavar="ADDRESS", help="Where to listen for them.")
 ]
+Grace: TypeAlias = Annotated[
+    float, typer.Option("--grace", metavar="SECONDS", min=0.1, help="Seconds that the batches in hand get.")
+]
+ReportEvery: TypeAlias = Annotated[
+    float,
+    typer.Option("--report-every", metavar="SECONDS", min=0.1, help="Seconds between two lines that say how far."),
+]
 LogLevel: TypeAlias = Annotated[
     str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 ]

@@ -10,11 +10,13 @@ from mainstay.operations.cli.exits import Exit
 from mainstay.operations.cli.options import (
     AsJson,
     Dsn,
+    Grace,
     LogLevel,
     MetricsHost,
     MetricsPort,
     Projection,
     Reason,
+    ReportEvery,
     checked_log_level,
 )
 
@@ -41,17 +43,12 @@ def add_to(group: typer.Typer) -> None:
 def run(
     *,
     code: Code,
-    grace: Annotated[
-        float, typer.Option("--grace", metavar="SECONDS", min=0.1, help="Seconds that the batches in hand get.")
-    ] = 30.0,
+    grace: Grace = 30.0,
     connections: Annotated[
         int | None,
         typer.Option("--connections", metavar="N", min=2, help="Database connections at most.", show_default="enough"),
     ] = None,
-    report_every: Annotated[
-        float,
-        typer.Option("--report-every", metavar="SECONDS", min=0.1, help="Seconds between two lines that say how far."),
-    ] = 10.0,
+    report_every: ReportEvery = 10.0,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     log_level: LogLevel = "info",
@@ -66,8 +63,8 @@ def run(
     from mainstay.operations.cli import logs
 
     logs.set_up(checked_log_level(log_level), as_json=as_json)
-    how: dict[str, Any] = {"grace": grace, "report_every": report_every}
-    how["metrics"] = None if metrics_port is None else (metrics_host, metrics_port)
+    metrics = None if metrics_port is None else (metrics_host, metrics_port)
+    how = {"grace": grace, "report_every": report_every, "metrics": metrics}
     asyncio.run(_run(dsn, code, connections, how))
 
 

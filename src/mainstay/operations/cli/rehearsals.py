@@ -208,7 +208,7 @@ def _progress(out: "Output", limit: int | None) -> "Progress":
 async def _shadow(
     dsn: str | None, registry: str, stream: str | None, asked: dict[str, Any], bar: "Progress"
 ) -> "ShadowReport":
-    from mainstay.commands.ledger import StreamName
+    from mainstay.deciding.store import name_in_ledger
     from mainstay.operations.cli.rehearsing import rehearsing
 
     different = 0
@@ -220,7 +220,5 @@ async def _shadow(
 
     async with rehearsing(dsn, registry, None) as (operator, rehearsal):
         if stream is not None:
-            there = (await operator.events.stream(stream)).stream
-            tenant = None if there.tenant_id is None else str(there.tenant_id)
-            asked["stream"] = StreamName(there.category, str(there.id), tenant)
+            asked["stream"] = name_in_ledger((await operator.events.stream(stream)).stream)
         return await rehearsal.shadow(**asked, on_each=count)

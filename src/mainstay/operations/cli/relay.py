@@ -8,9 +8,11 @@ import typer
 from mainstay.operations.cli.options import (
     AsJson,
     Dsn,
+    Grace,
     LogLevel,
     MetricsHost,
     MetricsPort,
+    ReportEvery,
     checked_log_level,
 )
 
@@ -59,13 +61,8 @@ def relay(
             show_default="stop",
         ),
     ] = None,
-    grace: Annotated[
-        float, typer.Option("--grace", metavar="SECONDS", min=0.1, help="Seconds that the batches in hand get.")
-    ] = 30.0,
-    report_every: Annotated[
-        float,
-        typer.Option("--report-every", metavar="SECONDS", min=0.1, help="Seconds between two lines that say how far."),
-    ] = 10.0,
+    grace: Grace = 30.0,
+    report_every: ReportEvery = 10.0,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     log_level: LogLevel = "info",
@@ -85,8 +82,8 @@ def relay(
     options: dict[str, Any] = {"name": name, "categories": categories or None, "types": types or None}
     if on_error is not None:
         options["on_error"] = cast("Literal['stop', 'dead_letter']", on_error)
-    how: dict[str, Any] = {"grace": grace, "report_every": report_every}
-    how["metrics"] = None if metrics_port is None else (metrics_host, metrics_port)
+    metrics = None if metrics_port is None else (metrics_host, metrics_port)
+    how = {"grace": grace, "report_every": report_every, "metrics": metrics}
     asyncio.run(_run(dsn, code, SubscriptionConfig(batch_size=batch_size, shards=shards), options, how))
 
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import body_of
-from mainstay.operations.console.questions import OPERATIONS, Operation
+from mainstay.operations.console.asking import OPERATIONS, Operation
 from mainstay.operations.console.rendering import plain
 
 _PROBLEM: Final = {

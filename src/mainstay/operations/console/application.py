@@ -26,9 +26,10 @@ from mainstay.errors import (
 )
 from mainstay.operations.console import api, pages
 from mainstay.operations.console.access import Access, Anybody, Hook, TokenAccess
+from mainstay.operations.console.asking import Desk
 from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import Watch
-from mainstay.operations.console.questions import Desk
+from mainstay.operations.console.pages import frame
 from mainstay.operations.console.rendering import STATIC
 from mainstay.operations.operator import Operator
 from mainstay.telemetry import get_logger
@@ -205,4 +206,4 @@ def _said(request: Request, status: int, detail: str) -> Response:
     title = HTTPStatus(status).phrase
     if _path(request).startswith(("/api/", "/live/")):
         return api.problem(status, title, detail)
-    return pages.page(request, "error.html", status, code=status, title=title, detail=detail)
+    return frame.page(request, "error.html", status, code=status, title=title, detail=detail)

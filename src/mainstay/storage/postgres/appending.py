@@ -26,8 +26,7 @@ from mainstay.joining import Joiner
 from mainstay.storage.postgres.database import Pool, judged
 from mainstay.storage.postgres.event_rows import (
     Row,
-    append_one_parameters,
-    append_parameters,
+    append_question,
     appended_from,
     current_from,
     current_parameters,
@@ -48,17 +47,15 @@ class Appending:
 
     Args:
         pool: Open.
-        one: Appends one event to one stream.
-        several: Appends several.
+        alone: Appends to one stream, by the names of the queries.
         together: Appends to those of several streams that are as expected.
     """
 
-    def __init__(self, pool: Pool, one: PreparedScript, several: PreparedScript, together: PreparedScript) -> None:
+    def __init__(self, pool: Pool, alone: Mapping[str, PreparedScript], together: PreparedScript) -> None:
         self._passed = PassedConnection(pool)
-        self._one = one
-        self._several = several
+        self._alone = alone
         self._together = together
-        self._alone = 0
+        self._being_served = 0
         self._joiner: Joiner[StreamAppend, Answer] = Joiner(self._serve, limit=MOST_APPENDS)
 
     async def append(self, append: StreamAppend) -> Row:
@@ -67,15 +64,15 @@ class Appending:
         Raises:
             MainstayError: As `mainstay.events.log.EventLog.append`.
         """
-        if self._alone and append.expected.version is not None and len(append.events) <= MOST_EVENTS:
+        if self._being_served and append.expected.version is not None and len(append.events) <= MOST_EVENTS:
             answer = await self._joiner.serve(append)
             if answer is not None:
                 return answer
-        self._alone += 1
+        self._being_served += 1
         try:
             return await self._append_alone(append)
         finally:
-            self._alone -= 1
+            self._being_served -= 1
 
     async def _serve(self, appends: Sequence[StreamAppend]) -> list[Answer]:
         """Write what can be written together."""
@@ -93,10 +90,9 @@ class Appending:
         return [written.get(id(append)) for append in appends]
 
     async def _append_alone(self, append: StreamAppend) -> Row:
+        query, asked = append_question(append)
         try:
-            if len(append.events) == 1:
-                return appended_from(await self._run(self._one, append_one_parameters(append)))
-            return appended_from(await self._run(self._several, append_parameters([append], None)))
+            return appended_from(await self._run(self._alone[query], asked))
         except psycopg.Error as error:
             raise judged(error) from error
 

@@ -143,8 +143,18 @@ def current_from(result: PGresult, appends: Sequence[StreamAppend]) -> list[Row 
     return written
 
 
-def append_one_parameters(append: StreamAppend) -> dict[str, str | None]:
-    """What eventsource.append_one takes, of an append of one event."""
+APPENDS = ("append_one", "append")
+"""Queries that append to one stream."""
+
+
+def append_question(append: StreamAppend) -> tuple[str, dict[str, str | None]]:
+    """Which of `APPENDS` an append asks, and its parameters."""
+    if len(append.events) == 1:
+        return "append_one", _append_one_parameters(append)
+    return "append", append_parameters([append], None)
+
+
+def _append_one_parameters(append: StreamAppend) -> dict[str, str | None]:
     (event,), stream = append.events, append.stream
     return {
         "category": stream.category,

@@ -40,10 +40,11 @@ from mainstay.storage.postgres.callers import Rows, asynchronous, rows_of
 from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, sealed, transaction
 from mainstay.storage.postgres.event_import import import_into
 from mainstay.storage.postgres.event_rows import (
+    APPENDS,
     EventRows,
     Row,
-    append_one_parameters,
     append_parameters,
+    append_question,
     feed_parameters,
     name_of,
     names_of,
@@ -71,10 +72,8 @@ class PostgresEventLog(JoiningLog):
         self.pool = pool
         self._sql = queries.load("events")
         self._watch = HorizonWatch(pool, self._position, use_notify=use_notify, listen_dsn=listen_dsn)
-        self._appends_one = PreparedScript(self._sql["append_one"])
-        self._appends = PreparedScript(self._sql["append"])
-        together = PreparedScript(self._sql["append_current"])
-        self._appending = Appending(pool, self._appends_one, self._appends, together)
+        self._appends = {query: PreparedScript(self._sql[query]) for query in APPENDS}
+        self._appending = Appending(pool, self._appends, PreparedScript(self._sql["append_current"]))
         self._reads = PreparedScript(self._sql["read_stream"])
 
     @asynccontextmanager
@@ -132,14 +131,12 @@ class PostgresEventLog(JoiningLog):
         self._watch.nudge()
 
     async def _append(self, appends: Sequence[StreamAppend], condition: Condition | None, conn: Any) -> Sequence[Row]:
-        if condition is not None or len(appends) != 1 or not appends[0].events:
+        if condition is not None or len(appends) != 1:
             return await self._ask("append", append_parameters(appends, condition), conn)
         (append,) = appends
-        if conn is None:
+        if conn is None and append.events:
             return [await self._appending.append(append)]
-        if len(append.events) == 1:
-            return await self._ask("append_one", append_one_parameters(append), conn)
-        return await self._ask("append", append_parameters(appends, None), conn)
+        return await self._ask(*append_question(append), conn)
 
     async def import_events(self, events: AsyncIterator[tuple[StreamId, NewEvent]], *, conn: Any = None) -> int:
         """Append very many events by COPY, in one transaction, which holds the horizon back until it ends."""
@@ -172,9 +169,8 @@ class PostgresEventLog(JoiningLog):
         def named(error: Exception) -> Exception:
             return _naming(error, [append]) if isinstance(error, EventError) else error
 
-        if len(append.events) == 1:
-            return Along(self._appends_one, encoded(append_one_parameters(append)), named)
-        return Along(self._appends, encoded(append_parameters([append], None)), named)
+        query, asked = append_question(append)
+        return Along(self._appends[query], encoded(asked), named)
 
     def appended_along(self, along: Along) -> None:
         """What `append_along` gave is committed."""

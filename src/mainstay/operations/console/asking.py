@@ -1,0 +1,98 @@
+"""How the console asks and does things: each thing declared once, for its page, for the JSON API and for OpenAPI.
+
+An `Operation` has a name, a place in the API, a model of what it is asked with, and a function that asks the operator.
+What changes something is a POST, and only that: `access` lets only operators make one. What is shown of commands passes
+the mask in these functions, so neither a page nor the API can forget it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from mainstay.errors import InvalidInputError
+from mainstay.operations.console.access import User
+from mainstay.operations.console.masking import Masking
+from mainstay.operations.console.overview import Watch
+from mainstay.operations.operator import Operator
+
+Method = Literal["GET", "POST"]
+Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)]
+"""Why something is done; it stands in the audit trail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What operations work with.
+
+    Args:
+        operator: Asks and acts.
+        masking: Hides what is personal.
+        watch: The numbers of the dashboard.
+        closing: The server ends: so do streams.
+    """
+
+    operator: Operator
+    masking: Masking
+    watch: Watch
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Asked(BaseModel):
+    """What an operation is asked with: from the path, the query, a form or a JSON body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that can be asked or done.
+
+    Args:
+        name: In the API's document.
+        method: POST changes something.
+        path: Below ``/api``; names in braces are fields of ``asks``.
+        asks: What it is asked with.
+        answers: What it answers, for the API's document.
+        run: Does it.
+    """
+
+    name: str
+    method: Method
+    path: str
+    asks: type[Asked]
+    answers: Any
+    run: Callable[[Desk, Any, User], Awaitable[Any]]
+
+    def asked(self, fields: Mapping[str, Any]) -> Asked:
+        """What a request says, checked; empty texts, as forms send them, say nothing.
+
+        Raises:
+            InvalidInputError: It cannot be accepted; names the field.
+        """
+        try:
+            return self.asks.model_validate({name: value for name, value in fields.items() if value != ""})
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, each['loc'])) or 'the request'}: {each['msg']}" for each in error.errors()]
+            raise InvalidInputError("; ".join(problems)) from error
+
+
+OPERATIONS: Final[dict[str, Operation]] = {}
+_Run = Callable[[Desk, Any, User], Awaitable[Any]]
+
+
+def operation(method: Method, path: str, asks: type[Asked], answers: Any) -> Callable[[_Run], Operation]:
+    """Declare an operation; the function's docstring is its summary."""
+
+    def declare(run: _Run) -> Operation:
+        made = Operation(getattr(run, "__name__", path), method, path, asks, answers, run)
+        OPERATIONS[made.name] = made
+        return made
+
+    return declare
+
+
+class Nothing(Asked):
+    """No parameters."""

@@ -1,0 +1,8 @@
+"""What the console can ask and do, by room; `mainstay.operations.console.asking` says how it is declared.
+
+To add a room: a module here, and its name in the import below, which makes its operations known.
+"""
+
+from mainstay.operations.console.questions import commands, conversations, dashboard, troubleshooting
+
+__all__ = ["commands", "conversations", "dashboard", "troubleshooting"]
