@@ -219,6 +219,19 @@ class GroupScenarios(PurseSuite):
         assert sum(map(len, watched.committed)) == 64
         assert max(map(len, watched.committed)) >= 16
 
+    async def test_the_next_group_is_on_its_way_before_who_waited_for_the_last_is_told(self, world, worker, watched):
+        grouping, in_hand = worker._execution.grouping, []
+
+        async def note(group: Sequence[ToCommit]) -> None:
+            in_hand.append(grouping._in_hand)
+            await eventually(lambda: not grouping._waiting)  # the next group is decided on meanwhile
+
+        watched.before = note
+        sent = await self.sent(world, *(Take(purse_id=uuid4(), amount=1) for _ in range(32)))
+        await self.done(world, worker, *sent, concurrency=32)
+
+        assert in_hand[:2] == [32, 32]
+
     async def test_a_command_alone_is_a_group_alone(self, world, worker, watched):
         sent = await self.sent(world, Take(purse_id=uuid4(), amount=1))
         await self.done(world, worker, *sent)

@@ -83,6 +83,8 @@ class Group:
     """What is known to have become of some."""
     put_back: list[Item] = field(default_factory=list)
     """What is to be decided on again."""
+    known: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is known what became of all."""
 
     def stands(self, item: Item, failed: "set[Decider]") -> bool:
         """Whether all that a decision rests on has been written, or is about to be; else it is put back.

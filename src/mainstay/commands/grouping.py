@@ -99,8 +99,9 @@ class Grouping:
         self._in_hand = self._count = 0
         self._making: asyncio.Task[None] | None = None
         self._contending: asyncio.Task[None] | None = None
-        self._last: asyncio.Task[Group] | None = None
-        """The commit under way, or the last one."""
+        self._last: Group | None = None
+        """The group that is being committed, or was last."""
+        self._committing: asyncio.Task[None] | None = None
         self._waking: set[asyncio.Task[None]] = set()
         self._give_up = asyncio.Event()
         self._context = copy_context()
@@ -132,20 +133,20 @@ class Grouping:
     async def close(self) -> None:
         """End; who still waits is cancelled. It can be used again."""
         self._give_up.set()
-        for task in (self._making, self._contending, self._last):
+        for task in (self._making, self._contending, self._committing):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError, MainstayError):
                     await task
         for timer in self._resting.values():
             timer.cancel()
-        for item in self._waiting:
+        for item in [*self._waiting, *(() if self._last is None else self._last.items)]:
             item.end.cancel()
         self._waiting.clear()
         self._resting.clear()
         self._unsure.clear()
         self._contended.clear()
-        self._making = self._contending = self._last = None
+        self._making = self._contending = self._committing = self._last = None
         self._give_up.clear()
         if self._waking:
             await asyncio.wait(self._waking, timeout=LONGEST_PAUSE)
@@ -170,10 +171,13 @@ class Grouping:
         try:
             while items := self._taken(min(MOST, max(1, (self._in_hand + 1) // 2)), contended=False):
                 group = await self._decided(items, fresh=self._now() < self._fresh_until)
-                before = None if self._last is None else await self._settled(self._last)
-                self._last = asyncio.create_task(
-                    self._committed(group, before), name="mainstay-group-commit", context=self._context.copy()
+                if self._last is not None:
+                    await self._last.known.wait()
+                self._committing = asyncio.create_task(
+                    self._committed(group, self._last), name="mainstay-group-commit", context=self._context.copy()
                 )
+                self._last = group
+                await asyncio.sleep(0)  # it is on its way before anything else is done
         finally:
             self._making = None
 
@@ -189,7 +193,8 @@ class Grouping:
                     for item in items:
                         item.end.cancel()
                     raise
-                self._told(group)
+                self._sort_out(group)
+                self._tell(group)
         finally:
             self._contending = None
 
@@ -216,11 +221,6 @@ class Grouping:
         group.found(group.items, fates)
         others = [item for item in items if item.stream not in held.streams]
         group.found(others, [Fate.LOCKED] * len(others))
-
-    @staticmethod
-    async def _settled(commit: "asyncio.Task[Group]") -> Group:
-        await asyncio.wait({commit})
-        return commit.result()
 
     def _taken(self, most: int, *, contended: bool) -> list[Item]:
         """The next group, in the order of arrival; one stream's commands stand one after the other."""
@@ -328,22 +328,25 @@ class Grouping:
         return isinstance(error, BusinessRuleException)
 
     # -- committing ---------------------------------------------------------------------------------------------------
-    async def _committed(self, group: Group, before: Group | None) -> Group:
-        """Commit a group after another."""
+    async def _committed(self, group: Group, before: Group | None) -> None:
+        """Commit a group after another.
+
+        Whoever waits is told when the next group, if it is ready, is on its way to the server: to tell many takes as
+        long as a commit, and both are done at the same time.
+        """
         try:
             await self._write(group, group.items, set() if before is None else before.failed)
-        except asyncio.CancelledError:
-            for item in group.items:
-                item.end.cancel()
-            raise
         except Exception as error:  # noqa: BLE001 - told to those who wait
             known = {item for item, _ in group.fates}
             for item in group.items:
                 if item not in known and item not in group.put_back:
                     item.fail(error)
                     group.failed |= {item.decider} if item.decider is not None else set()
-        self._told(group)
-        return group
+        self._sort_out(group)
+        group.known.set()
+        for _ in range(2):
+            await asyncio.sleep(0)
+        self._tell(group)
 
     async def _write(self, group: Group, items: Sequence[Item], failed: "set[Decider]") -> None:
         """Write items; what rests on what could not be written is put back."""
@@ -369,23 +372,28 @@ class Grouping:
             fates = [Fate.CLOSED]
         group.found(mine, fates)
 
-    def _told(self, group: Group) -> None:
-        """Let each command of a group know what became of it; what is to be decided on again waits for the next."""
+    def _sort_out(self, group: Group) -> None:
+        """Draw the consequences for groups to come; what is to be decided on again waits for the next."""
         self.deciders.forget(group.failed)
         self._unsure -= group.unsure
         for item, fate in group.fates:
-            self._tell(group, item, fate)
+            if not fate.is_written:
+                self._not_written(group, item, fate)
         for item in sorted(group.put_back, key=lambda each: each.number, reverse=True):
             item.decided = item.decider = None
             self._waiting.appendleft(item)
+
+    def _tell(self, group: Group) -> None:
+        """Let each command of a group know what it has come to."""
+        for item, fate in group.fates:
+            if fate.is_written and item.decided is not None:
+                item.finish(Written(item.decided.outcome))
         self._hurry()
         self._wake(group.items)
 
-    def _tell(self, group: Group, item: Item, fate: Fate) -> None:
-        """Let a command know, or have it decided on again."""
-        if fate.is_written and item.decided is not None:
-            item.finish(Written(item.decided.outcome))
-        elif fate is Fate.STALE:
+    def _not_written(self, group: Group, item: Item, fate: Fate) -> None:
+        """Let a command know why, or have it decided on again."""
+        if fate is Fate.STALE:
             item.fail(StaleLeaseError(f"command {item.received.lease.command_id} is no longer held by its lease"))
         elif fate is Fate.CLOSED:
             item.finish(Alone)
