@@ -1,6 +1,7 @@
 """What operators ask about events, and do with files of them. All is shown as it is stored: no class is needed."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +13,28 @@ from mainstay.events.stream import StreamId
 from mainstay.operations.event_lines import EventLine, RefusedEventLineError
 from mainstay.storage.postgres.event_intake import MisplacedEventError, import_missing
 from mainstay.storage.postgres.events import PostgresEventLog
-from mainstay.storage.postgres.feed_questions import EventNumbers, FeedQuestions
+from mainstay.storage.postgres.feed_questions import LOOKED_BACK, EventNumbers, FeedQuestions
+from mainstay.storage.postgres.operations import OperationsStore
 
 _PAGE = 1_000
+_MOST_KINDS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class FeedWindow:
+    """A part of the feed that somebody looks at.
+
+    Attributes:
+        events: The newest first.
+        older: Those before this position come next; None if there are none.
+        newer: Those after this position stand above; None if there are none.
+        horizon: How far the feed can be read.
+    """
+
+    events: list[RecordedEvent]
+    older: int | None
+    newer: int | None
+    horizon: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +73,7 @@ class Events:
     def __init__(self, pool: Any) -> None:
         self.log = PostgresEventLog(pool)
         self._questions = FeedQuestions(pool)
+        self._commands = OperationsStore(pool)
 
     async def numbers(self) -> EventNumbers:
         """How many events there are."""
@@ -137,6 +158,28 @@ class Events:
             )
         return await self.at(found[0])
 
+    async def known_as(self, event_id: UUID) -> RecordedEvent:
+        """The event with an id, as `EventLog.event_known_as` finds it: quickly, and of several the first.
+
+        Raises:
+            NoSuchEventError: There is none.
+        """
+        found = await self.log.event_known_as(event_id)
+        if found is None:
+            raise NoSuchEventError(f"{event_id}")
+        return found
+
+    async def causes(self, events: Sequence[RecordedEvent]) -> dict[UUID, str]:
+        """The domains of the commands that caused events, by their ids; those that two domains have are left out."""
+        ids = {each.event.causation_id for each in events}.difference([None])
+        found = await self._commands.find_commands(list(filter(None, ids)), None) if ids else []
+        homes = {command_id: domain for domain, command_id in found}
+        return homes if len(homes) == len(found) else {each: homes[each] for each in _once(each for _, each in found)}
+
+    async def kinds(self) -> list[tuple[str, str]]:
+        """Categories and the types of their events, sorted, a thousand at most."""
+        return await self._questions.kinds(_MOST_KINDS)
+
     # -- the feed -----------------------------------------------------------------------------------------------------
     async def place(
         self, wanted: FeedFilter, *, last: int | None = None, since: datetime | None = None, after: int | None = None
@@ -153,11 +196,47 @@ class Events:
             return after
         if since is not None:
             return await self._questions.place_in_time(since)
-        return await self._questions.place_before_last(last or 0, wanted)
+        return (await self._questions.place_before_last(last or 0, wanted))[0]
 
     async def page(self, after: int, wanted: FeedFilter, *, limit: int = _PAGE) -> FeedPage:
         """A page of the feed."""
         return await self.log.read_feed(after=after, limit=limit, wanted=wanted)
+
+    async def window(
+        self, wanted: FeedFilter, *, before: int | None = None, after: int | None = None, limit: int = 50
+    ) -> FeedWindow:
+        """A part of the feed, the newest first: its end, or from a position on in either direction.
+
+        Args:
+            wanted: Which events.
+            before: Only lower positions.
+            after: Only higher positions: those that come next.
+            limit: So many at most. Of a tenant there may be fewer, and more further down.
+
+        Raises:
+            InvalidInputError: Both directions at once.
+        """
+        if after is None:
+            return await self._before(wanted, before, limit)
+        if before is not None:
+            raise InvalidInputError("give one of before and after: a page is older than a position, or newer")
+        page = await self.log.read_feed(after=after, limit=limit + 1, wanted=wanted)
+        found = page.events[:limit][::-1]
+        lowest = found[-1].position if found else after + 1
+        newer = found[0].position if len(page.events) > limit else None
+        return FeedWindow(found, lowest if after else None, newer, page.horizon)
+
+    async def _before(self, wanted: FeedFilter, before: int | None, limit: int) -> FeedWindow:
+        up_to = None if before is None else before - 1
+        place, end = await self._questions.place_before_last(limit + 1, wanted, up_to)
+        page = await self.log.read_feed(after=place, limit=limit + 1, wanted=wanted)
+        found = [each for each in page.events if each.position <= end][::-1]
+        looked_to = 0 if wanted.tenant_id is None else max(end - LOOKED_BACK, 0)
+        older = looked_to + 1 if looked_to else None
+        if len(found) > limit:
+            older = found[limit - 1].position
+        newer = (found[0].position if found else end) if before is not None and end < page.horizon else None
+        return FeedWindow(found[:limit], older, newer, page.horizon)
 
     # -- files --------------------------------------------------------------------------------------------------------
     async def exported(self, wanted: FeedFilter, *, after: int, up_to: int) -> AsyncIterator[list[RecordedEvent]]:
@@ -211,6 +290,11 @@ class Events:
                     raise RefusedEventLineError(source, number, str(error)) from error
             raise
         return Imported(count, len(placed) - count, len(lines) - len(placed))
+
+
+def _once(ids: Iterable[UUID]) -> list[UUID]:
+    """Those that are there once."""
+    return [each for each, count in Counter(ids).items() if count == 1]
 
 
 def _readings(name: str, tenant_id: UUID | str | None) -> list[StreamId]:

@@ -23,6 +23,7 @@ from mainstay.errors import (
     MainstayError,
     PermissionDeniedError,
     StorageUnavailableError,
+    StreamNotFoundError,
 )
 from mainstay.operations.console import api, pages
 from mainstay.operations.console.access import Access, Anybody, Hook, TokenAccess
@@ -31,6 +32,7 @@ from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import Watch
 from mainstay.operations.console.pages import frame
 from mainstay.operations.console.rendering import STATIC
+from mainstay.operations.events import NoSuchEventError
 from mainstay.operations.operator import Operator
 from mainstay.telemetry import get_logger
 
@@ -54,6 +56,8 @@ _SHORTEST_SECRET = 16
 _STATUS: Final[tuple[tuple[type[MainstayError], int], ...]] = (
     (CommandNotFoundError, 404),
     (ConversationNotFoundError, 404),
+    (StreamNotFoundError, 404),
+    (NoSuchEventError, 404),
     (InvalidOperationError, 409),
     (PermissionDeniedError, 403),
     (StorageUnavailableError, 503),

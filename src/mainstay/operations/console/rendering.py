@@ -33,6 +33,8 @@ STATUS_WORDS: Final[dict[str, str]] = {
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_BRIEF: Final = 24
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -113,6 +115,12 @@ def short(value: UUID | str | None) -> str:
     return "" if value is None else str(value)[:8]
 
 
+def brief(value: UUID | str | None) -> str:
+    """An id that fits in a table: of a UUID its beginning, of others what is no longer than that of most."""
+    text = "" if value is None else str(value)
+    return short(text) if _UUID.fullmatch(text) else text if len(text) <= _BRIEF else f"{text[:_BRIEF]}…"
+
+
 @cache
 def environment() -> Environment:
     """The templates."""
@@ -133,6 +141,7 @@ def environment() -> Environment:
         "status": status_mark,
         "status_word": status_word,
         "short": short,
+        "brief": brief,
     }
     made.globals |= {"statuses": [status.value for status in CommandStatus]}
     return made

@@ -13,6 +13,8 @@ from mainstay.storage.postgres.event_rows import feed_parameters, name_of
 
 MOST_COUNTED = 100_000
 """Positions behind a checkpoint up to which the events are counted; from there on it is that number."""
+LOOKED_BACK = 100_000
+"""Positions among which the last events of a tenant are looked for, as eventsource.place_before_last says."""
 _SMALL = 64 * 1024 * 1024
 """Bytes up to which a table is counted."""
 
@@ -72,10 +74,26 @@ class FeedQuestions:
         """A position before which everything was recorded before a moment."""
         return int(await self._value("place_in_time", {"since": since}))
 
-    async def place_before_last(self, count: int, wanted: FeedFilter) -> int:
-        """The position after which the last so many wanted events stand."""
-        asked = feed_parameters(0, 1, wanted, archived=True)
-        return int(await self._value("place_before_last", asked | {"count": count}))
+    async def place_before_last(self, count: int, wanted: FeedFilter, up_to: int | None = None) -> tuple[int, int]:
+        """The position after which the last so many wanted events stand, and up to where that was looked for.
+
+        Of a tenant, `LOOKED_BACK` positions are looked at.
+
+        Args:
+            count: So many.
+            wanted: Which events.
+            up_to: Not beyond this position.
+        """
+        asked = feed_parameters(0, 1, wanted, archived=True) | {"count": count, "up_to": up_to}
+        async with sealed(autocommit(self._pool)) as conn:
+            row = await fetch_one(conn, self._sql["place_before_last"], asked) or {}
+        return row["place"], row["up_to"]
+
+    async def kinds(self, limit: int) -> list[tuple[str, str]]:
+        """Categories and the types of their events, sorted."""
+        async with sealed(autocommit(self._pool)) as conn:
+            rows = await fetch_all(conn, self._sql["kinds"], {"limit": limit})
+        return [(row["category"], row["event_type"]) for row in rows]
 
     async def find_event(self, event_id: UUID, stream: StreamId | None = None) -> list[int]:
         """Two positions at most where an event of this id stands; without a stream all events are looked at."""

@@ -13,10 +13,18 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from mainstay.operations.console.pages import commands, conversations, dashboard, session, troubleshooting
+from mainstay.operations.console.pages import (
+    commands,
+    conversations,
+    dashboard,
+    events,
+    session,
+    streams,
+    troubleshooting,
+)
 from mainstay.operations.console.pages.streaming import Part, stream
 
-_ROOMS: Final = (dashboard, commands, troubleshooting, conversations, session)
+_ROOMS: Final = (dashboard, commands, troubleshooting, conversations, events, streams, session)
 LIVE: Final[dict[str, Part]] = {name: part for room in _ROOMS for name, part in room.LIVE.items()}
 
 

@@ -10,7 +10,13 @@ from mainstay.operations.console.access import Access
 from mainstay.operations.console.asking import Operation
 from mainstay.operations.console.rendering import asset_version, environment
 
-NAVIGATION: Final = (("/", "Dashboard"), ("/commands", "Commands"), ("/troubleshooting", "Troubleshooting"))
+NAVIGATION: Final = (
+    ("/", "Dashboard"),
+    ("/commands", "Commands"),
+    ("/troubleshooting", "Troubleshooting"),
+    ("/events", "Events"),
+    ("/streams", "Streams"),
+)
 
 
 def render(request: Request, template: str, **values: Any) -> str:

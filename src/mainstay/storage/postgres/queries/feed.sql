@@ -5,9 +5,13 @@
 select eventsource.place_in_time(%(since)s::timestamptz, eventsource.horizon());
 
 -- name: place_before_last
--- The position after which the last so many wanted events stand.
-select eventsource.place_before_last(
-    %(types)s::text[], %(categories)s::text[], %(tenant)s::text, eventsource.horizon(), %(count)s::integer);
+-- The position after which the last so many wanted events stand, up to a position; and that position, which is not beyond the horizon.
+select eventsource.place_before_last(%(types)s::text[], %(categories)s::text[], %(tenant)s::text, h.up_to, %(count)s::integer) as place, h.up_to
+from (select least(%(up_to)s::bigint, eventsource.horizon()) as up_to) as h;
+
+-- name: kinds
+-- The types of events of each category.
+select k.category, k.event_type from eventsource.kind as k order by k.category, k.event_type limit %(limit)s;
 
 -- name: find_event
 -- The positions of the events with an id, which no index has: all events are looked at.

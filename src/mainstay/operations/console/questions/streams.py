@@ -1,0 +1,130 @@
+"""Streams: which there are, and what stands in one."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+from pydantic import Field
+
+from mainstay.errors import InvalidInputError, StreamNotFoundError
+from mainstay.events.log import StreamState
+from mainstay.events.stream import StreamId
+from mainstay.operations.console.access import User
+from mainstay.operations.console.asking import Asked, Desk, operation
+from mainstay.operations.console.questions.events import EventShown, shown
+
+
+@dataclass(frozen=True, slots=True)
+class StreamShown:
+    """A stream.
+
+    Args:
+        category: The first part of its name; ``stream_id`` and ``tenant_id`` are the others.
+        version: The number of its events.
+        created_at: When its first event was appended.
+        archived: It takes no more events.
+        tombstoned: It was emptied for good, for the ``reason``, by the ``actor``.
+    """
+
+    category: str
+    stream_id: str
+    tenant_id: str | None
+    version: int
+    created_at: datetime
+    archived: bool
+    tombstoned: bool
+    reason: str | None
+    actor: str | None
+
+
+def _shown(state: StreamState) -> StreamShown:
+    stream = state.stream
+    tenant = None if stream.tenant_id is None else str(stream.tenant_id)
+    closed = (state.archived, state.tombstoned, state.reason, state.actor)
+    return StreamShown(stream.category, str(stream.id), tenant, state.version, state.created_at, *closed)
+
+
+class StreamsAsked(Asked):
+    """Which streams; all conditions must hold."""
+
+    category: str | None = None
+    tenant_id: str | None = None
+    prefix: str = Field("", description="What their ids begin with.")
+    after: str | None = Field(None, description="``next`` of the page before.")
+    limit: int = Field(50, ge=1, le=500)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPage:
+    """Streams in the order of category, tenant and id, and where the next page begins; None on the last."""
+
+    streams: list[StreamShown]
+    next: str | None
+
+
+@operation("GET", "/streams", StreamsAsked, StreamPage)
+async def list_streams(desk: Desk, asked: StreamsAsked, _user: User) -> StreamPage:
+    """Streams that meet all conditions, in the order of category, tenant and id."""
+    conditions = asked.model_dump(exclude={"after", "limit"})
+    after = None if asked.after is None else _place(asked.after)
+    found = await desk.operator.events.streams(limit=asked.limit + 1, after=after, **conditions)
+    page = found[: asked.limit]
+    return StreamPage([_shown(each) for each in page], _cursor(page[-1].stream) if len(found) > asked.limit else None)
+
+
+def _cursor(stream: StreamId) -> str:
+    """The name of a stream as a page's address carries it."""
+    tenant = None if stream.tenant_id is None else str(stream.tenant_id)
+    return base64.urlsafe_b64encode(orjson.dumps([stream.category, str(stream.id), tenant])).rstrip(b"=").decode()
+
+
+def _place(cursor: str) -> StreamId:
+    try:
+        return StreamId(*orjson.loads(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}")))
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise InvalidInputError("after is the `next` of the page before, as it was given") from error
+
+
+class OneStream(Asked):
+    """Which stream, and which of its events."""
+
+    category: str
+    stream_id: str
+    tenant_id: str | None = None
+    up_to: int | None = Field(None, ge=1, description="Not later than this version.")
+    limit: int = Field(20, ge=1, le=200)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """A stream, and some of its events, the latest first.
+
+    Args:
+        stream: What is known of it.
+        events: None of a stream that is tombstoned.
+        older: ``up_to`` of the page with older ones; None if there are none.
+        newer: ``up_to`` of the page with later ones; None if there are none.
+    """
+
+    stream: StreamShown
+    events: list[EventShown]
+    older: int | None
+    newer: int | None
+
+
+@operation("GET", "/stream", OneStream, StreamFacts)
+async def show_stream(desk: Desk, asked: OneStream, _user: User) -> StreamFacts:
+    """One stream: what became of it, and its events, the latest first."""
+    stream = StreamId(asked.category, asked.stream_id, asked.tenant_id)
+    state = await desk.operator.events.log.stream_state(stream)
+    if state is None:
+        raise StreamNotFoundError(str(stream))
+    top = state.version if asked.up_to is None else min(asked.up_to, state.version)
+    if state.tombstoned:
+        return StreamFacts(_shown(state), [], None, None)
+    found = await desk.operator.events.stream_events(stream, up_to=top, limit=asked.limit)
+    lowest = found[0].version if found else 1
+    newer = min(top + asked.limit, state.version) if top < state.version else None
+    return StreamFacts(_shown(state), await shown(desk, found[::-1]), lowest - 1 if lowest > 1 else None, newer)
