@@ -146,7 +146,7 @@ reference: venv ## Write docs/reference anew from the code, the CLI's help and t
 	@$(PY) scripts/reference.py
 
 .PHONY: schema
-schema: venv ## Write schema/snapshot.sql anew from migrations and functions
+schema: venv ## Write schema/snapshot.sql and objects.tsv anew from migrations and functions
 	@$(PY) -m mainstay.storage.postgres.snapshot
 
 .PHONY: requirements

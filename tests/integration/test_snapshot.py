@@ -6,12 +6,13 @@ from mainstay.storage.postgres import snapshot
 
 
 def test_an_outdated_snapshot_is_shown_and_written_anew(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(snapshot, "_FILE", tmp_path / "snapshot.sql")
+    monkeypatch.setattr(snapshot, "_FOLDER", tmp_path)
 
     assert snapshot.main(["--check"]) == 1
     said = capsys.readouterr().out
     assert "+CREATE TABLE mainstay.migration (\n" in said
-    assert "out of date: run `make schema`" in said
+    assert "+column\tmainstay.migration\thash\talter table mainstay.migration add column hash text not null\n" in said
+    assert said.count("out of date: run `make schema`") == 2
 
     assert snapshot.main([]) == 0
     assert snapshot.main(["--check"]) == 0

@@ -1,5 +1,6 @@
 """Every check of the doctor is seen to fire, on what it is there for."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -15,10 +16,12 @@ from mainstay.events.log import NewEvent, StreamAppend
 from mainstay.events.stream import StreamId
 from mainstay.projections.store import Checkpoint
 from mainstay.storage.postgres.commands import PostgresCommandStore
+from mainstay.storage.postgres.database import autocommit
 from mainstay.storage.postgres.doctor import CHECKS, Level, Limits, Patient, examine
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.scenarios.processes import Buy, Purchase
+from tests.support import cli
 from tests.support.servers import open_pool
 
 FAR = Limits(unread=1e9, long_transaction=1e9)
@@ -134,6 +137,66 @@ async def test_a_schema_that_was_edited_is_a_fault(pool):
 
     assert schema.level is Level.FAULT
     assert "commandbus.promote is missing" in schema.seen
+
+
+ALTERED = {
+    "table commandbus.waiter": ("drop table commandbus.waiter", "is missing"),
+    "column actor_id of commandbus.process": (
+        "alter table commandbus.process drop column actor_id",
+        "is missing",
+    ),
+    "column name of commandbus.batch": ("alter table commandbus.batch alter column name set default 'none'", "text"),
+    "constraint command_status_known of commandbus.command": (
+        "alter table commandbus.command drop constraint command_status_known",
+        "is missing",
+    ),
+    "constraint decision_events_count of commandbus.decision": (
+        "alter table commandbus.decision drop constraint decision_events_count,"
+        " add constraint decision_events_count check (events >= -1)",
+        "-1",
+    ),
+    "constraint shard_of_subscription of eventsource.shard": (
+        "alter table eventsource.shard drop constraint shard_of_subscription",
+        "is missing",
+    ),
+    "index command_conversation of commandbus.command": ("drop index commandbus.command_conversation", "is missing"),
+    "index event_kind of eventsource.event": (
+        "drop index eventsource.event_kind; create index event_kind on eventsource.event (kind_no)",
+        "(kind_no)",
+    ),
+    "trigger event_immutable of eventsource.event": (
+        "alter table eventsource.event disable trigger event_immutable",
+        "is disabled",
+    ),
+    "trigger event_kept of eventsource.event": ("drop trigger event_kept on eventsource.event", "is missing"),
+    "sequence eventsource.event_position": ("alter sequence eventsource.event_position cache 10", "cache 10"),
+    "view commandbus.command_bus_audit": ("drop view commandbus.command_bus_audit", "is missing"),
+}
+
+
+async def test_what_was_dropped_or_altered_is_named_and_its_advice_puts_it_back(pool, dsn):
+    await run(pool, "create index my_own on commandbus.command (domain); alter table commandbus.batch add mine int")
+    assert [check.level for check in await look(pool, "schema")] == [Level.OK]
+    for statement, _ in ALTERED.values():
+        await run(pool, statement)
+
+    found = {check.subject: check for check in await look(pool, "schema")}
+    said = await asyncio.to_thread(cli.run, "schema", "status", "--dsn", dsn)
+
+    assert said.code == 4
+    assert "enable trigger event_immutable" in " ".join(said.out.split())
+    assert found.keys() == ALTERED.keys()
+    assert [subject for subject, check in found.items() if ALTERED[subject][1] not in check.seen] == []
+    async with autocommit(pool) as conn:
+        for check in found.values():
+            for statement in check.advice.split("`")[1::2]:
+                if check.advice.startswith("Run"):
+                    await conn.execute(statement)
+    assert {check.subject for check in await look(pool, "schema")} == {
+        "table commandbus.waiter",
+        "column name of commandbus.batch",
+        "view commandbus.command_bus_audit",
+    }
 
 
 async def work_with_events(pool):

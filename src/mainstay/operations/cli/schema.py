@@ -80,6 +80,7 @@ def _show(out: Any, found: "SchemaStatus") -> None:
         verdict = "[red]altered[/]: see below"
     else:
         verdict = "[red]out of date[/]: run `mainstay schema upgrade`"
+    advice = {str(each): f". {each.advice}" for each in found.altered}
     pgmq = "missing" if found.pgmq_method is None else f"{found.pgmq_version or ''} by {found.pgmq_method}".strip()
     out.show(
         facts(
@@ -90,7 +91,7 @@ def _show(out: Any, found: "SchemaStatus") -> None:
                 ("to be applied", "\n".join([*found.pending, *found.changed_functions])),
                 ("unknown here, and newer", "\n".join(found.newer)),
                 ("PGMQ", pgmq),
-                ("altered by hand", "\n".join(found.drift)),
+                ("altered by hand", "\n".join(each + advice.get(each, "") for each in found.drift)),
             ]
         )
     )

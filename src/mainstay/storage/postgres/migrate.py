@@ -52,9 +52,10 @@ from mainstay.errors import (
     SchemaOutdatedError,
     StorageUnavailableError,
 )
-from mainstay.storage.postgres import database, schema_files, schema_state
+from mainstay.storage.postgres import database, schema_files, schema_objects, schema_state
 from mainstay.storage.postgres.database import Connection, Pool
 from mainstay.storage.postgres.schema_files import FunctionFile, SchemaFiles
+from mainstay.storage.postgres.schema_objects import Alteration
 from mainstay.storage.postgres.schema_state import Plan, query
 
 _UPGRADE = "run `mainstay schema upgrade` or await setup_database(pool)"
@@ -74,6 +75,7 @@ class SchemaStatus:
         pgmq_method: ``"extension"`` or ``"sql"``; None if PGMQ is absent.
         pgmq_version: None if PGMQ is absent, or came as SQL by other hands.
         drift: Findings, a sentence each: the database is not what its ledger or its files say.
+        altered: Tables, columns, constraints, indexes, triggers and so on among these that are missing or different.
     """
 
     code_version: int
@@ -85,6 +87,7 @@ class SchemaStatus:
     pgmq_method: str | None
     pgmq_version: str | None
     drift: tuple[str, ...]
+    altered: tuple[Alteration, ...] = ()
 
     @property
     def is_current(self) -> bool:
@@ -180,7 +183,7 @@ async def require_current(pool_or_conn: Pool | Connection, *, files: SchemaFiles
 
 
 async def verify(pool_or_conn: Pool | Connection, *, files: SchemaFiles | None = None) -> tuple[str, ...]:
-    """Compare the database with the schema folder: migrations by hash, functions one by one.
+    """Compare the database with the schema folder: migrations by hash, functions and what holds data one by one.
 
     Args:
         pool_or_conn: An open pool, or a connection.
@@ -211,7 +214,7 @@ async def schema_status(pool_or_conn: Pool | Connection, *, files: SchemaFiles |
     schema = files or _packaged()
     async with _in_transaction(pool_or_conn) as conn:
         state = await schema_state.read(conn)
-        drift = schema_state.edited_migrations(state, schema)
+        drift, altered = schema_state.edited_migrations(state, schema), ()
         changed = schema_state.changed_functions(state, schema)
         if not state.version:
             drift += [f"schema {name} is not mainstay's" for name in await schema_state.foreign_schemas(conn, schema)]
@@ -219,6 +222,9 @@ async def schema_status(pool_or_conn: Pool | Connection, *, files: SchemaFiles |
             due = {(each.function.schema, each.function.name) for each in changed}
             findings = await schema_state.function_findings(conn, schema)
             drift += [str(each) for each in findings if (each.schema, each.name) not in due]
+            there = await schema_objects.read(conn, schema.all_schemas)
+            altered = tuple(schema_objects.compare(schema.objects, there))
+            drift += [str(each) for each in altered]
         if state.pgmq_is_too_old:
             drift.append("PGMQ is older than 1.5")
     newer = schema_state.newer_migrations(state, schema)
@@ -232,6 +238,7 @@ async def schema_status(pool_or_conn: Pool | Connection, *, files: SchemaFiles |
         pgmq_method=state.pgmq_method,
         pgmq_version=state.pgmq_version,
         drift=tuple(drift),
+        altered=altered,
     )
 
 

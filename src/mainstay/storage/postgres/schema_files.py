@@ -6,6 +6,7 @@ The folder holds::
     pgmq.sql                            PGMQ where the database lacks it
     migrations/NNNN_name.sql            what holds data: append-only, numbered from 0001 without a gap
     functions/<room>/<verb>.sql         what decides: one function each, named after its file
+    objects.tsv                         the tables, columns, indexes and so on that they add up to, generated
 
 A migration opens with the line ``-- breaking: yes`` or ``-- breaking: no``: may code that does not know this migration
 still run on a database that has it? Nobody else can say, so a migration without the line is refused.
@@ -29,7 +30,8 @@ from typing import LiteralString
 from psycopg import sql
 
 from mainstay.errors import ConfigurationError
-from mainstay.storage.postgres import queries
+from mainstay.storage.postgres import queries, schema_objects
+from mainstay.storage.postgres.schema_objects import SchemaObject
 
 _MIGRATION_FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _BREAKING = re.compile(r"^-- breaking: (yes|no)$", re.MULTILINE)
@@ -110,6 +112,7 @@ class SchemaFiles:
         pgmq: Text of ``pgmq.sql``, with PGMQ's own SQL filled in.
         migrations: By number.
         functions: By path.
+        objects: What a database that has all of it holds; empty if nobody has written it down.
         release: The release of mainstay that they belong to.
     """
 
@@ -117,6 +120,7 @@ class SchemaFiles:
     pgmq: str = field(repr=False)
     migrations: tuple[Migration, ...]
     functions: tuple[FunctionFile, ...]
+    objects: tuple[SchemaObject, ...] = field(repr=False)
     release: str
 
     @property
@@ -128,6 +132,11 @@ class SchemaFiles:
     def schemas(self) -> tuple[str, ...]:
         """Schemas that the migrations make: ours alone."""
         return tuple(dict.fromkeys(name for each in self.migrations for name in _MAKES_SCHEMA.findall(each.text)))
+
+    @property
+    def all_schemas(self) -> tuple[str, ...]:
+        """The same, and that of the ledger."""
+        return ("mainstay", *self.schemas)
 
     def expected_functions(self) -> dict[tuple[str, str], Function]:
         """Every function that a current database has, by schema and name.
@@ -144,7 +153,7 @@ class SchemaFiles:
 
     def guard_script(self) -> str:
         """Refuse a database in which one of our schemas exists and holds something."""
-        return _filled("refuse_occupied_schemas", schemas=["mainstay", *self.schemas]) + "\n"
+        return _filled("refuse_occupied_schemas", schemas=list(self.all_schemas)) + "\n"
 
     def forget_script(self) -> str:
         """Remove files from the ledger that are no longer in the folder."""
@@ -167,6 +176,7 @@ def load(folder: Traversable | None = None, *, release: str | None = None) -> Sc
         pgmq=_with_pgmq(_text(root / "pgmq.sql")),
         migrations=tuple(_migrations(root / "migrations")),
         functions=tuple(_function_files(root / "functions")),
+        objects=schema_objects.parsed(_text(listed)) if (listed := root / "objects.tsv").is_file() else (),
         release=release if release is not None else _own_release(),
     )
 

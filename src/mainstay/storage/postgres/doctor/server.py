@@ -91,7 +91,7 @@ def schema(status: SchemaStatus) -> Iterator[Check]:
             "Run `pip install --upgrade mainstay`.",
         )
     elif status.drift:
-        yield fault(name, f"The database is not what its ledger says: {status.drift[0]}.", upgrade)
+        yield from _altered(status, name, upgrade)
     elif status.pending or status.changed_functions:
         missing = len(status.pending) + len(status.changed_functions)
         yield fault(name, f"The database lacks {missing} migrations or functions of this release.", upgrade)
@@ -104,6 +104,14 @@ def schema(status: SchemaStatus) -> Iterator[Check]:
     else:
         how = "as an extension" if status.pgmq_method == "extension" else "as plain SQL"
         yield ok("PGMQ version", f"PGMQ {status.pgmq_version or 'of unknown version'} is installed {how}.")
+
+
+def _altered(status: SchemaStatus, name: str, upgrade: str) -> Iterator[Check]:
+    altered = {str(each) for each in status.altered}
+    for said in [each for each in status.drift if each not in altered][:1]:
+        yield fault(name, f"The database is not what its ledger says: {said}.", upgrade)
+    for each in status.altered:
+        yield fault(name, f"The database is not what its ledger says: {each}.", each.advice, each.subject)
 
 
 def clock(before: datetime, database: datetime, after: datetime, limits: Limits) -> Iterator[Check]:
