@@ -151,8 +151,8 @@ ALTERED = {
         "is missing",
     ),
     "constraint decision_events_count of commandbus.decision": (
-        "alter table commandbus.decision drop constraint decision_events_count,"
-        " add constraint decision_events_count check (events >= -1)",
+        """alter table commandbus.decision drop constraint decision_events_count,
+            add constraint decision_events_count check (events >= -1)""",
         "-1",
     ),
     "constraint shard_of_subscription of eventsource.shard": (

@@ -214,7 +214,8 @@ async def schema_status(pool_or_conn: Pool | Connection, *, files: SchemaFiles |
     schema = files or _packaged()
     async with _in_transaction(pool_or_conn) as conn:
         state = await schema_state.read(conn)
-        drift, altered = schema_state.edited_migrations(state, schema), ()
+        drift = schema_state.edited_migrations(state, schema)
+        altered: tuple[Alteration, ...] = ()
         changed = schema_state.changed_functions(state, schema)
         if not state.version:
             drift += [f"schema {name} is not mainstay's" for name in await schema_state.foreign_schemas(conn, schema)]
@@ -224,7 +225,7 @@ async def schema_status(pool_or_conn: Pool | Connection, *, files: SchemaFiles |
             drift += [str(each) for each in findings if (each.schema, each.name) not in due]
             there = await schema_objects.read(conn, schema.all_schemas)
             altered = tuple(schema_objects.compare(schema.objects, there))
-            drift += [str(each) for each in altered]
+            drift += [str(alteration) for alteration in altered]
         if state.pgmq_is_too_old:
             drift.append("PGMQ is older than 1.5")
     newer = schema_state.newer_migrations(state, schema)

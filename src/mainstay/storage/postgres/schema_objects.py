@@ -1,7 +1,7 @@
 """Tables, columns, constraints, indexes and triggers: those that the files add up to beside those of a database.
 
-`schema/objects.tsv` lists them, one in a line: kind, owner, name and the statement that makes it. `make schema` takes it from a
-database that was set up anew. What a database has beyond it is left alone: people add indexes, and tune tables.
+`schema/objects.tsv` lists them, one a line: kind, owner, name and the statement that makes it. `make schema` takes it
+from a database that was set up anew. What a database has beyond it is left alone: people add indexes, and tune tables.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """What the files of the schema folder add up to: the dump `schema/snapshot.sql`, and the list `schema/objects.tsv`.
 
-The dump is for reviewers, who see the effect of a change beside its text; nothing reads it but the comparison in CI. The list is what a database is
-compared with (`schema_objects`). Nobody edits them::
+The dump is for reviewers, who see the effect of a change beside its text; nothing reads it but the comparison in CI.
+The list is what a database is compared with (`schema_objects`). Nobody edits them::
 
     python -m mainstay.storage.postgres.snapshot            # write them
     python -m mainstay.storage.postgres.snapshot --check    # compare them; exit code 1 if one is out of date
