@@ -29,6 +29,7 @@ from mainstay.operations.events import Events
 from mainstay.operations.ledger import Ledger
 from mainstay.operations.missing import NoSuchBatchError, NoSuchCommandError
 from mainstay.operations.projections import Projections
+from mainstay.operations.search import Search
 from mainstay.storage.postgres.commands import command_store
 from mainstay.storage.postgres.doctor import Check, Limits, examine
 from mainstay.storage.postgres.events import PostgresEventLog
@@ -90,6 +91,7 @@ class Operator(Holding, Turns):
         ledger: What was decided on commands.
         projections: How far they are, and what they could not handle.
         conversations: What led to something, and what followed from it.
+        search: Commands by any conditions, and anything by its id.
     """
 
     def __init__(self, pool: Any, *, registry: HandlerRegistry | None = None) -> None:
@@ -105,6 +107,7 @@ class Operator(Holding, Turns):
         self.events = Events(pool)
         self.ledger = Ledger(self.bus, self.events.log)
         self.projections = Projections(pool)
+        self.search = Search(pool)
         self.conversations = Conversations(self._commands, PostgresEventLog(pool))
 
     def use_registry(self, registry: HandlerRegistry | None) -> None:

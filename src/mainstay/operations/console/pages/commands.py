@@ -33,7 +33,7 @@ _SAID: Final = {
 
 async def _commands(request: Request) -> Response:
     """Commands by any mix of conditions, newest first."""
-    fields = dict(request.query_params)
+    fields = {name: value for name, value in request.query_params.items() if value}
     try:
         found = await ask(request, questions.list_commands, fields)
     except InvalidInputError as error:

@@ -2,9 +2,10 @@
 
 import base64
 import binascii
+import json
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -12,10 +13,13 @@ from pydantic import Field
 
 from mainstay.commands.command import AuditEvent, CommandMetadata, Place
 from mainstay.commands.lifecycle import CommandStatus
+from mainstay.commands.search import Sought
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, operation
 from mainstay.operations.ledger import Decided
+
+_LONGEST: Final = 10 * 366 * 86_400
 
 
 class CommandsAsked(Asked):
@@ -24,28 +28,66 @@ class CommandsAsked(Asked):
     domain: str | None = None
     command_type: str | None = None
     status: CommandStatus | None = None
-    tenant_id: str | None = None
+    key: str | None = None
+    batch_id: UUID | None = None
     correlation_id: UUID | None = None
+    tenant_id: str | None = None
+    within: float | None = Field(None, gt=0, le=_LONGEST, description="Sent in the last so many seconds.")
+    since: datetime | None = Field(None, description="Sent then or later; UTC where no zone is said.")
+    until: datetime | None = Field(None, description="Sent then or earlier; UTC where no zone is said.")
+    text: str | None = Field(None, max_length=200, description="Somewhere in the payload; asks for within, or since.")
     after: str | None = Field(None, description="``next`` of the page before.")
     limit: int = Field(50, ge=1, le=500)
+
+    def sought(self) -> Sought:
+        """The conditions, as the operator takes them.
+
+        Raises:
+            InvalidInputError: They cannot be.
+        """
+        conditions = self.model_dump(exclude={"after", "limit", "within"})
+        since, until = _in_utc(self.since), _in_utc(self.until)
+        if self.within is not None:
+            begins = datetime.now(UTC) - timedelta(seconds=self.within)
+            since = begins if since is None else max(since, begins)
+        return Sought(**conditions | {"since": since, "until": until})
 
 
 @dataclass(frozen=True, slots=True)
 class CommandPage:
-    """Commands, newest first, and where the next page begins; None on the last."""
+    """Commands, newest first.
+
+    Args:
+        commands: Them.
+        next: Where to look on; None if that was all.
+        looked: How many commands were read for it.
+        back_to: When the last of them was sent, if the search stopped without having found enough.
+    """
 
     commands: list[CommandMetadata]
     next: str | None
+    looked: int
+    back_to: datetime | None
 
 
 @operation("GET", "/commands", CommandsAsked, CommandPage)
 async def list_commands(desk: Desk, asked: CommandsAsked, _user: User) -> CommandPage:
-    """Commands that meet all conditions, newest first."""
-    conditions = asked.model_dump(exclude={"after", "limit"})
+    """Commands that meet all conditions, newest first, and how far was looked for them."""
     after = None if asked.after is None else _place(asked.after)
-    found = await desk.operator.commands(limit=asked.limit + 1, after=after, **conditions)
-    page = [_shown(desk, each) for each in found[: asked.limit]]
-    return CommandPage(page, _cursor(Place.of(page[-1])) if len(found) > asked.limit else None)
+    found = await desk.operator.search.commands(asked.sought(), limit=asked.limit, after=after)
+    page = [shown for each in found.commands if _still_says(each, shown := _shown(desk, each), asked.text)]
+    return CommandPage(page, None if found.next is None else _cursor(found.next), found.looked, found.back_to)
+
+
+def _still_says(command: CommandMetadata, shown: CommandMetadata, text: str | None) -> bool:
+    """Whether the payload says a text where it is shown; what is masked is not found by guessing, either."""
+    if text is None or shown.data == command.data:
+        return True
+    return text.lower() in json.dumps(shown.data, ensure_ascii=False).lower()
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 class OneCommand(Asked):
