@@ -61,6 +61,14 @@ test-integration: venv ## Run the tests against PostgreSQL (embedded, or MAINSTA
 test-e2e: venv ## Run the tests of whole programs
 	@$(PY) -m pytest tests/e2e $(ARGS)
 
+.PHONY: test-browser
+test-browser: browser ## Run the tests of the console in a headless Chromium
+	@$(PY) -m pytest tests/browser $(ARGS)
+
+.PHONY: browser
+browser: venv ## Install a Chromium for them, where there is none
+	@$(PY) -m tests.support.chromium
+
 .PHONY: test-file
 test-file: venv ## Run one file: make test-file FILE=tests/unit/test_retry.py
 	@test -n '$(FILE)' || { echo 'Name the file: make test-file FILE=tests/unit/test_retry.py' >&2; exit 2; }

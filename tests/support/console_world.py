@@ -107,7 +107,7 @@ async def _settled(pool: Any, operator: Operator, said: Words) -> ConsoleWorld:
         name=f"batch {said.name}",
         custom_data=data,
     )
-    await _handled(pool, operator, said, types, ids)
+    await _handled(pool, operator, said)
     schedule = f"nightly {said.name}"
     await operator.schedules.set(schedule, QUIET, types["Later"], data, cron="30 2 * * *")
     await operator.limits.set(QUIET, types["Bad"], max_running=5)
@@ -125,27 +125,33 @@ async def _settled(pool: Any, operator: Operator, said: Words) -> ConsoleWorld:
     )  # fmt: skip
 
 
-async def _handled(pool: Any, operator: Operator, said: Words, types: dict[str, str], ids: dict[str, UUID]) -> None:
-    """Let a worker come to the end of what can be handled."""
+def handlers(said: Words) -> HandlerRegistry:
+    """Of the commands in `DOMAIN`: one fails for good, one is refused, one is completed."""
     registry = HandlerRegistry()
 
-    @registry.handler(DOMAIN, types["Bad"])
+    @registry.handler(DOMAIN, f"Bad {said.name}")
     async def bad(_command: Any, _context: Any) -> None:
         raise PermanentCommandError(f"BROKEN {said.name}", said.text)
 
-    @registry.handler(DOMAIN, types["Good"])
+    @registry.handler(DOMAIN, f"Good {said.name}")
     async def good(_command: Any, _context: Any) -> dict[str, Any]:
         return {"mail": "x@example.org", "said": said.text}
 
-    @registry.handler(DOMAIN, types["Refused"])
+    @registry.handler(DOMAIN, f"Refused {said.name}")
     async def refused(_command: Any, _context: Any) -> None:
         raise BusinessRuleException(f"REFUSED {said.name}", said.text)
+
+    return registry
+
+
+async def _handled(pool: Any, operator: Operator, said: Words) -> None:
+    """Let a worker come to the end of what can be handled."""
 
     async def ended() -> bool:
         by_status = (await operator.stats(DOMAIN))[0].by_status
         return by_status.get(CommandStatus.IN_TROUBLESHOOTING_QUEUE) == 2 and by_status[CommandStatus.COMPLETED] == 2
 
-    worker = Worker(pool, DOMAIN, registry)
+    worker = Worker(pool, DOMAIN, handlers(said))
     running = asyncio.create_task(worker.run(concurrency=2, poll_interval=0.05))
     try:
         await eventually(ended)

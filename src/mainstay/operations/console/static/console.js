@@ -1,4 +1,4 @@
-// Three things that a page cannot do by itself: follow what happens, show times in the viewer's zone, keep a theme.
+// What a page cannot do by itself: follow what happens, show times in the viewer's zone, keep a theme, scroll by keys.
 "use strict";
 (() => {
   const THEME = "mainstay-theme";
@@ -41,6 +41,11 @@
     }
   }
 
+  // -- tables that are wider than the page: a keyboard must reach them to scroll them
+  function letScroll(within) {
+    for (const wide of within.querySelectorAll(".wide")) if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+  }
+
   // -- parts that follow what happens
   function isUsed(part) {
     const selection = getSelection();
@@ -56,6 +61,7 @@
       part.innerHTML = waiting;  // made and escaped by the server's templates; the page's policy runs no script in it
       waiting = null;
       showTimes(part);
+      letScroll(part);
     };
     source.addEventListener("part", (event) => { waiting = event.data; say("on", "live"); show(); });
     source.addEventListener("trouble", (event) => say("off", event.data));
@@ -67,6 +73,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     offerThemes();
     showTimes(document);
+    letScroll(document);
     setInterval(() => showTimes(document), 10000);
     document.querySelectorAll("[data-live]").forEach(follow);
   });
