@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from mainstay import DomainEvent, SendRequest
+from mainstay import AggregateRoot, DomainEvent, SendRequest
 from mainstay.events.log import NewEvent, StreamAppend
 from mainstay.events.stream import StreamId
 from mainstay.operations.console import console
@@ -26,6 +26,18 @@ BIG = 2**70
 class ShownCustomerMoved(DomainEvent, event_type="consoled.CustomerMoved"):
     street: str = Field(json_schema_extra={"x-personal": True})
     town: str
+
+
+class Home(BaseModel):
+    street: str = ""
+    town: str = ""
+    shown_name: str = Field("", json_schema_extra={"x-personal": True})
+    moves: int = 0
+
+
+class Customer(AggregateRoot[Home]):
+    def _apply(self, event):
+        self._state = Home(street=event.street, town=event.town, shown_name="Ann Elm", moves=self._state.moves + 1)
 
 
 def an_event(event_type="Placed", payload=b'{"total":"5"}', **fields):
@@ -191,6 +203,40 @@ async def test_what_is_personal_in_events_is_masked_by_their_classes_and_by_name
     assert order["payload"]["n"] == BIG
     assert page[-1]["metadata"] == {"mail": "•••"}
     assert types == ["Placed", "Shipped"]
+
+
+async def test_states_are_told_where_the_class_is_known_without_what_is_personal(operator, filled):
+    app = console(operator, auth=tokens(), aggregates=[Customer])
+    for town in ("Bath", "Bath"):
+        moved = an_event("consoled.CustomerMoved", f'{{"street":"Elm 2","town":"{town}"}}'.encode())
+        await append(operator, StreamId("Customer", "2"), moved)
+    async with browser(app, VIEWER) as client:
+        own = (await client.get("/api/stream?category=Customer&stream_id=2")).json()["states"]
+        unreadable = (await client.get("/api/stream?category=Customer&stream_id=1")).json()["states"]
+        unknown = (await client.get("/api/stream?category=Order&stream_id=1")).json()["states"]
+        pages = [
+            (await client.get(path)).text
+            for path in ("/streams/one?category=Customer&stream_id=2", "/events/13", "/events/1")
+        ]
+    assert own["states"]["2"]["state"] == {"street": "•••", "town": "Bath", "shown_name": "•••", "moves": 2}
+    assert own["states"]["2"]["changes"] == [{"path": "moves", "kind": "changed", "was": 1, "now": 2}]
+    assert [each["now"] for each in own["states"]["1"]["changes"]] == ["•••", "Bath", "•••", 1]
+    assert (list(unreadable["states"]), "Renamed" in unreadable["problem"]) == (["1"], True)
+    assert (unknown["aggregate"], "--aggregate MODULE:NAME" in unknown["problem"]) == (None, True)
+    assert not any(each in page for page in pages for each in ("Elm", "Ann"))
+    assert "Customer at version 2" in pages[0]
+    assert "Changed in Customer" in pages[1]
+    assert "--registry MODULE:NAME" in pages[2]
+
+
+async def test_a_long_stream_tells_its_states_when_it_is_asked(operator, filled, monkeypatch):
+    monkeypatch.setattr("mainstay.operations.console.questions.streams.MOST_FOLDED", 0)
+    app = console(operator, auth=tokens(), aggregates=[Customer])
+    async with browser(app, VIEWER) as client:
+        path = "/streams/one?category=Customer&stream_id=1&up_to=1"
+        shown = (await client.get(path)).text
+        asked = re.search(r'href="([^"]+)">Tell the states', shown)[1].replace("&amp;", "&")
+        assert ("Changed in" in shown, "Changed in" in (await client.get(asked)).text) == (False, True)
 
 
 async def test_the_newest_events_come_by_themselves(operator, filled):

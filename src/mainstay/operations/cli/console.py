@@ -58,7 +58,26 @@ def console(
             metavar="MODULE:NAME",
             show_default=False,
             help="Where the handlers are, as for `mainstay worker`: fields that their models mark as personal are "
-            "masked.",
+            "masked, and states are shown of the aggregates that they are called with.",
+        ),
+    ] = None,
+    aggregates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--aggregate",
+            metavar="MODULE:NAME",
+            show_default=False,
+            help="A class of aggregates whose states are shown, too; several times for several.",
+        ),
+    ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            "--events",
+            metavar="MODULE[:NAME]",
+            show_default=False,
+            help="The module that defines the event classes; with a name, an EventRegistry or a store in it, whose "
+            "upcasters are used.",
         ),
     ] = None,
     personal: Annotated[
@@ -80,7 +99,8 @@ def console(
         raise ConfigurationError(_HOW)
     if demo and host not in _LOOPBACK:
         raise ConfigurationError(f"--demo lets everybody in, so it listens on loopback only, not on {host}")
-    asyncio.run(_run(dsn, (host, port), token_env=token_env, auth=auth, registry=registry, personal=personal or ()))
+    code = {"registry": registry, "aggregates": aggregates or (), "events": events}
+    asyncio.run(_run(dsn, (host, port), token_env=token_env, auth=auth, personal=personal or (), **code))
 
 
 async def _run(
@@ -88,13 +108,18 @@ async def _run(
 ) -> None:
     from mainstay.operations.cli.connection import connected
     from mainstay.operations.loading import here, registry_of
+    from mainstay.operations.readability import codec_of
 
     who = _auth(token_env, auth)
     path = rest["registry"]
     found = None if path is None else here(path)
+    known = {
+        "aggregates": [here(each) for each in rest["aggregates"]],
+        "events": None if rest["events"] is None else codec_of(rest["events"]).registry,
+    }
     async with connected(dsn, max_size=8, prepare=True) as operator:
         registry = None if path is None else await registry_of(found, path, operator.pool)
-        await _serve(operator, address, auth=who, registry=registry, personal=rest["personal"])
+        await _serve(operator, address, auth=who, registry=registry, personal=rest["personal"], **known)
 
 
 def _auth(token_env: str | None, auth: str | None) -> Any:

@@ -25,6 +25,8 @@ from mainstay.errors import (
     StorageUnavailableError,
     StreamNotFoundError,
 )
+from mainstay.events.aggregate import AggregateRoot
+from mainstay.events.registry import EventRegistry
 from mainstay.operations.console import api, pages
 from mainstay.operations.console.access import Access, Anybody, Hook, TokenAccess
 from mainstay.operations.console.asking import Desk
@@ -34,6 +36,7 @@ from mainstay.operations.console.pages import frame
 from mainstay.operations.console.rendering import STATIC
 from mainstay.operations.events import NoSuchEventError
 from mainstay.operations.operator import Operator
+from mainstay.operations.states import States, aggregates_in
 from mainstay.telemetry import get_logger
 
 logger = get_logger(__name__)
@@ -72,6 +75,8 @@ def console(
     registry: HandlerRegistry | None = None,
     personal: Iterable[str] = (),
     secret: str | None = None,
+    aggregates: Iterable[type[AggregateRoot[Any]]] = (),
+    events: EventRegistry | None = None,
 ) -> "Console":
     """The console as an ASGI application: to be served by itself, or mounted in a Starlette or FastAPI application.
 
@@ -79,10 +84,13 @@ def console(
         operator: What it asks and does; the caller opens and closes it.
         auth: Who may use it: `TokenAccess`, a function of the request that gives a `User` or None (or a promise of
             one), or `Anybody`.
-        registry: The handlers: fields that their models mark as personal are masked.
-        personal: Names of fields that are masked in every command.
+        registry: The handlers: fields that their models mark as personal are masked, and the states are shown of the
+            aggregates that they are called with.
+        personal: Names of fields that are masked in every command and every event.
         secret: Signs forms and sessions; 16 characters at least. Several processes behind one address need the same,
             unless ``auth`` is `TokenAccess`, whose tokens they share.
+        aggregates: More classes of aggregates whose states are shown.
+        events: The classes of events, with their upcasters; all classes that this process has, unless given.
 
     Raises:
         ConfigurationError: There is no authentication, or the secret is too short.
@@ -90,7 +98,9 @@ def console(
     if secret is not None and len(secret) < _SHORTEST_SECRET:
         raise ConfigurationError(f"secret needs {_SHORTEST_SECRET} characters at least")
     access = Access(auth, None if secret is None else secret.encode())
-    desk = Desk(operator, Masking(registry, personal), Watch(operator))
+    kinds = [*aggregates, *(aggregates_in(registry) if registry else ())]
+    states = States(operator.events.log, kinds, events)
+    desk = Desk(operator, Masking(registry, personal, events), Watch(operator), states)
     routes = [*pages.ROUTES, *api.routes(), Mount("/static", _Assets(directory=STATIC))]
     handlers: Any = {HTTPException: _refused, MainstayError: _went_wrong, Exception: _failed}
     inner = Starlette(routes=routes, exception_handlers=handlers)

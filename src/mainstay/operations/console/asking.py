@@ -17,6 +17,7 @@ from mainstay.operations.console.access import User
 from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import Watch
 from mainstay.operations.operator import Operator
+from mainstay.operations.states import States
 
 Method = Literal["GET", "POST"]
 Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)]
@@ -31,12 +32,14 @@ class Desk:
         operator: Asks and acts.
         masking: Hides what is personal.
         watch: The numbers of the dashboard.
+        states: Tells the states of aggregates whose classes are known.
         closing: The server ends: so do streams.
     """
 
     operator: Operator
     masking: Masking
     watch: Watch
+    states: States
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 

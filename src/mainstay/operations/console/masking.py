@@ -12,10 +12,12 @@ of several classes (states, rows of tables), those that any class marks.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.errors import DuplicateEventTypeError
+from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.event import DomainEvent
 from mainstay.events.registry import EventRegistry
 
@@ -48,15 +50,23 @@ class Masking:
     def masked(self, value: Any, domain: str, command_type: str) -> Any:
         """A JSON value without what is personal in commands of this type."""
         names = self._marked.get((domain, command_type), self._everywhere)
-        return _masked(value, names) if names else value
+        return without(value, names) if names else value
 
     def masked_event(self, value: Any, event_type: str) -> Any:
         """A JSON value without what is personal in events of this type."""
-        return _masked(value, self._names_in(event_type))
+        return without(value, self._names_in(event_type))
 
     def masked_everywhere(self, value: Any) -> Any:
         """A JSON value without what is personal in any event."""
-        return _masked(value, self.names_in_events)
+        return without(value, self.names_in_events)
+
+    def names_in_state(self, kind: type[AggregateRoot[Any]]) -> frozenset[str]:
+        """What is masked in states of an aggregate: what its state's class marks, and what any event does."""
+        try:
+            marked = () if kind.__state_type__ is None else _marked(TypeAdapter(kind.__state_type__).json_schema())
+            return self.names_in_events.union(marked)
+        except PydanticUserError:  # a class that JSON Schema has no words for marks nothing
+            return self.names_in_events
 
     @property
     def names_in_events(self) -> frozenset[str]:
@@ -105,10 +115,11 @@ def _marked(schema: Any) -> Iterator[str]:
             yield from _marked(each)
 
 
-def _masked(value: Any, names: frozenset[str]) -> Any:
+def without(value: Any, names: frozenset[str]) -> Any:
+    """A JSON value in which what has one of these names is masked, at any depth; nothing stays nothing."""
     if isinstance(value, dict):
         return {
-            name: (None if each is None else MASK) if name in names else _masked(each, names)
+            name: (None if each is None else MASK) if name in names else without(each, names)
             for name, each in value.items()
         }
-    return [_masked(each, names) for each in value] if isinstance(value, list) else value
+    return [without(each, names) for each in value] if isinstance(value, list) else value

@@ -58,6 +58,11 @@ def as_json(value: Any) -> str:
     return orjson.dumps(value, default=plain, option=option).decode()
 
 
+def json_line(value: Any) -> str:
+    """A JSON value on one line."""
+    return orjson.dumps(value, default=plain, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
 def one_line(value: dict[str, Any] | None) -> str:
     """A JSON object on one line; what is null is left out."""
     kept = {name: each for name, each in (value or {}).items() if each is not None}
@@ -134,6 +139,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "json": as_json,
+        "json_line": json_line,
         "one_line": one_line,
         "number": number,
         "length": length,

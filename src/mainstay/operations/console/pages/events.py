@@ -1,6 +1,6 @@
 """Events: the feed as it grows, and a page for each."""
 
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from mainstay.errors import InvalidInputError
 from mainstay.operations.console.pages.frame import ask, page, render
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import events as questions
+from mainstay.operations.console.questions import streams
 
 
 async def _events(request: Request) -> Response:
@@ -49,16 +50,18 @@ async def _feed(request: Request) -> str:
 
 async def _at(request: Request) -> Response:
     """The event at a position."""
-    return _event(request, await ask(request, questions.show_event, request.path_params))
+    return await _event(request, await ask(request, questions.show_event, request.path_params))
 
 
 async def _known_as(request: Request) -> Response:
     """The event with an id."""
-    return _event(request, await ask(request, questions.show_event_by_id, request.path_params))
+    return await _event(request, await ask(request, questions.show_event_by_id, request.path_params))
 
 
-def _event(request: Request, event: Any) -> Response:
-    return page(request, "event.html", event=event)
+async def _event(request: Request, event: questions.EventShown) -> Response:
+    stream = {"category": event.category, "stream_id": event.stream_id, "tenant_id": event.tenant_id or ""}
+    around = await ask(request, streams.show_stream, stream | {"up_to": event.version, "limit": 1})
+    return page(request, "event.html", event=event, facts=around)
 
 
 ROUTES: Final = (

@@ -2,8 +2,10 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 
 import orjson
 from pydantic import Field
@@ -13,7 +15,11 @@ from mainstay.events.log import StreamState
 from mainstay.events.stream import StreamId
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, operation
-from mainstay.operations.console.questions.events import EventShown, shown
+from mainstay.operations.console.masking import MASK, without
+from mainstay.operations.console.questions.events import EventShown, shown, writable
+from mainstay.operations.states import MOST_FOLDED, Change, Path, VersionState
+
+_MOST_CHANGES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,95 @@ def _place(cursor: str) -> StreamId:
         raise InvalidInputError("after is the `next` of the page before, as it was given") from error
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeShown:
+    """What an event changed in a state, at a place such as ``lines[2].total``; it is added, removed or changed."""
+
+    path: str
+    kind: str
+    was: Any
+    now: Any
+
+
+@dataclass(frozen=True, slots=True)
+class StateShown:
+    """The state of an aggregate at a version, and what the event of that version changed in it."""
+
+    version: int
+    state: Any
+    changes: list[ChangeShown]
+
+
+@dataclass(frozen=True, slots=True)
+class StatesShown:
+    """States at versions of a stream.
+
+    Args:
+        aggregate: The class that tells them; None if it is not known here.
+        states: By version; empty if they are not known.
+        problem: Why they are not known, and what to do; None if all are.
+    """
+
+    aggregate: str | None
+    states: dict[int, StateShown]
+    problem: str | None
+
+
+_NOT_KNOWN: Final = (
+    "What events make of it is shown where its class is known: give the console the handlers that are called with it "
+    "(--registry MODULE:NAME), or the class itself (--aggregate MODULE:NAME)."
+)
+
+
+async def states_of(desk: Desk, events: Sequence[EventShown], *, however_long: bool = False) -> StatesShown:
+    """The states that events of one stream led to.
+
+    Args:
+        desk: Knows the classes.
+        events: The latest first.
+        however_long: Also if more than a few thousand events must be read for that.
+    """
+    last, first = events[0], events[-1]
+    kind = desk.states.kind_of(last.category)
+    if kind is None:
+        return StatesShown(None, {}, _NOT_KNOWN)
+    if last.version > MOST_FOLDED and not however_long:
+        problem = (
+            f"To tell the state, all {last.version:,} events up to here must be read: that is done when asked for."
+        )
+        return StatesShown(kind.__name__, {}, problem)
+    stream = StreamId(last.category, last.stream_id, last.tenant_id)
+    told = await desk.states.at(stream, first.version, last.version)
+    names = desk.masking.names_in_state(kind)
+    return StatesShown(
+        kind.__name__, {each.version: _state(each, names) for each in told.states.values()}, told.problem
+    )
+
+
+def _state(state: VersionState, names: frozenset[str]) -> StateShown:
+    def change(each: Change) -> ChangeShown:
+        hidden = names.intersection(str(part) for part in each.path)
+        values = [
+            None if value is None else MASK if hidden else _masked(value, names) for value in (each.was, each.now)
+        ]
+        return ChangeShown(_place_in(each.path), each.kind, *values)
+
+    return StateShown(
+        state.version, _masked(state.state, names), [change(each) for each in state.changes[:_MOST_CHANGES]]
+    )
+
+
+def _masked(value: Any, names: frozenset[str]) -> Any:
+    return writable(without(value, names))
+
+
+def _place_in(path: Path) -> str:
+    found = ""
+    for part in path:
+        found += f"[{part}]" if isinstance(part, int) else f".{part}" if found else part
+    return found or "the whole"
+
+
 class OneStream(Asked):
     """Which stream, and which of its events."""
 
@@ -95,6 +190,9 @@ class OneStream(Asked):
     tenant_id: str | None = None
     up_to: int | None = Field(None, ge=1, description="Not later than this version.")
     limit: int = Field(20, ge=1, le=200)
+    states: bool = Field(
+        default=False, description="Tell the states also if more than a few thousand events must be read."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +204,14 @@ class StreamFacts:
         events: None of a stream that is tombstoned.
         older: ``up_to`` of the page with older ones; None if there are none.
         newer: ``up_to`` of the page with later ones; None if there are none.
+        states: What the events made of the aggregate; None without events.
     """
 
     stream: StreamShown
     events: list[EventShown]
     older: int | None
     newer: int | None
+    states: StatesShown | None
 
 
 @operation("GET", "/stream", OneStream, StreamFacts)
@@ -123,8 +223,10 @@ async def show_stream(desk: Desk, asked: OneStream, _user: User) -> StreamFacts:
         raise StreamNotFoundError(str(stream))
     top = state.version if asked.up_to is None else min(asked.up_to, state.version)
     if state.tombstoned:
-        return StreamFacts(_shown(state), [], None, None)
+        return StreamFacts(_shown(state), [], None, None, None)
     found = await desk.operator.events.stream_events(stream, up_to=top, limit=asked.limit)
     lowest = found[0].version if found else 1
     newer = min(top + asked.limit, state.version) if top < state.version else None
-    return StreamFacts(_shown(state), await shown(desk, found[::-1]), lowest - 1 if lowest > 1 else None, newer)
+    events = await shown(desk, found[::-1])
+    states = await states_of(desk, events, however_long=asked.states) if events else None
+    return StreamFacts(_shown(state), events, lowest - 1 if lowest > 1 else None, newer, states)
