@@ -8,13 +8,7 @@ import psycopg
 from mainstay import SendRequest
 from mainstay.operations.operator import Operator
 from tests.support.cli import run
-
-TROUBLE = """
-select commandbus.complete('shop', (
-    select jsonb_agg(jsonb_build_object('command_id', r.command_id, 'msg_id', r.msg_id, 'lease_no', r.lease_no,
-        'verb', 'TROUBLESHOOT', 'error_type', 'PERMANENT', 'error_code', 'BROKEN', 'error_message', 'on purpose'))
-    from commandbus.receive('shop', 1, 60, 'nobody') as r))
-"""
+from tests.support.troubled import TROUBLE
 
 
 def blocked(dsn: str) -> list[str]:

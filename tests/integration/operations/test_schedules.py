@@ -49,6 +49,7 @@ def test_programs_get_all_of_it(schedules):
     assert (made["reply_to"], made["max_attempts"], made["key"]) == ("shop_replies", 9, "k")
     assert (made["unique_key"], made["unique_for"], made["skipped_count"]) == ("u", 60, 0)
     assert "[b]tick[/b]" in schedules("list").out
+    assert "every 90 s" in schedules("list").out
     assert "[b]tick[/b]" in schedules("pause", "[b]tick[/b]").out
 
 

@@ -1,6 +1,6 @@
 """``mainstay breakers``: what is held when commands of a type fail alike."""
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -9,9 +9,6 @@ from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.deciding import Who, name_of
 from mainstay.operations.cli.limits import OfDomain, OfType
 from mainstay.operations.cli.options import AsJson, Domain, Dsn, Limit, Reason
-
-if TYPE_CHECKING:
-    from mainstay.commands.breakers import BreakerRule
 
 HELP = "Hold what fails alike until one command gets through, and let the rest drip back."
 
@@ -63,6 +60,7 @@ def rules(*, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) ->
     """List which command types have breakers."""
     found = ask(dsn, lambda operator: operator.breakers.rules(domain))
     from mainstay.operations.cli.output import FOLDED, WHOLE, Output, table
+    from mainstay.operations.wording import rule_in_words
 
     out = Output(as_json=as_json)
     if as_json:
@@ -73,14 +71,8 @@ def rules(*, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) ->
         return
     rows = table(("domain", WHOLE), ("type", FOLDED), ("breakers", FOLDED))
     for each in found:
-        rows.add_row(each.domain, each.command_type, said(each))
+        rows.add_row(each.domain, each.command_type, rule_in_words(each))
     out.show(rows)
-
-
-def said(rule: "BreakerRule") -> str:
-    """A rule in words."""
-    opens = f"{rule.failures:,} failures alike within {rule.within:g} s"
-    return f"{opens}; a probe after {rule.probe_after:g} s; then {rule.drip:g} a second"
 
 
 def set_(
@@ -104,12 +96,13 @@ def set_(
     wanted["operator"] = name_of(operator)
     rule = ask(dsn, lambda operator: operator.breakers.set(domain, command_type, **wanted))
     from mainstay.operations.cli.output import Output
+    from mainstay.operations.wording import rule_in_words
 
     out = Output(as_json=as_json)
     if as_json:
         out.document(rule)
     else:
-        out.show(f"[green]Set for {domain} {command_type}:[/] {said(rule)}.")
+        out.show(f"[green]Set for {domain} {command_type}:[/] {rule_in_words(rule)}.")
 
 
 def remove(

@@ -1,15 +1,12 @@
 """``mainstay limits``: how many commands of a type may run at once, or start in a time."""
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from mainstay.errors import InvalidOperationError
 from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.options import AsJson, Domain, Dsn
-
-if TYPE_CHECKING:
-    from mainstay.commands.gates import Limit
 
 HELP = "Limit how many commands of a type run at once, or start in a time."
 
@@ -28,6 +25,7 @@ def list_(*, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) ->
     """List limits, what runs under each and what waits for it."""
     found = ask(dsn, lambda operator: operator.limits.list(domain))
     from mainstay.operations.cli.output import FOLDED, NUMBER, WHOLE, Output, count, table
+    from mainstay.operations.wording import limit_in_words
 
     out = Output(as_json=as_json)
     if as_json:
@@ -39,22 +37,10 @@ def list_(*, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) ->
     rows = table(("domain", WHOLE), ("type", FOLDED), ("limit", FOLDED), ("running", NUMBER), ("parked", NUMBER))
     for each in found:
         limit = each.limit
-        rows.add_row(limit.domain, limit.command_type, said(limit), count(each.running), count(each.parked, "blue"))
+        rows.add_row(
+            limit.domain, limit.command_type, limit_in_words(limit), count(each.running), count(each.parked, "blue")
+        )
     out.show(rows)
-
-
-def said(limit: "Limit") -> str:
-    """A limit in words."""
-    parts = []
-    if limit.max_running is not None:
-        parts.append(f"{limit.max_running:,} at once")
-    if limit.max_running_per is not None:
-        parts.append(f"{limit.max_running_per:,} at once per {limit.per}")
-    if limit.rate is not None:
-        window = "second" if limit.per_seconds == 1 else f"{limit.per_seconds:g} s"
-        together = "" if limit.burst == limit.rate else f", {limit.burst:,} together"
-        parts.append(f"{limit.rate:,} per {window}{together}")
-    return "; ".join(parts)
 
 
 def set_(
@@ -95,12 +81,13 @@ def set_(
     wanted |= {"rate": rate, "per_seconds": per_seconds, "burst": burst}
     limit = ask(dsn, lambda operator: operator.limits.set(domain, command_type, **wanted))
     from mainstay.operations.cli.output import Output
+    from mainstay.operations.wording import limit_in_words
 
     out = Output(as_json=as_json)
     if as_json:
         out.document(limit)
     else:
-        out.show(f"[green]Limited {domain} {command_type}:[/] {said(limit)}.")
+        out.show(f"[green]Limited {domain} {command_type}:[/] {limit_in_words(limit)}.")
 
 
 def remove(*, domain: OfDomain, command_type: OfType, dsn: Dsn = None, as_json: AsJson = False) -> None:

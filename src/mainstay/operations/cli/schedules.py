@@ -204,7 +204,8 @@ def _tell(what: str, schedule: "Schedule", *, as_json: bool) -> None:
 def _show(found: "Sequence[Schedule]", out: Any) -> None:
     from rich.text import Text
 
-    from mainstay.operations.cli.output import FOLDED, NUMBER, WHOLE, ago, count, duration, table
+    from mainstay.operations.cli.output import FOLDED, NUMBER, WHOLE, ago, count, table
+    from mainstay.operations.wording import every_in_words
 
     rows = table(
         ("name", FOLDED), ("domain", FOLDED), ("type", FOLDED), ("when", WHOLE), ("zone", FOLDED),
@@ -212,7 +213,7 @@ def _show(found: "Sequence[Schedule]", out: Any) -> None:
         ("skipped", NUMBER), ("error", FOLDED),
     )  # fmt: skip
     for each in found:
-        when = each.cron or f"every {duration(each.every.total_seconds() if each.every else 0)}"
+        when = each.cron or every_in_words(each.every.total_seconds() if each.every else 0)
         catch_up = f"all, {each.catch_up_limit}" if each.catch_up is CatchUp.ALL else each.catch_up.lower()
         rows.add_row(
             each.name,

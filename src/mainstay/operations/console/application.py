@@ -15,13 +15,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.errors import (
+    BatchNotFoundError,
     CommandNotFoundError,
     ConfigurationError,
     ConversationNotFoundError,
     InvalidInputError,
     InvalidOperationError,
     MainstayError,
+    NotUniqueError,
     PermissionDeniedError,
+    ProcessNotFoundError,
+    QueueNotFoundError,
+    ScheduleNotFoundError,
     StorageUnavailableError,
     StreamNotFoundError,
 )
@@ -61,6 +66,11 @@ _STATUS: Final[tuple[tuple[type[MainstayError], int], ...]] = (
     (ConversationNotFoundError, 404),
     (StreamNotFoundError, 404),
     (NoSuchEventError, 404),
+    (ScheduleNotFoundError, 404),
+    (BatchNotFoundError, 404),
+    (ProcessNotFoundError, 404),
+    (NotUniqueError, 409),
+    (QueueNotFoundError, 409),
     (InvalidOperationError, 409),
     (PermissionDeniedError, 403),
     (StorageUnavailableError, 503),

@@ -18,13 +18,25 @@ from mainstay.operations.console.pages import (
     conversations,
     dashboard,
     events,
+    limits,
+    schedules,
     session,
     streams,
     troubleshooting,
 )
 from mainstay.operations.console.pages.streaming import Part, stream
 
-_ROOMS: Final = (dashboard, commands, troubleshooting, conversations, events, streams, session)
+_ROOMS: Final = (
+    dashboard,
+    commands,
+    troubleshooting,
+    conversations,
+    schedules,
+    limits,
+    events,
+    streams,
+    session,
+)
 LIVE: Final[dict[str, Part]] = {name: part for room in _ROOMS for name, part in room.LIVE.items()}
 
 

@@ -14,6 +14,8 @@ NAVIGATION: Final = (
     ("/", "Dashboard"),
     ("/commands", "Commands"),
     ("/troubleshooting", "Troubleshooting"),
+    ("/schedules", "Schedules"),
+    ("/limits", "Limits"),
     ("/events", "Events"),
     ("/streams", "Streams"),
 )

@@ -3,6 +3,24 @@
 To add a room: a module here, and its name in the import below, which makes its operations known.
 """
 
-from mainstay.operations.console.questions import commands, conversations, dashboard, events, streams, troubleshooting
+from mainstay.operations.console.questions import (
+    commands,
+    conversations,
+    dashboard,
+    events,
+    limits,
+    schedules,
+    streams,
+    troubleshooting,
+)
 
-__all__ = ["commands", "conversations", "dashboard", "events", "streams", "troubleshooting"]
+__all__ = [
+    "commands",
+    "conversations",
+    "dashboard",
+    "events",
+    "limits",
+    "schedules",
+    "streams",
+    "troubleshooting",
+]
