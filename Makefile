@@ -11,6 +11,8 @@ PY := .venv/bin/python
 ARGS ?=
 JOBS ?= 5
 SIDE_BY_SIDE = --numprocesses $(JOBS) --dist worksteal
+MEASURED ?=
+PYTEST = $(PY) -m $(if $(MEASURED),coverage run -m) pytest $(SIDE_BY_SIDE)
 IF_FAILED ?=
 FILE ?=
 NAME ?=
@@ -38,8 +40,8 @@ bank: venv ## Run the example: a bank, its transfers, and its books (ARGS=--serv
 	@$(PY) -m examples.bank $(ARGS)
 
 .PHONY: test
-test: venv ## Run all tests, JOBS of them (5) side by side
-	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
+test: venv ## Run every test that is not thorough, JOBS of them (5) side by side
+	@$(PYTEST) -m 'not thorough' $(ARGS) $(IF_FAILED)
 
 .PHONY: install
 install: venv ## Make .venv with everything that running and developing needs (uv inside it)
@@ -48,6 +50,14 @@ install: venv ## Make .venv with everything that running and developing needs (u
 install-dev: venv ## The same as install
 
 ## Tests
+
+.PHONY: test-thorough
+test-thorough: venv ## Run the thorough tests: what repeats elsewhere, or more often, what `make test` has shown
+	@$(PYTEST) -m thorough $(ARGS) $(IF_FAILED)
+
+.PHONY: test-all
+test-all: venv ## Run all tests
+	@$(PYTEST) $(ARGS) $(IF_FAILED)
 
 .PHONY: test-unit
 test-unit: venv ## Run the tests that need no server
@@ -77,7 +87,11 @@ test-file: venv ## Run one file: make test-file FILE=tests/unit/test_retry.py
 .PHONY: coverage
 coverage: venv ## Run all tests and report line and branch coverage, at least 80 %
 	@$(PY) -m coverage erase
-	@$(PY) -m coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS) $(IF_FAILED)
+	@$(MAKE) test-all MEASURED=yes
+	@$(MAKE) coverage-report
+
+.PHONY: coverage-report
+coverage-report: venv ## Put together what runs with MEASURED=yes have covered, at least 80 %
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report --fail-under=0
 	@$(PY) -m coverage json --quiet --fail-under=0 -o coverage.json

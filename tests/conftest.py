@@ -1,7 +1,7 @@
 """The ladder of fixtures: server -> database -> dsn -> pool. What needs a server asks for the rung it needs.
 
 Tests in folders named contracts, postgres or schema, and tests that ask for `postgres_server`, run twice: on
-PostgreSQL 18 and on PostgreSQL 15, with every rung above on that server.
+PostgreSQL 18 and on PostgreSQL 15, with every rung above on that server. The second time is a thorough test.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +25,7 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 VERSIONS = ["18", "15"]
+REPEATED = pytest.param("15", marks=pytest.mark.thorough)
 ON_BOTH = {"contracts", "postgres", "schema"}
 HERE = Path(__file__).parent
 
@@ -33,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     asked = set(metafunc.fixturenames)
     folders = metafunc.definition.path.relative_to(HERE).parent.parts
     if "server" in asked and ("postgres_server" in asked or ON_BOTH.intersection(folders)):
-        metafunc.parametrize("server", VERSIONS, indirect=True, scope="session")
+        metafunc.parametrize("server", [VERSIONS[0], REPEATED], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

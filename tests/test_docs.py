@@ -36,6 +36,7 @@ def with_code() -> list[Path]:
 # --- code and commands ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("page", with_code(), ids=named)
 async def test_what_a_page_shows_runs(page: Path, tmp_path: Path, server_directory: Path, pool: Any, dsn: str) -> None:
     with chdir(tmp_path):  # where the files of its programs go

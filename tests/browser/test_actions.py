@@ -2,12 +2,15 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import addresses_of, visiting
 from tests.support.console import OPERATOR
 from tests.support.crawling import shape
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.thorough
 
 FILL = """form => {
     for (const each of form.querySelectorAll("details")) each.open = true;

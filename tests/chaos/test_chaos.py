@@ -10,7 +10,7 @@ from tests.chaos.report import Report
 COMMANDS = int(os.environ.get("MAINSTAY_CHAOS_COMMANDS", "3000"))
 SEED = int(os.environ.get("MAINSTAY_CHAOS_SEED", "1"))
 
-pytestmark = pytest.mark.timeout(600 + COMMANDS / 10)
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600 + COMMANDS / 10)]
 
 
 def must_hold(report: Report) -> None:

@@ -7,6 +7,8 @@ import pytest
 from tests.chaos.delivery import show, storm
 from tests.support.brokers import BROKERS
 
+pytestmark = pytest.mark.thorough
+
 EVENTS = int(os.environ.get("MAINSTAY_CHAOS_MESSAGES", "300"))
 """With 100,000, it is the long form."""
 

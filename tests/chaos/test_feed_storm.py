@@ -6,6 +6,8 @@ import pytest
 
 from tests.chaos.feed import show, storm
 
+pytestmark = pytest.mark.thorough
+
 EVENTS = int(os.environ.get("MAINSTAY_CHAOS_EVENTS", "3000"))
 SEED = int(os.environ.get("MAINSTAY_CHAOS_SEED", "1"))
 

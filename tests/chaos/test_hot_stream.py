@@ -15,7 +15,7 @@ from tests.support.servers import open_pool
 PROCESSES = 2
 COMMANDS = 400
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("mode", ["group", "single"])

@@ -27,7 +27,7 @@ KILLS = max(3, COMMANDS // 2_500)
 PATIENCE = 120.0
 CHUNK = 500
 
-pytestmark = pytest.mark.timeout(600 + COMMANDS / 5)
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600 + COMMANDS / 5)]
 
 TABLE = (
     "create table noted (seq bigserial primary key, key text not null, n integer not null, attempt integer not null)"

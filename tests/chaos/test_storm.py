@@ -6,6 +6,8 @@ import pytest
 
 from tests.chaos.storm import everything
 
+pytestmark = pytest.mark.thorough
+
 COMMANDS = int(os.environ.get("MAINSTAY_CHAOS_COMMANDS", "1000"))
 SEED = int(os.environ.get("MAINSTAY_CHAOS_SEED", "1"))
 

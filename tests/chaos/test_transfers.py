@@ -84,7 +84,7 @@ CAUSED = """
 """
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(600 + TRANSFERS)
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600 + TRANSFERS)]
 
 
 def start(part: Part, log: Any = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":

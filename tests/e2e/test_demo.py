@@ -14,6 +14,8 @@ import pytest
 from tests.support.cli import PROGRAM, program, read_until
 from tests.support.waiting import eventually_sync
 
+pytestmark = pytest.mark.thorough
+
 FEW = ("--commands", "400", "--workers", "2")
 
 

@@ -13,6 +13,8 @@ from mainstay import Mainstay, Process, ProcessStatus, Step
 from tests.support.cli import program
 from tests.support.waiting import eventually_sync
 
+pytestmark = pytest.mark.thorough
+
 PROCESSES = 12
 HANDLERS = """
 from pydantic import BaseModel

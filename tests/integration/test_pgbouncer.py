@@ -33,6 +33,8 @@ from tests.support.pgbouncer import pgbouncer
 from tests.support.servers import open_pool
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.thorough
+
 NOTHING_PREPARED = {"prepare_threshold": None}
 
 

@@ -24,6 +24,8 @@ from tests.support.ledger import (
 )
 from tests.support.servers import open_pool
 
+pytestmark = pytest.mark.thorough
+
 
 @asynccontextmanager
 async def subscribed(store, pool):

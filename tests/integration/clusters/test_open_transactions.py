@@ -16,6 +16,8 @@ from tests.support.ledger import PATIENCE, QUICK, Ledger, enter, entries, make_t
 from tests.support.servers import open_pool
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.thorough
+
 ANOTHER = "another"
 AT_ONCE = Limits(held_feed=0.0)
 IDLE = {

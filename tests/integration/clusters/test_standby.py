@@ -24,6 +24,8 @@ from tests.support.ledger import (
 from tests.support.servers import open_pool
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.thorough
+
 BY_THE_SEQUENCE = 33
 """PostgreSQL writes every 33rd draw of a sequence to its log: so far ahead a promoted standby goes on."""
 

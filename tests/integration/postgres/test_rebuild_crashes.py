@@ -31,6 +31,8 @@ from tests.support.savings import (
 from tests.support.servers import open_pool
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.thorough
+
 PROCESS = """
 import asyncio, sys
 from mainstay.events.store import EventStore
