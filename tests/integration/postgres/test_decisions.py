@@ -17,6 +17,7 @@ from tests.scenarios.world import DOMAIN, World
 from tests.support.cli import run as cli
 
 IS_OF_COMMAND = "a decision is of a command that has completed or failed"
+IS_THERE = "a command answered with the version and position of its own event has its decision"
 HAS_EVENTS = "the events of a decision are in its stream, and of no other decision"
 
 
@@ -98,6 +99,16 @@ async def test_the_decision_of_no_command_is_deleted_by_repair_and_others_are_le
         (None, True),
     ]
     assert await ask(pool, "select count(*) from commandbus.decision") == [(2,)]
+
+
+async def test_a_decision_that_is_gone_is_missed_if_its_reply_and_its_event_tell_of_it(pool, account):
+    await run(pool, "delete from commandbus.decision where version_read = 1")
+    (found,) = (await Operator(pool).fsck()).findings
+    (done,) = await Operator(pool).repair()
+
+    assert (found.invariant, found.command_id) == (IS_THERE, account[1][1])
+    assert found.details["reply"]["version"] == 2
+    assert (done.did, "restore" in done.left) == (None, True)
 
 
 # -- retention ---------------------------------------------------------------------------------------------------------

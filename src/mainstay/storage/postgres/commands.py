@@ -119,6 +119,7 @@ _INVARIANTS = (
     "an action that is done came to its last item, and says when",
     "items belong to an action",
     "a decision is of a command that has completed or failed",
+    "a command answered with the version and position of its own event has its decision",
     "the events of a decision are in its stream, and of no other decision",
     "deltas and parts belong to a batch",
     "a batch that can end has ended, or is looked at again",

@@ -51,6 +51,8 @@ BY_HAND: Final = {
     "discard the letter",
     "a dead letter that waits has its event": "it can never be handled: discard it",
     "a decision is of a command that has completed or failed": "find out who changed the command",
+    "a command answered with the version and position of its own event has its decision": "restore the row of "
+    "commandbus.decision from a backup, or leave it: only the ledger and rehearsals miss it",
     "the events of a decision are in its stream, and of no other decision": "events and decisions are of different "
     "backups, or somebody wrote to the tables: compare the stream with the command, `mainstay commands show ID`",
     "what is parked waits before a gate": "set a limit for its type again, and remove it: that starts what waits",
