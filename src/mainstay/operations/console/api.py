@@ -13,7 +13,7 @@ from starlette.routing import Route
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import body_of
 from mainstay.operations.console.asking import OPERATIONS, Operation
-from mainstay.operations.console.rendering import plain
+from mainstay.operations.console.rendering import to_json
 
 _PROBLEM: Final = {
     "description": "Refused; says why.",
@@ -24,8 +24,7 @@ _IN_PATH = re.compile(r"{(\w+)}")
 
 def answer(value: Any, status: int = 200, *, kind: str = "application/json") -> Response:
     """A value as JSON."""
-    document = orjson.dumps(value, default=plain, option=orjson.OPT_NON_STR_KEYS)
-    return Response(document, status, media_type=kind)
+    return Response(to_json(value), status, media_type=kind)
 
 
 def problem(status: int, title: str, detail: str) -> Response:

@@ -6,7 +6,9 @@ that is printed, by the environment itself; a template cannot forget it.
 """
 
 import hashlib
+import json
 import re
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -54,8 +56,16 @@ def _finalized(value: Any) -> Any:
 
 def as_json(value: Any) -> str:
     """A JSON value, indented."""
-    option = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-    return orjson.dumps(value, default=plain, option=option).decode()
+    return to_json(value, indent=True).decode()
+
+
+def to_json(value: Any, *, indent: bool = False) -> bytes:
+    """A value as JSON, however deep it is."""
+    option = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
+    try:
+        return orjson.dumps(value, default=plain, option=option)
+    except orjson.JSONEncodeError:  # deeper than it goes: a payload may be as deep, and an answer is around that
+        return json.dumps(value, default=_unfolded, indent=2 if indent else None, ensure_ascii=False).encode()
 
 
 def json_line(value: Any) -> str:
@@ -67,7 +77,7 @@ def one_line(value: dict[str, Any] | None) -> str:
     """A JSON object on one line; what is null is left out."""
     kept = {name: each for name, each in (value or {}).items() if each is not None}
     return ", ".join(
-        f"{name.replace('_', ' ')}: {each if isinstance(each, str) else orjson.dumps(each, default=plain).decode()}"
+        f"{name.replace('_', ' ')}: {each if isinstance(each, str) else to_json(each).decode()}"
         for name, each in kept.items()
     )
 
@@ -77,6 +87,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, set | frozenset | tuple):
         return list(value)
     return str(value)
+
+
+def _unfolded(value: Any) -> Any:
+    """For JSON, what the standard library does not know."""
+    if is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    return value.isoformat() if isinstance(value, datetime) else plain(value)
 
 
 def number(value: float | None) -> str:
