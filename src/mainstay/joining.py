@@ -54,6 +54,11 @@ class Joiner(Generic[ItemT, AnswerT]):
         """Items that wait for the group under way to end."""
         return len(self._waiting)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a group is under way that is not overtaken, or about to be."""
+        return not self._is_free()
+
     async def serve(self, item: ItemT) -> AnswerT:
         """Hand an item over and wait for its answer; alone, it is served right here, without a task."""
         if not self._is_free():

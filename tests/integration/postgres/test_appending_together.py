@@ -64,6 +64,17 @@ async def test_many_appends_at_once_take_few_transactions_and_are_all_there(pool
     assert page.events[0].event.actor_id == "Zo\u00eb"
 
 
+async def test_nobody_goes_alone_beside_a_group(pool, log):
+    async def write(stream: StreamId) -> None:
+        for version in range(20):
+            await log.append([an_append(stream, version)])
+
+    await asyncio.gather(*(write(stream) for stream in some_streams(8)))
+
+    [(transactions,)] = await ask(pool, TOGETHER)
+    assert transactions <= 30  # 20 rounds, of which the first takes two; 40, if one of eight goes alone each time
+
+
 async def test_who_is_refused_is_refused_alone(log):
     fresh, moved, closed, *rest = some_streams(12)
     await log.append([an_append(moved, 0)])

@@ -64,7 +64,11 @@ class Appending:
         Raises:
             MainstayError: As `mainstay.events.log.EventLog.append`.
         """
-        if self._being_served and append.expected.version is not None and len(append.events) <= MOST_EVENTS:
+        if (
+            (self._being_served or self._joiner.is_busy)
+            and append.expected.version is not None
+            and len(append.events) <= MOST_EVENTS
+        ):
             answer = await self._joiner.serve(append)
             if answer is not None:
                 return answer
