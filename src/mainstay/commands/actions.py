@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from mainstay.commands.command import TroubleshootingItem
-from mainstay.commands.failures import FailureGroup, Selection
+from mainstay.commands.failures import FailureGroup, Selection, Waiting
 from mainstay.commands.lifecycle import CommandStatus
 
 CANCEL_BATCH: Final = "CANCEL_BATCH"
@@ -78,6 +78,18 @@ class OperatorAction:
     stopped_by: str | None
     created_at: datetime
     ended_at: datetime | None
+
+
+class ActionPlace(NamedTuple):
+    """Where an action stands among all, newest first: what comes after it is a page that never moves."""
+
+    created_at: datetime
+    action_id: UUID
+
+    @classmethod
+    def of(cls, action: OperatorAction) -> "ActionPlace":
+        """That of an action."""
+        return cls(action.created_at, action.action_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,27 @@ class ActionItem(NamedTuple):
     status: CommandStatus
 
 
+class StepState(StrEnum):
+    """What became of one command of an action."""
+
+    WAITING = "WAITING"
+    """The action has not come to it."""
+    APPLIED = "APPLIED"
+    REFUSED = "REFUSED"
+    """It was left alone: it did not wait any more."""
+    UNDONE = "UNDONE"
+
+
+class ActionStep(NamedTuple):
+    """One command of an action: its place in it, what became of it, and where the command stands now."""
+
+    position: int
+    domain: str
+    command_id: UUID
+    state: StepState
+    status: CommandStatus
+
+
 class Undone(NamedTuple):
     """What became of taking one retry back: whether it could be, and where the command stands now."""
 
@@ -151,8 +184,10 @@ class Undone(NamedTuple):
 class ActionStore(Protocol):
     """What operators' actions ask of a database."""
 
-    async def select_troubled(self, which: Selection, *, limit: int) -> list[TroubleshootingItem]:
-        """Commands of the troubleshooting queue that meet all conditions, the longest waiting first."""
+    async def select_troubled(
+        self, which: Selection, *, limit: int, after: Waiting | None = None
+    ) -> list[TroubleshootingItem]:
+        """Commands of the troubleshooting queue that meet all conditions, the longest waiting first; after a place."""
         ...
 
     async def begin_action(self, new: NewAction) -> ActionState:
@@ -209,8 +244,14 @@ class ActionStore(Protocol):
         """One action."""
         ...
 
-    async def list_actions(self, state: ActionState | None, *, limit: int, offset: int) -> list[OperatorAction]:
-        """Actions, newest first."""
+    async def list_actions(
+        self, state: ActionState | None, *, limit: int, offset: int, after: ActionPlace | None = None
+    ) -> list[OperatorAction]:
+        """Actions, newest first; after a place."""
+        ...
+
+    async def list_steps(self, action_id: UUID, state: StepState | None, *, after: int, limit: int) -> list[ActionStep]:
+        """The commands of an action after a position, in their order; none if they were pruned."""
         ...
 
     async def get_rules(self) -> OperatorRules:

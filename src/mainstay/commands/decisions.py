@@ -11,10 +11,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-from mainstay.commands.actions import ActionItem, ActionState, NewAction, OperatorAction, OperatorRules, Preview, Undone
+from mainstay.commands.actions import (
+    ActionItem,
+    ActionPlace,
+    ActionState,
+    ActionStep,
+    NewAction,
+    OperatorAction,
+    OperatorRules,
+    Preview,
+    StepState,
+    Undone,
+)
 from mainstay.commands.checks import checked_choice, checked_count, checked_list, checked_page, checked_text
+from mainstay.commands.command import TroubleshootingItem
 from mainstay.commands.edits import refuse_misfit
-from mainstay.commands.failures import Selection
+from mainstay.commands.failures import Selection, Waiting
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.store import Action, CommandStore
 from mainstay.errors import ActionNotFoundError, CommandNotFoundError, InvalidInputError, InvalidOperationError, shown
@@ -60,6 +72,22 @@ class Decisions:
             sample=await self._store.select_troubled(chosen, limit=sample),
             needs_approval=above is not None and commands > above,
         )
+
+    async def list_selected(
+        self, which: Selection, limit: int = 50, *, after: Waiting | None = None
+    ) -> list[TroubleshootingItem]:
+        """Commands that wait and meet all conditions, the longest waiting first.
+
+        Args:
+            which: The commands.
+            limit: Rows at most.
+            after: Begin after this one: `Waiting.of` the last of the page before.
+
+        Raises:
+            InvalidInputError: An argument cannot be accepted.
+        """
+        checked_page(limit, 0)
+        return await self._store.select_troubled(checked_selection(which), limit=limit, after=after)
 
     async def begin(
         self,
@@ -252,7 +280,12 @@ class Decisions:
         return found
 
     async def list_actions(
-        self, state: ActionState | None = None, limit: int = 50, offset: int = 0
+        self,
+        state: ActionState | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        *,
+        after: ActionPlace | None = None,
     ) -> list[OperatorAction]:
         """What operators decided, newest first.
 
@@ -260,10 +293,26 @@ class Decisions:
             state: Only in this state: PROPOSED ones wait for a second operator.
             limit: Rows at most.
             offset: Rows to leave out.
+            after: Begin after this one: `ActionPlace.of` the last of the page before.
         """
         checked_page(limit, offset)
         which = None if state is None else checked_choice(state, ActionState, "state")
-        return await self._store.list_actions(which, limit=limit, offset=offset)
+        return await self._store.list_actions(which, limit=limit, offset=offset, after=after)
+
+    async def list_steps(
+        self, action_id: UUID, state: StepState | None = None, limit: int = 50, *, after: int = 0
+    ) -> list[ActionStep]:
+        """The commands of an action, in its order, and what became of each; none if they were pruned.
+
+        Args:
+            action_id: Which action.
+            state: Only in this state: REFUSED ones were left alone.
+            limit: Rows at most.
+            after: Begin after the command at this position.
+        """
+        checked_page(limit, 0)
+        which = None if state is None else checked_choice(state, StepState, "state")
+        return await self._store.list_steps(checked_id(action_id, "action_id"), which, after=after, limit=limit)
 
     async def get_rules(self) -> OperatorRules:
         """What operators must keep to."""

@@ -9,8 +9,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
+
+from mainstay.commands.command import TroubleshootingItem
 
 _READ = 2000
 """Characters of a message that its fingerprint goes by."""
@@ -69,6 +71,19 @@ class Selection:
     group_id: str | None = None
     batch_id: UUID | None = None
     command_ids: tuple[UUID, ...] | None = None
+
+
+class Waiting(NamedTuple):
+    """Where a command stands among those that wait for an operator, the longest waiting first."""
+
+    since: datetime
+    command_id: UUID
+    domain: str
+
+    @classmethod
+    def of(cls, item: TroubleshootingItem) -> "Waiting":
+        """That of a command."""
+        return cls(item.updated_at, item.command_id, item.domain)
 
 
 @dataclass(frozen=True, slots=True)

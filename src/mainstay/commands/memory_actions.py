@@ -12,14 +12,17 @@ from mainstay.commands import memory_questions as questions
 from mainstay.commands.actions import (
     CANCEL_BATCH,
     ActionItem,
+    ActionPlace,
     ActionState,
+    ActionStep,
     NewAction,
     OperatorAction,
     OperatorRules,
+    StepState,
     Undone,
 )
 from mainstay.commands.command import TroubleshootingItem
-from mainstay.commands.failures import Selection
+from mainstay.commands.failures import Selection, Waiting
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.memory_failures import troubled
 from mainstay.commands.memory_unit import Item, Row, State, Unit
@@ -82,9 +85,12 @@ class MemoryActions:
         verdicts = [done[command_id] for command_id in command_ids]
         return [verdict._replace(action_id=key) if verdict.applied else verdict for verdict in verdicts]
 
-    async def select_troubled(self, which: Selection, *, limit: int) -> list[TroubleshootingItem]:
-        """Commands of the troubleshooting queue that meet all conditions, the longest waiting first."""
-        return [questions.item(row) for row in troubled(self._state, which)][:limit]
+    async def select_troubled(
+        self, which: Selection, *, limit: int, after: Waiting | None = None
+    ) -> list[TroubleshootingItem]:
+        """Commands of the troubleshooting queue that meet all conditions, the longest waiting first; after a place."""
+        found = sorted((questions.item(row) for row in troubled(self._state, which)), key=Waiting.of)
+        return [item for item in found if after is None or Waiting.of(item) > after][:limit]
 
     async def begin_action(self, new: NewAction) -> ActionState:
         """Write a decision down with exactly the commands it is about; nothing is done to them yet."""
@@ -186,10 +192,23 @@ class MemoryActions:
         held = self._actions.get(action_id)
         return held.facts if held else None
 
-    async def list_actions(self, state: ActionState | None, *, limit: int, offset: int) -> list[OperatorAction]:
-        """Actions, newest first."""
+    async def list_actions(
+        self, state: ActionState | None, *, limit: int, offset: int, after: ActionPlace | None = None
+    ) -> list[OperatorAction]:
+        """Actions, newest first; after a place."""
         newest_first = [held.facts for held in reversed(self._actions.values())]
+        if after is not None:
+            newest_first = [facts for facts in newest_first if _is_after(ActionPlace.of(facts), after)]
         return [facts for facts in newest_first if state in (None, facts.state)][offset : offset + limit]
+
+    async def list_steps(self, action_id: UUID, state: StepState | None, *, after: int, limit: int) -> list[ActionStep]:
+        """The commands of an action after a position, in their order."""
+        held = self._actions.get(action_id)
+        steps = [
+            ActionStep(position, *item.key, StepState(item.state), self._state.rows[item.key].status)
+            for position, item in enumerate(held.items if held else (), 1)
+        ]
+        return [step for step in steps if step.position > after and state in (None, step.state)][:limit]
 
     async def get_rules(self) -> OperatorRules:
         """What operators must keep to."""
@@ -318,3 +337,9 @@ def _as_json(selection: dict[str, Any]) -> dict[str, Any]:
         name: [str(each) for each in value] if isinstance(value, tuple) else str(value)
         for name, value in selection.items()
     }
+
+
+def _is_after(place: ActionPlace, other: ActionPlace) -> bool:
+    """Whether an action comes after another, newest first."""
+    older = place.created_at < other.created_at
+    return older or (place.created_at == other.created_at and place.action_id > other.action_id)

@@ -67,7 +67,11 @@ class TroubleshootingQueue(Decisions):
     count = count_troubleshooting
 
     async def list_groups(
-        self, domain: str | None = None, command_type: str | None = None, error_code: str | None = None
+        self,
+        domain: str | None = None,
+        command_type: str | None = None,
+        error_code: str | None = None,
+        group_id: str | None = None,
     ) -> list[FailureGroup]:
         """What waits, by what went wrong, the largest group first.
 
@@ -75,12 +79,13 @@ class TroubleshootingQueue(Decisions):
             domain: Only of this domain.
             command_type: Only of this type.
             error_code: Only with this error code.
+            group_id: Only this group.
 
         Raises:
             InvalidInputError: An argument cannot be accepted.
         """
-        code = checked_text(error_code, "error_code")
-        return await self._store.list_groups(Selection(domain_filter(domain), type_filter(command_type), code))
+        code, group = checked_text(error_code, "error_code"), checked_text(group_id, "group_id")
+        return await self._store.list_groups(Selection(domain_filter(domain), type_filter(command_type), code, group))
 
     async def get(self, domain: str, command_id: UUID) -> TroubleshootingItem | None:
         """One command that waits; None if it does not, or does not exist."""
@@ -133,6 +138,7 @@ class TroubleshootingQueue(Decisions):
         operator: str | None = None,
         *,
         data: dict[str, Any] | None = None,
+        base: dict[str, Any] | None = None,
         reason: str | None = None,
     ) -> int:
         """Start a command over: attempts from 1 again, errors cleared.
@@ -142,6 +148,7 @@ class TroubleshootingQueue(Decisions):
             command_id: Which.
             operator: Who decides.
             data: Replaces its payload.
+            base: The payload that was edited, so that nobody else's edit is lost; None: the one that it has now.
             reason: Why.
 
         Returns:
@@ -163,11 +170,9 @@ class TroubleshootingQueue(Decisions):
             known = await self._store.get(checked_domain(domain), checked_id(command_id, "command_id"))
             if known is not None:
                 refuse_misfit(self._registry, domain, known.command_type, from_json(edited), known.headers)
-                base = known.data or {}
-                change = to_json(diff(base, from_json(edited)), what="the edit", limit=4 * DEFAULT_PAYLOAD_LIMIT)
-                request = replace(
-                    request, data=edited, base=to_json(base, limit=DEFAULT_PAYLOAD_LIMIT * 4), diff=change
-                )
+                old = (known.data or {}) if base is None else base
+                change = to_json(diff(old, from_json(edited)), what="the edit", limit=4 * DEFAULT_PAYLOAD_LIMIT)
+                request = replace(request, data=edited, base=to_json(old, limit=DEFAULT_PAYLOAD_LIMIT * 4), diff=change)
         verdict = await self._one(domain, command_id, request)
         await self._store.wake([domain])
         if verdict.msg_id is None:  # pragma: no cover - the store's contract

@@ -266,10 +266,15 @@ class Operator(Holding, Turns):
         return found
 
     async def failure_groups(
-        self, *, domain: str | None = None, command_type: str | None = None, error_code: str | None = None
+        self,
+        *,
+        domain: str | None = None,
+        command_type: str | None = None,
+        error_code: str | None = None,
+        group_id: str | None = None,
     ) -> list[FailureGroup]:
         """What waits for an operator, by what went wrong, the largest group first."""
-        return await self.decisions.list_groups(domain, command_type, error_code)
+        return await self.decisions.list_groups(domain, command_type, error_code, group_id)
 
     async def locate(self, command_ids: Sequence[UUID], domain: str | None = None) -> list[tuple[str | None, UUID]]:
         """The domain of each command, None for those that do not exist.
@@ -355,8 +360,9 @@ class Operator(Holding, Turns):
         domain: str | None = None,
         operator: str | None = None,
         reason: str | None = None,
+        base: dict[str, Any] | None = None,
     ) -> None:
-        """Retry one command with another payload.
+        """Retry one command with another payload; ``base`` is the one that was edited, if not the one it has now.
 
         Raises:
             CommandNotFoundError: There is no such command.
@@ -364,7 +370,7 @@ class Operator(Holding, Turns):
             InvalidInputError: The payload cannot be accepted, or its handler's model refuses it.
         """
         home = await self._domain_of(command_id, domain)
-        await self.decisions.operator_retry(home, command_id, operator, data=data, reason=reason)
+        await self.decisions.operator_retry(home, command_id, operator, data=data, base=base, reason=reason)
 
     async def undo_command(
         self,

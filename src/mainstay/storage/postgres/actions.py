@@ -7,9 +7,19 @@ from uuid import UUID
 
 import orjson
 
-from mainstay.commands.actions import ActionItem, ActionState, NewAction, OperatorAction, OperatorRules, Undone
+from mainstay.commands.actions import (
+    ActionItem,
+    ActionPlace,
+    ActionState,
+    ActionStep,
+    NewAction,
+    OperatorAction,
+    OperatorRules,
+    StepState,
+    Undone,
+)
 from mainstay.commands.command import TroubleshootingItem
-from mainstay.commands.failures import Selection
+from mainstay.commands.failures import Selection, Waiting
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.store import ActionVerdict, OperatorRequest
 from mainstay.storage.postgres import queries
@@ -50,9 +60,13 @@ class PostgresActions:
             for asked_for in command_ids
         ]
 
-    async def select_troubled(self, which: Selection, *, limit: int) -> list[TroubleshootingItem]:
-        """Commands of the troubleshooting queue that meet all conditions, the longest waiting first."""
+    async def select_troubled(
+        self, which: Selection, *, limit: int, after: Waiting | None = None
+    ) -> list[TroubleshootingItem]:
+        """Commands of the troubleshooting queue that meet all conditions, the longest waiting first; after a place."""
+        since, after_id, after_domain = after or (None, None, None)
         asked = selection_fields(which) | {"limit": limit}
+        asked |= {"after_since": since, "after_id": after_id, "after_domain": after_domain}
         async with self._actions() as conn:
             return [
                 troubleshooting_item_from(row)
@@ -123,14 +137,27 @@ class PostgresActions:
             row = await fetch_one(conn, queries.load("troubleshooting")["get_action"], {"action_id": action_id})
         return _action_from(row) if row else None
 
-    async def list_actions(self, state: ActionState | None, *, limit: int, offset: int) -> list[OperatorAction]:
-        """Actions, newest first."""
-        asked = {"state": state, "limit": limit, "offset": offset}
+    async def list_actions(
+        self, state: ActionState | None, *, limit: int, offset: int, after: ActionPlace | None = None
+    ) -> list[OperatorAction]:
+        """Actions, newest first; after a place."""
+        at, after_id = after or (None, None)
+        asked = {"state": state, "limit": limit, "offset": offset, "after_time": at, "after_id": after_id}
         async with self._actions() as conn:
             return [
                 _action_from(row)
                 for row in await fetch_all(conn, queries.load("troubleshooting")["list_actions"], asked)
             ]
+
+    async def list_steps(self, action_id: UUID, state: StepState | None, *, after: int, limit: int) -> list[ActionStep]:
+        """The commands of an action after a position, in their order."""
+        asked = {"action_id": action_id, "state": state, "after": after, "limit": limit}
+        async with self._actions() as conn:
+            rows = await fetch_all(conn, queries.load("troubleshooting")["list_steps"], asked)
+        return [
+            ActionStep(**row | {"state": StepState(row["state"]), "status": CommandStatus(row["status"])})
+            for row in rows
+        ]
 
     async def get_rules(self) -> OperatorRules:
         """What operators must keep to."""

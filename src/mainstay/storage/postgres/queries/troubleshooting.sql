@@ -23,12 +23,15 @@ join commandbus.command as c on c.command_id = t.command_id and c.domain = t.dom
 order by c.domain, c.command_type, headers;
 
 -- name: select_troubled
--- Commands of the troubleshooting queue that meet all conditions, the longest waiting first.
+-- Commands of the troubleshooting queue that meet all conditions, the longest waiting first; a page begins after a command.
 select c.*
 from commandbus.select_troubled(
     %(domain)s, %(command_type)s, %(error_code)s, %(group_id)s, %(batch_id)s, %(command_ids)s) as t
 join commandbus.command as c on c.command_id = t.command_id and c.domain = t.domain
-order by t.since, t.command_id
+where t.since >= coalesce(%(after_since)s::timestamptz, '-infinity')
+  and (%(after_since)s::timestamptz is null
+       or (t.since, t.command_id, t.domain) > (%(after_since)s, %(after_id)s::uuid, %(after_domain)s::text))
+order by t.since, t.command_id, t.domain
 limit %(limit)s;
 
 -- name: decide
@@ -75,13 +78,24 @@ from commandbus.operator_action as a
 where a.action_id = %(action_id)s;
 
 -- name: list_actions
--- Actions, newest first.
+-- Actions, newest first; a page begins after an action.
 select a.action_id, a.action, a.state, a.operator, a.reason, a.selection, a.rate, a.total, a.position, a.applied, a.refused,
        a.undone, a.last_due_at, a.approved_by, a.stopped_by, a.created_at, a.ended_at
 from commandbus.operator_action as a
-where %(state)s::text is null or a.state = %(state)s
+where (%(state)s::text is null or a.state = %(state)s)
+  and a.created_at <= coalesce(%(after_time)s::timestamptz, 'infinity')
+  and (%(after_time)s::timestamptz is null or a.created_at < %(after_time)s or a.action_id > %(after_id)s::uuid)
 order by a.created_at desc, a.action_id
 limit %(limit)s offset %(offset)s;
+
+-- name: list_steps
+-- The commands of an action after a position, in their order, with what became of each and where it stands now.
+select i.position, i.domain, i.command_id, i.state, c.status
+from commandbus.operator_item as i
+join commandbus.command as c on c.command_id = i.command_id and c.domain = i.domain
+where i.action_id = %(action_id)s and i.position > %(after)s and (%(state)s::text is null or i.state = %(state)s)
+order by i.position
+limit %(limit)s;
 
 -- name: get_rules
 -- What operators must keep to.

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mainstay.commands.actions import ActionState, NewAction, OperatorRules, Undone
-from mainstay.commands.failures import Selection
+from mainstay.commands.actions import ActionPlace, ActionState, NewAction, OperatorRules, StepState, Undone
+from mainstay.commands.failures import Selection, Waiting
 from mainstay.commands.lifecycle import AuditEventType, CommandStatus
 from mainstay.commands.store import Action, CommandStore, OperatorRequest, Verb, Verdict
 from mainstay.errors import (
@@ -166,6 +166,30 @@ class ActionContract(CommandStoreSuite):
         ]:
             found = await store.select_troubled(which, limit=10)
             assert {item.command_id for item in found} == expected
+
+    async def test_pages_begin_after_the_last_of_the_page_before(self, store: CommandStore) -> None:
+        ids = await self.all_troubled(store, 3)
+        first = await store.select_troubled(ALL, limit=2)
+        await self.operate(store, Action.CANCEL, ids[1])
+        rest = await store.select_troubled(ALL, limit=2, after=Waiting.of(first[-1]))
+        assert [item.command_id for item in [*first, *rest]] == ids
+        assert await store.select_troubled(ALL, limit=2, after=Waiting.of(rest[-1])) == []
+
+        action_id = await self.begun(store, which=Selection(DOMAIN, command_ids=tuple(ids)))
+        await store.run_action(action_id, 10)
+        steps = [await store.list_steps(action_id, None, after=after, limit=2) for after in (0, 2, 3)]
+        found = {step.command_id: (step.state, step.status) for part in steps for step in part}
+        applied, refused = (StepState.APPLIED, _S.PENDING), (StepState.REFUSED, _S.CANCELED)
+        assert [len(part) for part in steps] == [2, 1, 0]
+        assert found == {ids[0]: applied, ids[1]: refused, ids[2]: applied}
+        (left,) = await store.list_steps(action_id, StepState.REFUSED, after=0, limit=10)
+        assert left.command_id == ids[1]
+
+        everything = await store.list_actions(None, limit=10, offset=0)
+        assert everything[0].action_id == action_id
+        later = await store.list_actions(None, limit=10, offset=0, after=ActionPlace.of(everything[0]))
+        assert later == everything[1:]
+        assert len(later) == 1
 
     async def test_an_edit_of_what_was_edited_meanwhile_is_refused(self, store: CommandStore) -> None:
         command_id = await self.troubled(store)
