@@ -161,7 +161,8 @@ class StepState(StrEnum):
     UNDONE = "UNDONE"
 
 
-class ActionStep(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ActionStep:
     """One command of an action: its place in it, what became of it, and where the command stands now."""
 
     position: int

@@ -145,7 +145,7 @@ async def test_a_program_asks_and_decides_the_same(app, operator, trouble):
         assert overview["domains"][0]["by_status"] == {"COMPLETED": 1, "IN_TROUBLESHOOTING_QUEUE": 1}
         (group,) = (await program.get("/api/failure-groups")).json()
         assert (group["commands"], group["error_code"]) == (1, "BROKEN")
-        (item,) = (await program.get("/api/troubleshooting")).json()
+        (item,) = (await program.get("/api/troubleshooting")).json()["commands"]
         assert (item["command_id"], item["payload"]["mail"]) == (str(bad), "•••")
         facts = (await program.get(f"/api/commands/shop/{good}")).json()
         assert facts["command"]["result"] == {"mail": "•••", "said": HOSTILE}

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.errors import (
+    ActionNotFoundError,
     BatchNotFoundError,
     CommandNotFoundError,
     ConfigurationError,
@@ -35,6 +36,7 @@ from mainstay.events.registry import EventRegistry
 from mainstay.operations.console import api, pages
 from mainstay.operations.console.access import Access, Anybody, Hook, TokenAccess
 from mainstay.operations.console.asking import Desk
+from mainstay.operations.console.carrying import Carrying
 from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import Watch
 from mainstay.operations.console.pages import frame
@@ -62,6 +64,7 @@ HEADERS: Final = (
 _SAFE = {"GET", "HEAD"}
 _SHORTEST_SECRET = 16
 _STATUS: Final[tuple[tuple[type[MainstayError], int], ...]] = (
+    (ActionNotFoundError, 404),
     (CommandNotFoundError, 404),
     (ConversationNotFoundError, 404),
     (StreamNotFoundError, 404),
@@ -110,7 +113,7 @@ def console(
     access = Access(auth, None if secret is None else secret.encode())
     kinds = [*aggregates, *(aggregates_in(registry) if registry else ())]
     states = States(operator.events.log, kinds, events)
-    desk = Desk(operator, Masking(registry, personal, events), Watch(operator), states)
+    desk = Desk(operator, Masking(registry, personal, events), Watch(operator), states, Carrying(operator))
     routes = [*pages.ROUTES, *api.routes(), Mount("/static", _Assets(directory=STATIC))]
     handlers: Any = {HTTPException: _refused, MainstayError: _went_wrong, Exception: _failed}
     inner = Starlette(routes=routes, exception_handlers=handlers)
@@ -132,8 +135,12 @@ class Console:
         self._desk = desk
 
     def close(self) -> None:
-        """End all streams, which a server that stops would wait for; the browser asks again where there is one."""
+        """End all streams, which a server that stops would wait for; the browser asks again where there is one.
+
+        What operators decided on many commands stays where it is; it can be gone on with.
+        """
         self._desk.closing.set()
+        self._desk.carrying.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -1,7 +1,7 @@
 """How the console asks and does things: each thing declared once, for its page, for the JSON API and for OpenAPI.
 
 An `Operation` has a name, a place in the API, a model of what it is asked with, and a function that asks the operator.
-What changes something is a POST, and only that: `access` lets only operators make one. What is shown of commands passes
+What changes something is a POST: `access` lets only operators make one. What is shown of commands passes
 the mask in these functions, so neither a page nor the API can forget it.
 """
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import User
+from mainstay.operations.console.carrying import Carrying
 from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import Watch
 from mainstay.operations.operator import Operator
@@ -33,6 +34,7 @@ class Desk:
         masking: Hides what is personal.
         watch: The numbers of the dashboard.
         states: Tells the states of aggregates whose classes are known.
+        carrying: Carries out what operators decided on many commands.
         closing: The server ends: so do streams.
     """
 
@@ -40,6 +42,7 @@ class Desk:
     masking: Masking
     watch: Watch
     states: States
+    carrying: Carrying
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 

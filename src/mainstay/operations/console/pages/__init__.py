@@ -14,9 +14,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from mainstay.operations.console.pages import (
+    actions,
     commands,
     conversations,
     dashboard,
+    deciding,
     events,
     limits,
     schedules,
@@ -30,6 +32,8 @@ _ROOMS: Final = (
     dashboard,
     commands,
     troubleshooting,
+    deciding,
+    actions,
     conversations,
     schedules,
     limits,

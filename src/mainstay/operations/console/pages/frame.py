@@ -14,6 +14,7 @@ NAVIGATION: Final = (
     ("/", "Dashboard"),
     ("/commands", "Commands"),
     ("/troubleshooting", "Troubleshooting"),
+    ("/actions", "Actions"),
     ("/schedules", "Schedules"),
     ("/limits", "Limits"),
     ("/events", "Events"),

@@ -1,4 +1,4 @@
-"""Troubleshooting: what waits for an operator."""
+"""Troubleshooting: what waits for an operator, by what went wrong and one by one."""
 
 from typing import Any, Final
 
@@ -6,28 +6,57 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mainstay.errors import InvalidInputError
 from mainstay.operations.console.pages.frame import ask, page, render
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import troubleshooting as questions
 
+FILTERS: Final = ("domain", "command_type", "error_code", "batch_id")
+
 
 async def _troubleshooting(request: Request) -> Response:
-    """What waits for an operator, by what went wrong."""
-    return page(request, "troubleshooting.html", **await _waiting(request))
+    """What waits for an operator, by what went wrong, and the commands that wait longest."""
+    try:
+        found = await _waiting(request)
+    except InvalidInputError as error:
+        nothing: dict[str, Any] = {"groups": [], "waiting": None, "problem": str(error)}
+        return page(request, "troubleshooting.html", 400, **nothing, fields=_filters(request), group_id=None)
+    return page(request, "troubleshooting.html", **found, problem=None)
+
+
+async def _group(request: Request) -> Response:
+    """One failure group and its commands."""
+    return page(request, "failure_group.html", **await _waiting(request))
 
 
 async def _waiting(request: Request) -> dict[str, Any]:
-    fields = {name: request.query_params.get(name, "") for name in ("domain", "command_type")}
-    return {
-        "fields": fields,
-        "groups": await ask(request, questions.list_failure_groups, fields),
-        "waiting": await ask(request, questions.list_troubleshooting, fields),
-    }
+    """The groups and the page of commands that an address asks for; that of a group has it in its path or query."""
+    fields = _filters(request)
+    group_id = request.path_params.get("group_id") or request.query_params.get("group_id") or None
+    which = {**fields, "group_id": group_id or ""}
+    asked = {**which, "after": request.query_params.get("after", "")}
+    waiting = await ask(request, questions.list_troubleshooting, asked)
+    groups = await ask(
+        request, questions.list_failure_groups, {name: which[name] for name in which if name in _GROUPED}
+    )
+    return {"fields": fields, "group_id": group_id, "groups": groups, "waiting": waiting, "after": asked["after"]}
+
+
+def _filters(request: Request) -> dict[str, str]:
+    return {name: request.query_params.get(name, "") for name in FILTERS}
 
 
 async def _list(request: Request) -> str:
     return render(request, "_troubleshooting.html", **await _waiting(request))
 
 
-ROUTES: Final = (Route("/troubleshooting", _troubleshooting),)
-LIVE: Final[dict[str, Part]] = {"troubleshooting": _list}
+async def _one_group(request: Request) -> str:
+    return render(request, "_failure_group.html", **await _waiting(request))
+
+
+_GROUPED: Final = frozenset(questions.GroupsAsked.model_fields)
+ROUTES: Final = (
+    Route("/troubleshooting", _troubleshooting),
+    Route("/troubleshooting/groups/{group_id}", _group),
+)
+LIVE: Final[dict[str, Part]] = {"troubleshooting": _list, "failure-group": _one_group}

@@ -4,6 +4,7 @@ To add a room: a module here, and its name in the import below, which makes its 
 """
 
 from mainstay.operations.console.questions import (
+    actions,
     commands,
     conversations,
     dashboard,
@@ -15,6 +16,7 @@ from mainstay.operations.console.questions import (
 )
 
 __all__ = [
+    "actions",
     "commands",
     "conversations",
     "dashboard",

@@ -1,19 +1,34 @@
-"""Troubleshooting: what waits for an operator, and what is decided on it."""
+"""Troubleshooting: what waits for an operator, and what is decided on one of them."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mainstay.commands.actions import ActionState
 from mainstay.commands.command import TroubleshootingItem
-from mainstay.commands.failures import FailureGroup, Selection
+from mainstay.commands.failures import FailureGroup, Selection, Waiting
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.store import Action
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Reason, operation
 from mainstay.operations.console.questions.commands import OneCommand
+from mainstay.operations.console.questions.paging import cursor, place
+
+MOST_IDS = 500
+
+
+def _listed(value: Any) -> Any:
+    """Ids as an address has them: with commas between."""
+    return [each for each in value.split(",") if each] if isinstance(value, str) else value
+
+
+Ids: TypeAlias = Annotated[
+    tuple[UUID, ...] | None,
+    Field(max_length=MOST_IDS, description="Only these; in an address, with commas between."),
+    BeforeValidator(_listed),
+]
 
 
 class GroupsAsked(Asked):
@@ -22,6 +37,7 @@ class GroupsAsked(Asked):
     domain: str | None = None
     command_type: str | None = None
     error_code: str | None = None
+    group_id: str | None = None
 
 
 @operation("GET", "/failure-groups", GroupsAsked, list[FailureGroup])
@@ -30,20 +46,52 @@ async def list_failure_groups(desk: Desk, asked: GroupsAsked, _user: User) -> li
     return await desk.operator.failure_groups(**asked.model_dump())
 
 
-class WaitingAsked(Asked):
-    """Which commands that wait for an operator."""
+class Selected(Asked):
+    """Which of the commands that wait for an operator; all conditions must hold."""
 
     domain: str | None = None
     command_type: str | None = None
-    limit: int = Field(100, ge=1, le=500)
-    offset: int = Field(0, ge=0)
+    error_code: str | None = None
+    group_id: str | None = Field(None, description="A failure group.")
+    batch_id: UUID | None = None
+    command_ids: Ids = None
+
+    def selection(self) -> Selection:
+        """The same, as the operator is asked."""
+        return Selection(**{name: getattr(self, name) for name in Selected.model_fields})
 
 
-@operation("GET", "/troubleshooting", WaitingAsked, list[TroubleshootingItem])
-async def list_troubleshooting(desk: Desk, asked: WaitingAsked, _user: User) -> list[TroubleshootingItem]:
+class WaitingAsked(Selected):
+    """Which page of them."""
+
+    after: str | None = Field(None, description="``next`` of the page before.")
+    limit: int = Field(50, ge=1, le=500)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingPage:
+    """Commands that wait, the longest waiting first, and where the next page begins; None on the last."""
+
+    commands: list[TroubleshootingItem]
+    next: str | None
+
+
+@operation("GET", "/troubleshooting", WaitingAsked, WaitingPage)
+async def list_troubleshooting(desk: Desk, asked: WaitingAsked, _user: User) -> WaitingPage:
     """Commands that wait for an operator, the longest waiting first."""
-    found = await desk.operator.troubleshooting(**asked.model_dump())
-    return [replace(each, payload=desk.masking.masked(each.payload, each.domain, each.command_type)) for each in found]
+    after = place(Waiting, asked.after)
+    found = await desk.operator.decisions.list_selected(asked.selection(), asked.limit + 1, after=after)
+    page = found[: asked.limit]
+    return WaitingPage(masked(desk, page), cursor(Waiting.of(page[-1])) if len(found) > asked.limit else None)
+
+
+def masked(desk: Desk, items: list[TroubleshootingItem]) -> list[TroubleshootingItem]:
+    """Commands that wait, without what is personal."""
+
+    def hidden(each: TroubleshootingItem, value: Any) -> Any:
+        return desk.masking.masked(value, each.domain, each.command_type)
+
+    return [replace(each, payload=hidden(each, each.payload), headers=hidden(each, each.headers)) for each in items]
 
 
 class Deciding(OneCommand):
@@ -86,6 +134,20 @@ async def complete_command(desk: Desk, asked: Completing, user: User) -> Done:
 async def cancel_command(desk: Desk, asked: Deciding, user: User) -> Done:
     """Give a command up that waits for an operator."""
     return await _decide(desk, Action.CANCEL, asked, user)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """Where a command stands whose retry was taken back."""
+
+    status: CommandStatus
+
+
+@operation("POST", "/troubleshooting/{domain}/{command_id}/undo", Deciding, TakenBack)
+async def undo_command(desk: Desk, asked: Deciding, user: User) -> TakenBack:
+    """Take the retry of a command back that no worker has received since."""
+    await desk.operator.undo_command(asked.command_id, domain=asked.domain, operator=user.name, reason=asked.reason)
+    return TakenBack((await desk.operator.command(asked.command_id, asked.domain)).status)
 
 
 async def _decide(desk: Desk, action: Action, asked: Deciding, user: User, result: Any = None) -> Done:

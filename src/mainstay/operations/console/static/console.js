@@ -1,4 +1,4 @@
-// What a page cannot do by itself: follow what happens, show times in the viewer's zone, keep a theme, scroll by keys.
+// What a page cannot do by itself: follow what happens, show times in the viewer's zone, keep a theme, scroll by keys, tick all.
 "use strict";
 (() => {
   const THEME = "mainstay-theme";
@@ -49,6 +49,8 @@
   // -- parts that follow what happens
   function isUsed(part) {
     const selection = getSelection();
+    const isChanged = (field) => (field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue);
+    if ([...part.querySelectorAll("input, textarea")].some(isChanged)) return true;
     return part.contains(document.activeElement) || (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
   }
   function follow(part) {
@@ -69,6 +71,12 @@
     setInterval(show, 1000);
     addEventListener("pagehide", () => source.close());
   }
+
+  // -- ticks: one for all in the same table
+  document.addEventListener("change", (event) => {
+    if (!event.target.matches("[data-tick-all]")) return;
+    for (const box of event.target.closest("table").querySelectorAll('input[type="checkbox"]')) box.checked = event.target.checked;
+  });
 
   document.addEventListener("DOMContentLoaded", () => {
     offerThemes();

@@ -1,0 +1,90 @@
+"""Actions: what operators decided on many commands, and what can be done about each."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from mainstay.errors import InvalidInputError, InvalidOperationError
+from mainstay.operations.console.access import form_of
+from mainstay.operations.console.asking import Operation
+from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.pages.streaming import Part
+from mainstay.operations.console.questions import actions as questions
+
+_DOINGS: Final[dict[str, Operation]] = {
+    "continue": questions.continue_action,
+    "approve": questions.approve_action,
+    "stop": questions.stop_action,
+    "undo": questions.undo_action,
+}
+
+
+async def _actions(request: Request) -> Response:
+    """What operators decided, newest first."""
+    try:
+        return page(request, "actions.html", **await _decided(request), problem=None)
+    except InvalidInputError as error:
+        state = request.query_params.get("state", "")
+        return page(request, "actions.html", 400, found=None, state=state, after="", rules=None, problem=str(error))
+
+
+async def _decided(request: Request) -> dict[str, Any]:
+    fields = {name: request.query_params.get(name, "") for name in ("state", "after")}
+    found = await ask(request, questions.list_actions, fields)
+    return fields | {"found": found, "rules": await ask(request, questions.show_rules)}
+
+
+async def _list(request: Request) -> str:
+    return render(request, "_actions.html", **await _decided(request))
+
+
+async def _action(request: Request) -> Response:
+    """One action: how far it is, and its commands."""
+    return await _one(request)
+
+
+async def _one(request: Request, status: int = 200, **values: Any) -> Response:
+    key = request.path_params["action_id"]
+    facts = await ask(request, questions.show_action, {"action_id": key})
+    asked = {name: request.query_params.get(name, "") for name in ("state", "after")}
+    given: dict[str, Any] = {"problem": None, "fields": {}} | values
+    try:
+        steps = await ask(request, questions.list_action_commands, asked | {"action_id": key})
+    except InvalidInputError as error:
+        steps, status, given["problem"] = None, 400, str(error)
+    return page(request, "action.html", status, facts=facts, steps=steps, asked=asked, **given)
+
+
+async def _progress(request: Request) -> str:
+    key = request.query_params.get("action_id", "")
+    facts = await ask(request, questions.show_action, {"action_id": key})
+    return render(request, "_action.html", facts=facts, fields={})
+
+
+async def _do(request: Request) -> Response:
+    """Continue, approve, stop or undo an action, and show how far it is."""
+    operation = _DOINGS.get(request.path_params["doing"])
+    if operation is None:
+        raise HTTPException(404, "there is nothing of this name that can be done about an action")
+    key: UUID = request.path_params["action_id"]
+    form = await form_of(request)
+    told = {"reason": form.get("reason", "")} if "reason" in operation.asks.model_fields else {}
+    try:
+        await ask(request, operation, told | {"action_id": key})
+    except InvalidInputError as error:
+        return await _one(request, 400, problem=str(error), fields=form)
+    except InvalidOperationError as error:
+        return await _one(request, 409, problem=str(error), fields=form)
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/actions/{key}", 303)
+
+
+ROUTES: Final = (
+    Route("/actions", _actions),
+    Route("/actions/{action_id:uuid}", _action),
+    Route("/actions/{action_id:uuid}/{doing}", _do, methods=["POST"]),
+)
+LIVE: Final[dict[str, Part]] = {"actions": _list, "action": _progress}
