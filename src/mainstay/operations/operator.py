@@ -265,16 +265,9 @@ class Operator(Holding, Turns):
             raise InvalidOperationError(f"command {command_id} is {status}, not in the troubleshooting queue")
         return found
 
-    async def failure_groups(
-        self,
-        *,
-        domain: str | None = None,
-        command_type: str | None = None,
-        error_code: str | None = None,
-        group_id: str | None = None,
-    ) -> list[FailureGroup]:
-        """What waits for an operator, by what went wrong, the largest group first."""
-        return await self.decisions.list_groups(domain, command_type, error_code, group_id)
+    async def failure_groups(self, **conditions: str | None) -> list[FailureGroup]:
+        """What waits for an operator, by what went wrong; conditions as of `TroubleshootingQueue.list_groups`."""
+        return await self.decisions.list_groups(**conditions)
 
     async def locate(self, command_ids: Sequence[UUID], domain: str | None = None) -> list[tuple[str | None, UUID]]:
         """The domain of each command, None for those that do not exist.
