@@ -25,6 +25,7 @@ from mainstay.commands.limits import Holding
 from mainstay.commands.store import Action, DomainStats, FsckReport
 from mainstay.conversations import Conversations
 from mainstay.errors import CommandError, DuplicateCommandError, InvalidInputError, InvalidOperationError
+from mainstay.operations.activity import Activity
 from mainstay.operations.events import Events
 from mainstay.operations.ledger import Ledger
 from mainstay.operations.missing import NoSuchBatchError, NoSuchCommandError
@@ -91,6 +92,7 @@ class Operator(Holding, Turns):
         ledger: What was decided on commands.
         projections: How far they are, and what they could not handle.
         conversations: What led to something, and what followed from it.
+        activity: What happened lately, and which workers are alive.
         search: Commands by any conditions, and anything by its id.
     """
 
@@ -107,6 +109,7 @@ class Operator(Holding, Turns):
         self.events = Events(pool)
         self.ledger = Ledger(self.bus, self.events.log)
         self.projections = Projections(pool)
+        self.activity = Activity(pool)
         self.search = Search(pool)
         self.conversations = Conversations(self._commands, PostgresEventLog(pool))
 

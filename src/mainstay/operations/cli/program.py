@@ -31,6 +31,7 @@ from mainstay.operations.cli import (
     trace,
     tsq,
     worker,
+    workers,
 )
 from mainstay.operations.cli.exits import EXIT_CODES_HELP, Exit, report
 
@@ -66,6 +67,7 @@ def build() -> typer.Typer:
     app.callback()(_root)
     demo.add_to(app)
     worker.add_to(app)
+    workers.add_to(app)
     relay.add_to(app)
     console.add_to(app)
     send.add_to(app)

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
+from mainstay.commands.activity import LiveWorker
 from mainstay.commands.failures import FailureGroup
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.store import DomainStats
+from mainstay.operations.activity import Span, Traffic
+from mainstay.operations.console.checking import Checkup
 from mainstay.operations.operator import Operator
 from mainstay.storage.postgres.doctor import Check
 from mainstay.telemetry import get_logger
@@ -22,6 +25,8 @@ FRESH: Final = 2.0
 """Seconds for which numbers are shown without asking again."""
 EXAMINED: Final = 60.0
 """The same of the doctor's findings, which are dear and change slowly."""
+READING: Final = 1.5
+"""Seconds that one look at the history may take; what is older is read by the next."""
 PATIENCE: Final = 30.0
 """Seconds after which numbers are too old to be shown."""
 
@@ -55,6 +60,7 @@ class Overview:
         groups: What waits for an operator, the largest group first.
         projections: How far they are.
         checks: What the doctor would mend; None until it has looked.
+        workers: Who is alive, and handles what.
     """
 
     at: datetime
@@ -62,6 +68,7 @@ class Overview:
     groups: list[FailureGroup]
     projections: list[ProjectionLag]
     checks: list[Check] | None
+    workers: list[LiveWorker]
 
     def total(self, status: str) -> int:
         """Commands of all domains in a status."""
@@ -123,10 +130,15 @@ class Watch:
 
     Args:
         operator: Knows them.
+
+    Attributes:
+        checkup: Runs fsck.
     """
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
+        self.checkup = Checkup(operator)
+        self._traffic = {span: self._history(span) for span in Span}
         self._checks: Kept[list[Check]] = Kept(self._examine, fresh=EXAMINED, patience=EXAMINED)
         self._overview: Kept[Overview] = Kept(self._count, fresh=FRESH, patience=PATIENCE)
 
@@ -138,10 +150,27 @@ class Watch:
         """
         return await self._overview.get(patience)
 
+    async def traffic(self, span: Span, *, patience: float | None = None) -> Traffic:
+        """What happened lately, as far back as was read already.
+
+        Raises:
+            MainstayError: The database cannot be asked.
+        """
+        return await self._traffic[span].get(patience)
+
+    def traffic_known(self, span: Span) -> Traffic | None:
+        """The same, as it was counted last; None if it was not, and is now."""
+        return self._traffic[span].now()
+
+    def _history(self, span: Span) -> Kept[Traffic]:
+        history = self._operator.activity.history(span)
+        return Kept(lambda: history.look(budget=READING), fresh=FRESH, patience=PATIENCE)
+
     async def _count(self) -> Overview:
         domains = await self._operator.stats()
         groups = await self._operator.failure_groups()
         subscriptions = await self._operator.projections.list()
+        workers = await self._operator.activity.workers()
         lags = [
             ProjectionLag(
                 each.subscription, each.status.value, each.position, each.horizon, each.events, each.seconds,
@@ -149,7 +178,7 @@ class Watch:
             )
             for each in subscriptions
         ]  # fmt: skip
-        return Overview(datetime.now(UTC), domains, groups, lags, self._checks.now())
+        return Overview(datetime.now(UTC), domains, groups, lags, self._checks.now(), workers)
 
     async def _examine(self) -> list[Check]:
         return [each for each in await self._operator.doctor() if each.advice is not None]

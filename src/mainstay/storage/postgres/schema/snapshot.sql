@@ -2459,6 +2459,34 @@ CREATE FUNCTION commandbus.line_up(p_domain text, p_command_ids uuid[], p_keys t
     select p_domain, t.key from unnest(p_keys, p_numbers) as t(key, number) group by t.key order by min(t.number)
 $$;
 
+CREATE FUNCTION commandbus.list_workers(p_depth integer) RETURNS TABLE(worker text, domain text, asleep_until timestamp with time zone, command_id uuid, command_type text, attempt integer, since timestamp with time zone, leased_until timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $_$
+#variable_conflict use_column
+declare
+    v_queue text;
+begin
+    return query
+        select s.worker, s.domain, s.until, null::uuid, null::text, null::integer, null::timestamptz, null::timestamptz
+        from commandbus.sleeper as s where s.until > now();
+    for v_queue in select m.queue_name from pgmq.meta as m where m.queue_name like '%\_\_commands' order by m.queue_name loop
+        return query execute format(
+            'select r.details ->> ''worker'', c.domain, null::timestamptz, c.command_id, c.command_type, c.attempts, r.ts, l.vt'
+            ' from ('
+            '  select q.msg_id, q.vt, commandbus.id_of(q.message) as command_id'
+            '  from (select f.msg_id, f.vt, f.message from %s as f order by f.msg_id limit $1) as q where q.vt > now() offset 0) as l'
+            ' join commandbus.command as c on c.command_id = l.command_id and c.domain = $2 and c.status = ''IN_PROGRESS'' and c.msg_id = l.msg_id'
+            ' cross join lateral ('
+            '  select a.details, a.ts from commandbus.audit as a'
+            '  where a.subject_no = c.subject_no and a.event_type = ''RECEIVED'' order by a.audit_id desc limit 1) as r',
+            commandbus.queue_table(v_queue))
+        using p_depth, left(v_queue, -length('__commands'));
+    end loop;
+end;
+$_$;
+
 CREATE TABLE commandbus.live_range (
     domain text NOT NULL,
     file oid NOT NULL,
@@ -5244,6 +5272,50 @@ begin
 end;
 $$;
 
+CREATE FUNCTION commandbus.traffic(p_since timestamp with time zone, p_until timestamp with time zone, p_samples integer) RETURNS TABLE(sent bigint, completed bigint, failed bigint, retried bigint, waits double precision[], handlings double precision[])
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+    with happened as materialized (
+        select a.subject_no, a.audit_id, a.ts, a.event_type
+        from commandbus.audit as a
+        where a.ts >= p_since and a.ts < p_until
+          and a.event_type in ('SENT', 'RECEIVED', 'COMPLETED', 'BUSINESS_RULE_FAILED', 'MOVED_TO_TSQ', 'RETRY_SCHEDULED', 'OPERATOR_COMPLETE')
+    ), counted as materialized (
+        select count(*) filter (where h.event_type = 'SENT') as sent,
+               count(*) filter (where h.event_type in ('COMPLETED', 'OPERATOR_COMPLETE')) as completed,
+               count(*) filter (where h.event_type in ('BUSINESS_RULE_FAILED', 'MOVED_TO_TSQ')) as failed,
+               count(*) filter (where h.event_type = 'RETRY_SCHEDULED') as retried,
+               greatest(1, count(*) filter (where h.event_type = 'RECEIVED') / p_samples) as one_start_of,
+               greatest(1, count(*) filter (where h.event_type in ('COMPLETED', 'BUSINESS_RULE_FAILED')) / p_samples) as one_end_of
+        from happened as h
+    ), sampled as materialized (
+        select h.subject_no, h.audit_id, h.ts, 'SENT' as before
+        from happened as h, counted as n where h.event_type = 'RECEIVED' and h.subject_no % n.one_start_of = 0
+        union all
+        select h.subject_no, h.audit_id, h.ts, 'RECEIVED'
+        from happened as h, counted as n where h.event_type in ('COMPLETED', 'BUSINESS_RULE_FAILED') and h.subject_no % n.one_end_of = 0
+    ), spans as (
+        select s.before, extract(epoch from s.ts - b.ts)::double precision as seconds
+        from sampled as s
+        cross join lateral (
+            select a.ts, a.event_type from commandbus.audit as a
+            where a.subject_no = s.subject_no and a.audit_id < s.audit_id
+            order by a.audit_id desc limit 1
+        ) as b
+        where b.event_type = s.before
+    ), lengths as (
+        select s.before, percentile_cont(array[0.5, 0.95, 0.99]) within group (order by s.seconds) as percentiles from spans as s group by s.before
+    )
+    select n.sent, n.completed, n.failed, n.retried,
+           (select l.percentiles from lengths as l where l.before = 'SENT'),
+           (select l.percentiles from lengths as l where l.before = 'RECEIVED')
+    from counted as n
+$$;
+
 CREATE TABLE commandbus.breaker_rule (
     domain text NOT NULL,
     command_type text NOT NULL,
@@ -7966,6 +8038,8 @@ ALTER TABLE ONLY mainstay.migration
 
 ALTER TABLE ONLY mainstay.pgmq_install
     ADD CONSTRAINT pgmq_install_pkey PRIMARY KEY (only_row);
+
+CREATE INDEX audit_time ON commandbus.audit USING brin (ts) WITH (pages_per_range='32', autosummarize='on');
 
 CREATE INDEX batch_created ON commandbus.batch USING btree (domain, created_at);
 
