@@ -119,8 +119,7 @@ class Subscription(Service):
             message = "subscription %s was built by version %s, and this is version %d: it waits for a rebuild"
             log.warning(message, self.name, *built_by, mine)
         await self._store.register(self.name, shards=self.config.shards, start=await self._start_at(), version=mine)
-        if self.projection.by_class:
-            await let_nothing_pass(self._source, self._store, self.name, wanted)
+        await let_nothing_pass(self._source, self._store, self.name, wanted, by_class=self.projection.by_class)
 
     def is_prepared(self) -> None:
         """Say that the projection's tables are there."""

@@ -31,6 +31,10 @@ class Weighed(DomainEvent, aggregate_type="Parcel", event_type="TestWeighed"):
     grams: int
 
 
+class Written(DomainEvent, aggregate_type="Letter", event_type="TestWritten"):
+    words: int
+
+
 class Unwilling(MemoryBus):
     """Refuses some numbers, and is away a few times."""
 
@@ -353,3 +357,38 @@ async def test_a_relay_that_does_not_wait_for_the_answer_loses_events(store, man
     await manager.wait_until(position)
 
     assert numbers(bus) == list(range(5, 12))
+
+
+async def relayed(store, checkpoints, bus, **options):
+    """Subscribe a relay, as one process after another does, and let it publish what it wants."""
+    manager = SubscriptionManager(store, checkpoints)
+    await manager.subscribe(Relay(bus, **options), QUICK)
+    async with manager:
+        await manager.wait_until((await store.log.horizon()).position)
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide", "said"),
+    [
+        ({"categories": ["Letter"]}, {"categories": ["Letter", "Parcel"]}, "events of category Parcel"),
+        ({"types": ["TestWritten"]}, {"types": ["TestWritten", "TestShipped"]}, "events of type TestShipped"),
+        ({"types": [Written]}, {}, "events of every type"),
+    ],
+)
+async def test_a_relay_that_is_told_of_more_says_what_it_has_passed_by(store, caplog, narrow, wide, said):
+    checkpoints = MemoryProjectionStore()
+    bus = MemoryBus()
+    await ship(store, 1)
+    await store.append(StreamId("Letter", "l"), [Written(words=5)])
+    unheard_of = {key: [*value, "Unheard"] for key, value in narrow.items()}
+    for options in (narrow, narrow, unheard_of, narrow):
+        await relayed(store, checkpoints, bus, **options)
+    assert caplog.messages == []
+
+    for _ in range(2):
+        await relayed(store, checkpoints, bus, **wide)
+
+    (message,) = caplog.messages
+    assert said in message
+    assert "another name" in message
+    assert [each.type for each in bus.published] == ["TestWritten"]
