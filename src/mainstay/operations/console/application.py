@@ -30,6 +30,7 @@ from mainstay.errors import (
     ScheduleNotFoundError,
     StorageUnavailableError,
     StreamNotFoundError,
+    SubscriptionNotFoundError,
 )
 from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.registry import EventRegistry
@@ -68,6 +69,7 @@ _STATUS: Final[tuple[tuple[type[MainstayError], int], ...]] = (
     (CommandNotFoundError, 404),
     (ConversationNotFoundError, 404),
     (StreamNotFoundError, 404),
+    (SubscriptionNotFoundError, 404),
     (NoSuchEventError, 404),
     (ScheduleNotFoundError, 404),
     (BatchNotFoundError, 404),
@@ -112,7 +114,7 @@ def console(
         raise ConfigurationError(f"secret needs {_SHORTEST_SECRET} characters at least")
     access = Access(auth, None if secret is None else secret.encode())
     kinds = [*aggregates, *(aggregates_in(registry) if registry else ())]
-    states = States(operator.events.log, kinds, events)
+    states = States(kinds, events)
     desk = Desk(operator, Masking(registry, personal, events), Watch(operator), states, Carrying(operator))
     routes = [*pages.ROUTES, *api.routes(), Mount("/static", _Assets(directory=STATIC))]
     handlers: Any = {HTTPException: _refused, MainstayError: _went_wrong, Exception: _failed}

@@ -117,6 +117,12 @@ class FeedQuestions:
             rows = await fetch_all(conn, self._sql["lags"], asked)
         return [ShardLag(**row | {"seconds": max(0.0, row["seconds"] or 0.0)}) for row in rows]
 
+    async def letter_groups(self, subscription: str | None, limit: int | None) -> list[tuple[str, str, int, int]]:
+        """Subscription, key, position of the first, and number of the dead letters that wait."""
+        async with sealed(autocommit(self._pool)) as conn:
+            rows = await fetch_all(conn, self._sql["letter_groups"], {"subscription": subscription, "limit": limit})
+        return [(row["subscription"], row["key"], row["position"], row["count"]) for row in rows]
+
     async def _value(self, query: str, asked: dict[str, Any]) -> Any:
         async with sealed(autocommit(self._pool)) as conn:
             return await fetch_value(conn, self._sql[query], asked)

@@ -21,6 +21,7 @@ from mainstay.operations.console.pages import (
     deciding,
     events,
     limits,
+    projections,
     schedules,
     session,
     streams,
@@ -39,6 +40,7 @@ _ROOMS: Final = (
     limits,
     events,
     streams,
+    projections,
     session,
 )
 LIVE: Final[dict[str, Part]] = {name: part for room in _ROOMS for name, part in room.LIVE.items()}

@@ -19,6 +19,7 @@ NAVIGATION: Final = (
     ("/limits", "Limits"),
     ("/events", "Events"),
     ("/streams", "Streams"),
+    ("/projections", "Projections"),
 )
 
 

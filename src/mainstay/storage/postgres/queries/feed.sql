@@ -56,3 +56,12 @@ left join lateral (
 ) as n on true
 where %(subscription)s::text is null or s.subscription = %(subscription)s
 order by s.subscription, s.shard;
+
+-- name: letter_groups
+-- The dead letters that wait, by subscription and key, in the order of the first of each: how many, and where that one stands.
+select d.subscription, d.key, min(d.position) as position, count(*) as count
+from eventsource.dead_letter as d
+where d.status = 'WAITING' and (%(subscription)s::text is null or d.subscription = %(subscription)s)
+group by d.subscription, d.key
+order by d.subscription, min(d.position)
+limit %(limit)s;
