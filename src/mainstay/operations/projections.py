@@ -86,7 +86,6 @@ class LetterGroup:
 
 
 _Letters = list[DeadLetter]
-_Groups = list[LetterGroup]
 """Within `Projections`, ``list`` is a method."""
 
 
@@ -184,11 +183,8 @@ class Projections:
         """
         if subscription is not None and not await self.store.states(subscription):
             raise SubscriptionNotFoundError(subscription)
-        found: _Groups = []
-        for name, key, position, count in await self._questions.letter_groups(subscription, limit):
-            first = await self.store.dead_letters(name, key=key, after=position - 1, limit=1)
-            found += [LetterGroup(name, key, each, count) for each in first]
-        return found
+        found = await self._questions.letter_groups(subscription, limit)
+        return [LetterGroup(first.subscription, first.key, first, count) for first, count in found]
 
     async def dead_letter(self, subscription: str, position: int) -> tuple[DeadLetter, RecordedEvent | None]:
         """One dead letter, whatever became of it, with its event if the log has it.
