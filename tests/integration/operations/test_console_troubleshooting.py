@@ -1,16 +1,19 @@
 """The console's troubleshooting: decisions on one, many and a whole group, followed to their end."""
 
 import asyncio
+import html
+import json
 import re
 from uuid import uuid4
 
 import pytest
+from pydantic import BaseModel, Field
 
-from mainstay import Action, CommandStatus, OperatorRules, Selection
+from mainstay import Action, CommandModel, CommandStatus, HandlerRegistry, OperatorRules, Selection
 from mainstay.commands.actions import ActionState, StepState
 from mainstay.operations.console import Role, TokenAccess, User, console
 from mainstay.operations.operator import Operator
-from tests.support.console import OPERATOR, VIEWER, browser, csrf_in
+from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.troubled import troubled
 from tests.support.waiting import eventually
 
@@ -253,3 +256,102 @@ async def test_a_viewer_sees_what_is_decided_and_is_offered_nothing(app, operato
             shown = await viewer.get(path)
             assert shown.status_code == 200, path
             assert re.findall(r'<form method="post" action="([^"]+)"', shown.text) == ["/logout"], path
+
+
+class Address(BaseModel):
+    street: str = Field(json_schema_extra={"x-personal": True})
+    city: str
+
+
+class Bad(CommandModel, domain="shop"):
+    mail: str = Field(json_schema_extra={"x-personal": True})
+    address: Address
+    amount: int
+
+
+@pytest.fixture
+def checking(operator):
+    """A console that knows the handler's model."""
+    registry = HandlerRegistry()
+
+    @registry.handler(Bad)
+    async def bad(_command, _context):
+        return None
+
+    return console(operator, auth=tokens(), registry=registry)
+
+
+PAYLOAD = {
+    "mail": "ann@example.org",
+    "address": {"street": "High St", "city": "Ulm"},
+    "amount": "many",
+    "note": "a\u200bb",
+}
+
+
+async def test_a_payload_is_edited_checked_compared_and_retried_and_what_is_hidden_stays(checking, operator):
+    (key,) = await troubled(operator, 1, PAYLOAD)
+    path = f"/commands/shop/{key}/edit"
+    async with browser(checking, OPERATOR) as client:
+        assert f'href="{path}"' in (await client.get(f"/commands/shop/{key}")).text
+        first = await client.get(path)
+        text = html.unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", first.text, re.DOTALL)[1])
+        shown = json.loads(text)
+        assert shown == PAYLOAD | {"mail": "•••1", "address": {"street": "•••2", "city": "Ulm"}}
+        form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', first.text)) | {"reason": "mended"}
+
+        async def sent(data, to=path, **changes):
+            written = data if isinstance(data, str) else json.dumps(data)
+            return await client.post(to, data=form | changes | {"data": written})
+
+        for data, word in (
+            ("{", "not valid JSON"),
+            ("[]", "must be a JSON object"),
+            ('{"amount": 123456789012345678901234567890}', "does not fit in 64 bits"),
+            (shown | {"note": "•••1"}, "stands for a hidden value"),
+            (shown, '<span class="line">  &#34;amount&#34;: &#34;many&#34;,</span><span class="wrong"'),
+            ({"amount": 1}, "mail: Field required"),
+        ):
+            for to in (path, f"{path}/retry"):
+                refused = await sent(data, to)
+                assert refused.status_code == 400, (data, to)
+            assert word in (await sent(data)).text, data
+        assert (await operator.command(key)).data == PAYLOAD
+
+        right = shown | {"amount": 3, "address": {"street": "New St", "city": "Ulm"}}
+        seen = await sent(right)
+        assert "Retry it with this payload?" in seen.text
+        assert re.findall(r'class="id">(/\w+(?:/\w+)?)<', seen.text) == ["/address/street", "/amount"]
+        assert "<del>&#34;•••&#34;</del>" in seen.text
+        assert "High St" not in seen.text
+        assert "Edit the payload" in (await sent(right, again="yes")).text
+        stale = await sent(right, f"{path}/retry", seen="2020-01-01T00:00:00+00:00")
+        assert (stale.status_code, "decided on meanwhile" in stale.text) == (409, True)
+        done = await sent(right, f"{path}/retry")
+        assert done.status_code == 303, done.text
+        retried = await client.get(done.headers["location"])
+        assert "High St" not in retried.text
+        assert "example.org" not in retried.text
+        assert (await client.get(path)).status_code == 409
+    now = await operator.command(key)
+    assert now.data == PAYLOAD | {"amount": 3, "address": {"street": "New St", "city": "Ulm"}}
+    assert now.status is CommandStatus.PENDING
+    assert await decided(operator, [key]) == [[("Olga", "mended")]]
+
+
+async def test_a_program_edits_as_a_person_does_and_nobody_elses_edit_is_lost(app, operator):
+    (key,) = await troubled(operator, 1, {"mail": "ann@example.org", "n": 1})
+    path = f"/api/troubleshooting/shop/{key}/edit"
+    async with browser(app, **BEARER) as program:
+        found = (await program.get(path)).json()
+        assert found["payload"] == {"mail": "•••1", "n": 1}
+        edit = {"data": found["payload"] | {"n": 2}, "seen": found["seen"]}
+        seen = (await program.post(path, json=edit)).json()
+        assert seen == {"diff": [{"path": "/n", "before": 1, "after": 2}], "problems": []}
+        await operator.retry_edited(key, {"mail": "bea@example.org", "n": 1}, operator="Odette")
+        gone = await program.post(f"{path}/retry", json=edit | {"reason": "why"})
+        assert gone.status_code == 409
+        await operator.undo_command(key, operator="Odette")
+        done = await program.post(f"{path}/retry", json=edit | {"reason": "why"})
+        assert done.json() == {"status": "PENDING"}
+    assert (await operator.command(key)).data == {"mail": "ann@example.org", "n": 2}

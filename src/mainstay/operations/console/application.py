@@ -20,6 +20,7 @@ from mainstay.errors import (
     CommandNotFoundError,
     ConfigurationError,
     ConversationNotFoundError,
+    HandlerNotFoundError,
     InvalidInputError,
     InvalidOperationError,
     MainstayError,
@@ -76,6 +77,7 @@ _STATUS: Final[tuple[tuple[type[MainstayError], int], ...]] = (
     (ProcessNotFoundError, 404),
     (NotUniqueError, 409),
     (QueueNotFoundError, 409),
+    (HandlerNotFoundError, 409),
     (InvalidOperationError, 409),
     (PermissionDeniedError, 403),
     (StorageUnavailableError, 503),
@@ -99,8 +101,8 @@ def console(
         operator: What it asks and does; the caller opens and closes it.
         auth: Who may use it: `TokenAccess`, a function of the request that gives a `User` or None (or a promise of
             one), or `Anybody`.
-        registry: The handlers: fields that their models mark as personal are masked, and the states are shown of the
-            aggregates that they are called with.
+        registry: The handlers: fields that their models mark as personal are masked, edited payloads must fit their
+            models, and the states are shown of the aggregates that they are called with.
         personal: Names of fields that are masked in every command and every event.
         secret: Signs forms and sessions; 16 characters at least. Several processes behind one address need the same,
             unless ``auth`` is `TokenAccess`, whose tokens they share.
@@ -113,6 +115,8 @@ def console(
     if secret is not None and len(secret) < _SHORTEST_SECRET:
         raise ConfigurationError(f"secret needs {_SHORTEST_SECRET} characters at least")
     access = Access(auth, None if secret is None else secret.encode())
+    if registry is not None:
+        operator.use_registry(registry)
     kinds = [*aggregates, *(aggregates_in(registry) if registry else ())]
     states = States(kinds, events)
     desk = Desk(operator, Masking(registry, personal, events), Watch(operator), states, Carrying(operator))

@@ -49,8 +49,20 @@ class Masking:
 
     def masked(self, value: Any, domain: str, command_type: str) -> Any:
         """A JSON value without what is personal in commands of this type."""
-        names = self._marked.get((domain, command_type), self._everywhere)
+        names = self.names_in(domain, command_type)
         return without(value, names) if names else value
+
+    def masked_details(self, details: Any, domain: str, command_type: str) -> Any:
+        """What an audit trail says, without what is personal in commands of this type, in edits neither."""
+        names = self.names_in(domain, command_type)
+        shown = without(details, names)
+        if isinstance(shown, dict) and isinstance(diff := shown.get("diff"), list):
+            shown["diff"] = without_in_diff(diff, names)
+        return shown
+
+    def names_in(self, domain: str, command_type: str) -> frozenset[str]:
+        """What is masked in commands of this type."""
+        return self._marked.get((domain, command_type), self._everywhere)
 
     def masked_event(self, value: Any, event_type: str) -> Any:
         """A JSON value without what is personal in events of this type."""
@@ -123,3 +135,17 @@ def without(value: Any, names: frozenset[str]) -> Any:
             for name, each in value.items()
         }
     return [without(each, names) for each in value] if isinstance(value, list) else value
+
+
+def without_in_diff(diff: Iterable[dict[str, Any]], names: frozenset[str]) -> list[dict[str, Any]]:
+    """A diff of payloads, as audit trails keep it, without what has one of these names or stands below one."""
+    return [_without_in_change(each, names) for each in diff]
+
+
+def _without_in_change(change: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in str(change.get("path", "")).split("/")]
+    shown = dict(change)
+    for side in ("before", "after"):
+        if (value := change.get(side)) is not None:
+            shown[side] = without(value, names) if names.isdisjoint(steps) else MASK
+    return shown

@@ -45,6 +45,11 @@ def seen(text: str) -> str:
     return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
+def escaped(document: str) -> str:
+    """JSON text that says the same with what would not be seen escaped, to be edited and sent back."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", document.replace("\r\n", "\n"))
+
+
 def _finalized(value: Any) -> Any:
     """What is printed for a value; of nothing, nothing."""
     if value is None:

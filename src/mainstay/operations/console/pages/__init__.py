@@ -19,6 +19,7 @@ from mainstay.operations.console.pages import (
     conversations,
     dashboard,
     deciding,
+    editing,
     events,
     limits,
     projections,
@@ -31,6 +32,7 @@ from mainstay.operations.console.pages.streaming import Part, stream
 
 _ROOMS: Final = (
     dashboard,
+    editing,
     commands,
     troubleshooting,
     deciding,

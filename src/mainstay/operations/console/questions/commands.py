@@ -116,7 +116,8 @@ async def show_command(desk: Desk, asked: OneCommand, _user: User) -> CommandFac
         data = desk.masking.masked(reply.data, command.domain, command.command_type)
         decided = replace(decided, decision=replace(decided.decision, reply=replace(reply, data=data)))
     events = [
-        replace(each, details=desk.masking.masked(each.details, command.domain, command.command_type)) for each in trail
+        replace(each, details=desk.masking.masked_details(each.details, command.domain, command.command_type))
+        for each in trail
     ]
     return CommandFacts(_shown(desk, command), events, decided)
 

@@ -137,17 +137,17 @@ async def cancel_command(desk: Desk, asked: Deciding, user: User) -> Done:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenBack:
-    """Where a command stands whose retry was taken back."""
+class Standing:
+    """Where a command stands now."""
 
     status: CommandStatus
 
 
-@operation("POST", "/troubleshooting/{domain}/{command_id}/undo", Deciding, TakenBack)
-async def undo_command(desk: Desk, asked: Deciding, user: User) -> TakenBack:
+@operation("POST", "/troubleshooting/{domain}/{command_id}/undo", Deciding, Standing)
+async def undo_command(desk: Desk, asked: Deciding, user: User) -> Standing:
     """Take the retry of a command back that no worker has received since."""
     await desk.operator.undo_command(asked.command_id, domain=asked.domain, operator=user.name, reason=asked.reason)
-    return TakenBack((await desk.operator.command(asked.command_id, asked.domain)).status)
+    return Standing((await desk.operator.command(asked.command_id, asked.domain)).status)
 
 
 async def _decide(desk: Desk, action: Action, asked: Deciding, user: User, result: Any = None) -> Done:
