@@ -269,6 +269,32 @@ class Batches:
             BatchNotFoundError: There is no such batch.
             ReasonRequiredError: The operators' rules ask for a reason.
         """
+        begun = await self.begin_cancel_batch(domain, batch_id, operator=operator, reason=reason, running=running)
+        if on_begin:
+            on_begin(begun)
+        while begun.state is ActionState.RUNNING and (
+            steps := await self._store.run_action(begun.action_id, _CANCEL_CHUNK)
+        ):
+            if on_progress:
+                on_progress(steps)
+        return await self._action(begun.action_id)
+
+    async def begin_cancel_batch(
+        self,
+        domain: str,
+        batch_id: UUID,
+        *,
+        operator: str | None = None,
+        reason: str | None = None,
+        running: bool = False,
+    ) -> OperatorAction:
+        """Seal a batch, and write down that what waits of it is canceled: `TroubleshootingQueue.run` carries it out.
+
+        Arguments and errors as `cancel_batch`.
+
+        Returns:
+            The action: RUNNING, or PROPOSED if the operators' rules ask for a second one.
+        """
         await self.seal_batch(domain, batch_id)
         new = NewAction(
             uuid4(),
@@ -278,12 +304,7 @@ class Batches:
             checked_text(reason, "reason"),
             running=checked_flag(running, "running"),
         )
-        state = await self._store.begin_action(new)
-        if on_begin:
-            on_begin(await self._action(new.action_id))
-        while state is ActionState.RUNNING and (steps := await self._store.run_action(new.action_id, _CANCEL_CHUNK)):
-            if on_progress:
-                on_progress(steps)
+        await self._store.begin_action(new)
         return await self._action(new.action_id)
 
     async def _action(self, action_id: UUID) -> OperatorAction:

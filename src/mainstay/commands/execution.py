@@ -274,7 +274,7 @@ class Execution:
                 received.command,
                 context,
                 threads=self._threads(),
-                lent=self._store.lend(context.conn) if context.is_transactional else None,
+                lent=None if context.conn is None else self._store.lend(context.conn),
                 timeout=timeout,
                 on_stuck=lambda: self._on_stuck(received),
             )

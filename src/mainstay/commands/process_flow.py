@@ -164,9 +164,9 @@ class Flow:
         await self._send(await _waited(self._process.on_deadline(self._state, name)))
         self._end_if_done()
 
-    async def cancel_asked(self, reason: str | None) -> None:
+    async def cancel_asked(self, reason: str | None, operator: str | None = None) -> None:
         """Somebody wants it undone. What is under way is waited for."""
-        self._tell(_E.CANCEL_ASKED, None, reason=reason)
+        self._tell(_E.CANCEL_ASKED, None, reason=reason, operator=operator)
         if self._status in FORWARD:
             await self._begin_to_undo(StepReply("", _S.CANCELED, {}, None, "CANCELED", reason))
 
@@ -305,7 +305,7 @@ class Flow:
             self._command(
                 self._known.reply_domain,
                 DEADLINE,
-                uuid5(process_id, f"{DEADLINE}/{step_no or ''}"),
+                deadline_id(process_id, step_no),
                 {"process_id": str(process_id), "step_no": step_no},
                 delay=as_seconds(deadline),
                 max_attempts=MOVE_ATTEMPTS,
@@ -340,6 +340,11 @@ class Flow:
     def _tell(self, event: ProcessEventType, step_no: int | None = None, **details: Any) -> None:
         told = {name: value for name, value in details.items() if value is not None}
         self._told.append(Told(event, step_no, told or None))
+
+
+def deadline_id(process_id: UUID, step_no: int | None) -> UUID:
+    """The id of the command that tells of the deadline of a step; of the whole process, if it is None."""
+    return uuid5(process_id, f"{DEADLINE}/{step_no or ''}")
 
 
 async def _waited(value: Any) -> Any:

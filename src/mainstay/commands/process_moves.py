@@ -91,7 +91,7 @@ class _Moves:
         if flow is None:
             return _moved(_no_change(known), ctx)
         with in_name_of(known):
-            await flow.cancel_asked(command.data["reason"])
+            await flow.cancel_asked(command.data["reason"], command.data.get("operator"))
         return _moved(await write(store, flow.change(), ctx.conn), ctx)
 
 

@@ -237,7 +237,7 @@ class ProcessManager:
         key = checked_id(batch_id, "batch_id")
         return ProcessBatch(key, await self._store.processes.count(key))
 
-    async def cancel(self, process_id: UUID, *, reason: str | None = None) -> None:
+    async def cancel(self, process_id: UUID, *, reason: str | None = None, operator: str | None = None) -> None:
         """Undo a process that is not done. A step under way is waited for; then what was done is undone.
 
         Returns at once; the process's worker does it.
@@ -245,6 +245,7 @@ class ProcessManager:
         Args:
             process_id: Which.
             reason: For the audit trail.
+            operator: Who wants it, for the audit trail.
 
         Raises:
             ProcessNotFoundError: There is none.
@@ -258,6 +259,8 @@ class ProcessManager:
             message = f"process {key} is {known.status}; only one that is WAITING_FOR_REPLY can be canceled"
             raise InvalidOperationError(message)
         data = {"process_id": str(key), "reason": checked_text(reason, "reason")}
+        if operator is not None:
+            data["operator"] = checked_text(operator, "operator")
         command = own(known, CANCEL, uuid4(), data)
         (answer,) = await self._store.send([command])
         sent(command, answer)

@@ -1,9 +1,15 @@
-"""How operators find things: commands by any conditions, in bounded steps."""
+"""How operators find things: commands, batches and processes, in bounded steps, page by page."""
 
 from typing import Any
+from uuid import UUID
 
-from mainstay.commands.command import Place
+from mainstay.commands.checks import domain_filter, type_filter
+from mainstay.commands.command import BatchMetadata, Place
+from mainstay.commands.lifecycle import BatchStatus
+from mainstay.commands.process import ProcessStatus
+from mainstay.commands.process_store import ProcessFilter
 from mainstay.commands.search import Found, Sought
+from mainstay.storage.postgres.paging import BatchPlace, PostgresPaging, ProcessesFound, ProcessPlace
 from mainstay.storage.postgres.searching import PostgresSearch
 
 
@@ -16,6 +22,7 @@ class Search:
 
     def __init__(self, pool: Any) -> None:
         self._store = PostgresSearch(pool)
+        self._pages = PostgresPaging(pool)
 
     async def commands(self, which: Sought, *, limit: int = 50, after: Place | None = None) -> Found:
         """Commands that meet all conditions, newest first, and how far was looked: no search reads all there are.
@@ -26,3 +33,48 @@ class Search:
             after: Where the page before ended, or where it stopped looking.
         """
         return await self._store.commands(which, limit=limit, after=after)
+
+    async def batches(
+        self,
+        *,
+        domain: str | None = None,
+        status: BatchStatus | None = None,
+        limit: int = 50,
+        after: BatchPlace | None = None,
+    ) -> list[BatchMetadata]:
+        """Batches, newest first.
+
+        Args:
+            domain: Of this domain.
+            status: In this status.
+            limit: Batches at most.
+            after: The place of the last one on the page before.
+        """
+        return await self._pages.batches(domain_filter(domain), status, limit=limit, after=after)
+
+    async def parts(self, batch: BatchMetadata, *, limit: int = 50) -> list[BatchMetadata]:
+        """The newest batches of a batch."""
+        return await self._pages.parts(batch.domain, batch.batch_id, limit=limit)
+
+    async def processes(
+        self,
+        *,
+        domain: str | None = None,
+        process_type: str | None = None,
+        status: ProcessStatus | None = None,
+        batch_id: UUID | None = None,
+        limit: int = 50,
+        after: ProcessPlace | None = None,
+    ) -> ProcessesFound:
+        """Processes that meet all conditions, newest first, and how far was looked: no question reads all there are.
+
+        Args:
+            domain: Of this domain.
+            process_type: Of this type.
+            status: In this status.
+            batch_id: Of this batch.
+            limit: Processes at most.
+            after: Where the page before ended, or where it stopped looking.
+        """
+        which = ProcessFilter(domain_filter(domain), type_filter(process_type), status, batch_id)
+        return await self._pages.processes(which, limit=limit, after=after)

@@ -116,6 +116,7 @@ class SyncCommandBus(Blocking[CommandBus], BlockingBatches):
     create_batch = blocking(CommandBus.create_batch)
     get_batch = blocking(CommandBus.get_batch)
     seal_batch = blocking(CommandBus.seal_batch)
+    begin_cancel_batch = blocking(CommandBus.begin_cancel_batch)
     cancel_batch = blocking(CommandBus.cancel_batch)
     list_batches = blocking(CommandBus.list_batches)
     list_batch_commands = blocking(CommandBus.list_batch_commands)

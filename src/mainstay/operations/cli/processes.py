@@ -8,6 +8,7 @@ import typer
 from mainstay.commands.process import ProcessStatus, StepStatus
 from mainstay.errors import ConfigurationError, ProcessNotFoundError
 from mainstay.operations.cli.asking import ask
+from mainstay.operations.cli.deciding import Who, name_of
 from mainstay.operations.cli.options import AsJson, Domain, Dsn, Limit, Offset, Reason
 
 if TYPE_CHECKING:
@@ -148,9 +149,11 @@ def show(*, process_id: ProcessId, dsn: Dsn = None, as_json: AsJson = False) -> 
     _show_trail(out, trail)
 
 
-def cancel(*, process_id: ProcessId, reason: Reason = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def cancel(
+    *, process_id: ProcessId, reason: Reason = None, operator: Who = None, dsn: Dsn = None, as_json: AsJson = False
+) -> None:
     """Cancel a process: what it has done is undone by its worker, step by step."""
-    ask(dsn, lambda operator: operator.processes.cancel(process_id, reason=reason))
+    ask(dsn, lambda person: person.processes.cancel(process_id, reason=reason, operator=name_of(operator)))
     from mainstay.operations.cli.output import Output
 
     out = Output(as_json=as_json)

@@ -80,7 +80,7 @@ class PostgresProcesses:
             "offset": offset,
         }
         async with sealed(autocommit(self._pool)) as own:
-            return [_process_from(row, ()) for row in await fetch_all(own, self._sql["list"], parameters)]
+            return [process_from(row) for row in await fetch_all(own, self._sql["list"], parameters)]
 
     async def audit_trail(self, process_id: UUID) -> list[ProcessEvent]:
         """What happened to a process, in order."""
@@ -112,14 +112,15 @@ class PostgresProcesses:
             return None
         steps = await fetch_all(conn, self._sql["steps"], {"process_id": row["process_id"]})
         events = await fetch_all(conn, self._sql["events"], {"process_id": row["process_id"]}) if with_events else []
-        return _process_from(
+        return process_from(
             row, tuple(_step_from(step) for step in steps), tuple(TakenEvent(**event) for event in events)
         )
 
 
-def _process_from(
-    row: dict[str, Any], steps: tuple[StepMetadata, ...], events: tuple[TakenEvent, ...] = ()
+def process_from(
+    row: dict[str, Any], steps: tuple[StepMetadata, ...] = (), events: tuple[TakenEvent, ...] = ()
 ) -> ProcessMetadata:
+    """A row of the process table."""
     return ProcessMetadata(
         process_id=row["process_id"],
         domain=row["domain"],

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from mainstay.operations.console.pages import (
     actions,
+    batches,
     commands,
     conversations,
     dashboard,
@@ -22,7 +23,6 @@ from mainstay.operations.console.pages import (
     editing,
     events,
     limits,
-    projections,
     schedules,
     session,
     streams,
@@ -38,11 +38,11 @@ _ROOMS: Final = (
     deciding,
     actions,
     conversations,
+    batches,
     schedules,
     limits,
     events,
     streams,
-    projections,
     session,
 )
 LIVE: Final[dict[str, Part]] = {name: part for room in _ROOMS for name, part in room.LIVE.items()}

@@ -15,11 +15,11 @@ NAVIGATION: Final = (
     ("/commands", "Commands"),
     ("/troubleshooting", "Troubleshooting"),
     ("/actions", "Actions"),
+    ("/batches", "Batches"),
     ("/schedules", "Schedules"),
     ("/limits", "Limits"),
     ("/events", "Events"),
     ("/streams", "Streams"),
-    ("/projections", "Projections"),
 )
 
 

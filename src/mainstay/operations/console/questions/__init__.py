@@ -5,13 +5,13 @@ To add a room: a module here, and its name in the import below, which makes its 
 
 from mainstay.operations.console.questions import (
     actions,
+    batches,
     commands,
     conversations,
     dashboard,
     editing,
     events,
     limits,
-    projections,
     schedules,
     streams,
     troubleshooting,
@@ -19,13 +19,13 @@ from mainstay.operations.console.questions import (
 
 __all__ = [
     "actions",
+    "batches",
     "commands",
     "conversations",
     "dashboard",
     "editing",
     "events",
     "limits",
-    "projections",
     "schedules",
     "streams",
     "troubleshooting",

@@ -83,7 +83,7 @@ async def begin_action(desk: Desk, asked: Decision, user: User) -> ActionFacts:
     )
     if begun.state is ActionState.RUNNING:
         await desk.carrying.carry_out(begun.action_id)
-    return await _facts(desk, begun.action_id)
+    return await facts_of(desk, begun.action_id)
 
 
 class ActionsAsked(Asked):
@@ -120,7 +120,7 @@ class OneAction(Asked):
 @operation("GET", "/actions/{action_id}", OneAction, ActionFacts)
 async def show_action(desk: Desk, asked: OneAction, _user: User) -> ActionFacts:
     """One action, and how far it is."""
-    return await _facts(desk, asked.action_id)
+    return await facts_of(desk, asked.action_id)
 
 
 class StepsAsked(OneAction):
@@ -151,7 +151,7 @@ async def list_action_commands(desk: Desk, asked: StepsAsked, _user: User) -> St
 async def continue_action(desk: Desk, asked: OneAction, _user: User) -> ActionFacts:
     """Go on with an action that nobody carries out any more; nothing is done twice."""
     await desk.carrying.carry_out(asked.action_id)
-    return await _facts(desk, asked.action_id)
+    return await facts_of(desk, asked.action_id)
 
 
 @operation("POST", "/actions/{action_id}/approve", OneAction, ActionFacts)
@@ -159,7 +159,7 @@ async def approve_action(desk: Desk, asked: OneAction, user: User) -> ActionFact
     """Approve what another operator proposed, and carry it out."""
     await desk.operator.decisions.approve(asked.action_id, user.name)
     await desk.carrying.carry_out(asked.action_id)
-    return await _facts(desk, asked.action_id)
+    return await facts_of(desk, asked.action_id)
 
 
 class Stopping(OneAction):
@@ -172,7 +172,7 @@ class Stopping(OneAction):
 async def stop_action(desk: Desk, asked: Stopping, user: User) -> ActionFacts:
     """Stop an action, or reject a proposal; of a retry at a rate, what is not due is taken back."""
     await desk.carrying.stop(asked.action_id, user.name, asked.reason)
-    return await _facts(desk, asked.action_id)
+    return await facts_of(desk, asked.action_id)
 
 
 class Undoing(OneAction):
@@ -185,7 +185,7 @@ class Undoing(OneAction):
 async def undo_action(desk: Desk, asked: Undoing, user: User) -> ActionFacts:
     """Take a retry back: commands that no worker has received since wait again, as they were."""
     await desk.carrying.take_back(asked.action_id, user.name, asked.reason)
-    return await _facts(desk, asked.action_id)
+    return await facts_of(desk, asked.action_id)
 
 
 @operation("GET", "/rules", Nothing, OperatorRules)
@@ -194,7 +194,8 @@ async def show_rules(desk: Desk, _asked: Nothing, _user: User) -> OperatorRules:
     return await desk.operator.decisions.get_rules()
 
 
-async def _facts(desk: Desk, action_id: UUID) -> ActionFacts:
+async def facts_of(desk: Desk, action_id: UUID) -> ActionFacts:
+    """An action and how it is with it."""
     found = await desk.operator.decisions.get_action(action_id)
     drips = found.state is ActionState.DONE and found.last_due_at is not None and found.last_due_at > datetime.now(UTC)
     return ActionFacts(found, desk.carrying.errand(action_id), desk.carrying.problem(action_id), drips)

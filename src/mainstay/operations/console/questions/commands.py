@@ -75,7 +75,7 @@ async def list_commands(desk: Desk, asked: CommandsAsked, _user: User) -> Comman
     """Commands that meet all conditions, newest first, and how far was looked for them."""
     after = None if asked.after is None else _place(asked.after)
     found = await desk.operator.search.commands(asked.sought(), limit=asked.limit, after=after)
-    page = [shown for each in found.commands if _still_says(each, shown := _shown(desk, each), asked.text)]
+    page = [shown for each in found.commands if _still_says(each, shown := without_personal(desk, each), asked.text)]
     return CommandPage(page, None if found.next is None else _cursor(found.next), found.looked, found.back_to)
 
 
@@ -119,10 +119,10 @@ async def show_command(desk: Desk, asked: OneCommand, _user: User) -> CommandFac
         replace(each, details=desk.masking.masked_details(each.details, command.domain, command.command_type))
         for each in trail
     ]
-    return CommandFacts(_shown(desk, command), events, decided)
+    return CommandFacts(without_personal(desk, command), events, decided)
 
 
-def _shown(desk: Desk, command: CommandMetadata) -> CommandMetadata:
+def without_personal(desk: Desk, command: CommandMetadata) -> CommandMetadata:
     """A command without what is personal."""
 
     def masked(value: Any) -> Any:
