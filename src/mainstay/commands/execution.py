@@ -13,7 +13,6 @@ import random
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -152,14 +151,14 @@ class Execution:
         with correlated(command.correlation_id, command.command_id, actor_id), scope_of(tenant_id), noting() as noted:
             end = await self._run(received, handler)
         if isinstance(end, Outcome) and noted.position is not None:
-            return replace(end, position=noted.position)
+            return end._replace(position=noted.position)
         return end
 
     async def _run(self, received: Received, handler: Handler) -> Outcome | Written | Verb | None:
         """As `run`, inside everything that its events and commands are to carry."""
         try:
             if handler.reader is not None:
-                received = replace(received, command=handler.opened(received.command))
+                received = received._replace(command=handler.opened(received.command))
             if handler.options.target is not None:
                 return await self._run_on_aggregate(received, handler)
             if handler.options.transactional:
@@ -220,12 +219,12 @@ class Execution:
                         result = Failure(error.code, error.error_message, error.details)
                     if isinstance(result, Failure):
                         refusal = outcome_of(received, result, context.sends.end())
-                        raise _Refused(replace(refusal, decision=_decision(handler, opened, None)))
+                        raise _Refused(refusal._replace(decision=_decision(handler, opened, None)))
                 if opened is not None and opened.left is None and result.value is None:
                     result = Success(opened.answer)
-                outcome = replace(outcome_of(received, result, context.sends.end()), position=noted.position)
+                outcome = outcome_of(received, result, context.sends.end())._replace(position=noted.position)
                 if opened is not None:
-                    outcome = replace(outcome, decision=_decision(handler, opened, context.sends))
+                    outcome = outcome._replace(decision=_decision(handler, opened, context.sends))
                 await self._store.commit(conn, self._domain, outcome, None if opened is None else opened.left)
         wakes = [*context.sends.domains, *([self._domain] if received.lease.is_limited else [])]
         if outcome.answers is not None:
@@ -317,7 +316,7 @@ class Execution:
         outcome = self._failed(received, handler, error)
         if outcome is None or outcome.verb is not Verb.FAIL:
             return outcome
-        return replace(outcome, decision=_decision(handler, read, None))
+        return outcome._replace(decision=_decision(handler, read, None))
 
     def _failed(self, received: Received, handler: Handler, error: BaseException) -> Outcome | None:
         """What an exception means for the command."""

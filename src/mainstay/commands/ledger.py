@@ -34,8 +34,7 @@ class StreamName(NamedTuple):
     tenant_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewDecision:
+class NewDecision(NamedTuple):
     """What a handler decided, on its way in.
 
     Args:

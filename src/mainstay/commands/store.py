@@ -120,8 +120,7 @@ class Lease(NamedTuple):
     in_batch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A command in a worker's hand.
 
     ``start_within``: a rate limit wants it started in so many seconds after it was asked for, or else given back.
@@ -152,8 +151,7 @@ class Verb(StrEnum):
     GIVE_BACK = "GIVE_BACK"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a received command.
 
     Args:

@@ -186,7 +186,7 @@ class Trial(Execution):
                         await tried.append_tried()
                     found = replace(found, replies_itself=result.value is not None)
                     if result.value is None:
-                        outcome = replace(outcome, result=b'{"version":%d}' % tried.aggregate.version)
+                        outcome = outcome._replace(result=b'{"version":%d}' % tried.aggregate.version)
                 if watch is not None:
                     await self._look(watch)
         changes = () if watch is None else await watch.changes()

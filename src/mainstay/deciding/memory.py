@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -72,9 +71,9 @@ class MemoryGroupStore:
                         [StreamAppend(found.stream_id, found.written, expected)], conn=mine
                     )
                     answer["position"] = done.position or 0
-                    outcome = replace(outcome, position=done.position)
+                    outcome = outcome._replace(position=done.position)
                 if outcome.verb is Verb.COMPLETE and outcome.result is None:
-                    outcome = replace(outcome, result=orjson.dumps(answer))
+                    outcome = outcome._replace(result=orjson.dumps(answer))
             (verdict,) = await self._commands.complete(domain, [outcome], conn=unit)
             fates.append(Fate(verdict.value))
         return fates

@@ -17,7 +17,7 @@ state function tells of them.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -266,7 +266,7 @@ class _Hand:
             if execution.grouping is not None:
                 await execution.grouping.close()
         with suppress(MainstayError):
-            await self._store.complete(self._domain, [replace(outcome, delay=0.0)])
+            await self._store.complete(self._domain, [outcome._replace(delay=0.0)])
 
     async def _receive(self) -> Received | None:
         while await self.status() in _OVER:

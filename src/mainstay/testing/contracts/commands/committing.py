@@ -86,7 +86,7 @@ class CommittingContract(CommandStoreSuite):
 
     async def test_a_command_that_is_unknown_commits_nothing(self, store: CommandStore) -> None:
         received, effect = await self.in_hand(store), new()
-        unknown = replace(received, lease=received.lease._replace(command_id=uuid4()))
+        unknown = received._replace(lease=received.lease._replace(command_id=uuid4()))
 
         with pytest.raises(StaleLeaseError):
             await self.handle(store, unknown, effect)

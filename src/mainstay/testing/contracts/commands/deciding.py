@@ -4,7 +4,6 @@
 # ruff: noqa: D102 - a test's name states its rule
 # ruff: noqa: PLR2004 - expected values are literal
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,7 +28,7 @@ class DecidingContract(CommandStoreSuite):
         """A command that was decided on, alone, in the transaction of its handler."""
         received = await self.in_hand(store)
         async with store.transaction() as tx:
-            decision = replace(DECISION, **changes)
+            decision = DECISION._replace(**changes)
             await store.commit(tx, DOMAIN, saying(received, Verb.COMPLETE, decision=decision))
         return received.command.command_id
 
@@ -51,7 +50,7 @@ class DecidingContract(CommandStoreSuite):
     async def test_a_decision_shows_with_the_end_of_its_command(self, store: CommandStore) -> None:
         received, sends = await self.in_hand(store), (("billing", uuid4()), ("orders", uuid4()))
         command_id = received.command.command_id
-        decision = replace(DECISION, stream=StreamName("DecidedAccount", "acc-1", "tenant"), sends=sends)
+        decision = DECISION._replace(stream=StreamName("DecidedAccount", "acc-1", "tenant"), sends=sends)
         async with store.transaction() as tx:
             before = await store.ledger.get(DOMAIN, command_id)
             await store.commit(tx, DOMAIN, saying(received, Verb.COMPLETE, decision=decision))
@@ -70,10 +69,10 @@ class DecidingContract(CommandStoreSuite):
         received = await self.received(store)
         refused, plain, retried, done = received
         outcomes = [
-            saying(refused, Verb.FAIL, decision=replace(DECISION, version_read=1)),
+            saying(refused, Verb.FAIL, decision=DECISION._replace(version_read=1)),
             saying(plain, Verb.COMPLETE),
-            saying(retried, Verb.RETRY, decision=replace(DECISION, version_read=2)),
-            saying(done, Verb.COMPLETE, decision=replace(DECISION, version_read=3, handler_version="ü' 2")),
+            saying(retried, Verb.RETRY, decision=DECISION._replace(version_read=2)),
+            saying(done, Verb.COMPLETE, decision=DECISION._replace(version_read=3, handler_version="ü' 2")),
         ]
         await store.complete(DOMAIN, outcomes)
         found = [await store.ledger.get(DOMAIN, each.command.command_id) for each in received]
@@ -110,7 +109,7 @@ class DecidingContract(CommandStoreSuite):
     async def test_a_lost_lease_decides_nothing(self, store: CommandStore) -> None:
         late, current = await self._taken_over(store)
         await self.say(store, current, Verb.COMPLETE, decision=DECISION)
-        again = saying(late, Verb.COMPLETE, decision=replace(DECISION, version_read=9))
+        again = saying(late, Verb.COMPLETE, decision=DECISION._replace(version_read=9))
         (verdict,) = await store.complete(DOMAIN, [again])
         with pytest.raises(StaleLeaseError):
             async with store.transaction() as tx:
@@ -122,7 +121,7 @@ class DecidingContract(CommandStoreSuite):
     async def test_an_outcome_that_is_repeated_decides_once(self, store: CommandStore) -> None:
         received = await self.in_hand(store)
         await self.say(store, received, Verb.COMPLETE, decision=DECISION)
-        again = await self.say(store, received, Verb.COMPLETE, decision=replace(DECISION, version_read=9))
+        again = await self.say(store, received, Verb.COMPLETE, decision=DECISION._replace(version_read=9))
 
         assert again is Verdict.REPEATED
         assert (await self.decision(store, received.command.command_id)).version_read == 7
