@@ -85,9 +85,11 @@ class PlainScenarios(WorldSuite):
             ctx.progress(1, 2, "half")
             seen.append(ctx)
             assert ctx.correlation_id == command.correlation_id
-            assert (ctx.command, ctx.attempt, ctx.max_attempts, ctx.conn) == (command, 1, 3, None)
-            with pytest.raises(InvalidOperationError, match="transactional=True"):
-                ctx.session()
+            assert (ctx.command, ctx.attempt, ctx.max_attempts) == (command, 1, 3)
+            for ask in (ctx.session, lambda: ctx.conn):
+                with pytest.raises(InvalidOperationError, match=r"transactional handler: .* transactional=True"):
+                    ask()
+            assert not ctx.is_transactional
 
         done = await world.settled_after(await world.send())
 

@@ -14,6 +14,7 @@ from mainstay import (
     HandlerAlreadyRegisteredError,
     HandlerContext,
     HandlerRegistry,
+    InvalidOperationError,
     MemoryCommandStore,
     PermanentCommandError,
     Worker,
@@ -85,6 +86,10 @@ def test_a_handler_on_an_aggregate_is_transactional(registry):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"aggregate": OrderLine, "transactional": False},
+            "a handler on an aggregate is transactional, since its events",
+        ),
         ({"aggregate": dict}, "aggregate must be a class derived from AggregateRoot, not"),
         ({"aggregate": OrderLine("1")}, "aggregate must be a class derived from AggregateRoot, not"),
         ({"aggregate": OrderLine, "stream": 3}, "stream must be a function of the command, or the name of a field"),
@@ -179,3 +184,18 @@ async def test_a_worker_in_memory_must_be_told_where_the_events_are(registry):
         ConfigurationError, match=r"give the worker the store of its events, Worker\(\.\.\., event_store="
     ):
         await Worker(MemoryCommandStore(), DOMAIN, registry).run()
+
+
+async def test_who_has_no_transaction_is_told_how_to_get_one_when_he_asks(registry):
+    command = Command(DOMAIN, "Do", uuid4(), {})
+    context, lent = HandlerContext(command, 1, 3, 1), HandlerContext(command, 1, 3, 1, conn=object())
+
+    for ask in (lambda: context.conn, lambda: context.conn.execute, context.session):
+        with pytest.raises(
+            InvalidOperationError, match=r"^ctx\.(conn|session\(\)) needs .* register it transactional=True"
+        ):
+            ask()
+    assert not hasattr(context, "pool")
+    assert (context.is_transactional, lent.is_transactional, lent.conn is not None) == (False, True, True)
+    assert repr(context).startswith("HandlerContext(command=")
+    assert context == HandlerContext(command, 1, 3, 1, sends=context.sends)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack, overload
 from uuid import UUID
 
 from mainstay.commands.command import Command, SendOptions, SendResult
@@ -24,7 +24,8 @@ class HandlerContext:
         attempt: Which attempt this is, counted from 1.
         max_attempts: How many there may be.
         msg_id: Its message in the queue.
-        conn: For a transactional handler: the connection whose COMMIT completes the command; None otherwise.
+        conn: For a transactional handler: the connection whose COMMIT completes the command. Any other that asks for it
+            gets an `InvalidOperationError`, which says how to get one.
         extend: How to renew this command's lease; given by the worker.
         sends: Where `send` puts commands; a test without a worker finds them in ``ctx.sends.kept``.
         tell: Where `progress` goes; given by the worker.
@@ -35,7 +36,7 @@ class HandlerContext:
     attempt: int
     max_attempts: int
     msg_id: int
-    conn: Any = None
+    conn: Any = field(default=None, repr=False, compare=False)
     extend: Callable[[float], Awaitable[None]] | None = field(default=None, repr=False)
     sends: Sends = field(default=None, repr=False)  # type: ignore[assignment]  # never None once made
     tell: Callable[[bytes], None] | None = field(default=None, repr=False)
@@ -44,6 +45,23 @@ class HandlerContext:
     def __post_init__(self) -> None:
         if self.sends is None:
             self.sends = Sends(self.command)
+        if self.conn is None:
+            del self.conn  # whoever asks for it is told what is missing
+
+    if not TYPE_CHECKING:  # it would let every name pass
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name == "conn":
+                raise no_transaction("ctx.conn")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether there is a ``conn``."""
+        try:
+            return self.conn is not None
+        except InvalidOperationError:
+            return False
 
     @property
     def correlation_id(self) -> UUID | None:
@@ -149,12 +167,12 @@ class HandlerContext:
         Raises:
             InvalidOperationError: The handler is not transactional; or, at the end of the block, it rolled back.
         """
-        if self.conn is None or self.open_session is None:
-            raise no_transaction()
+        if not self.is_transactional or self.open_session is None:
+            raise no_transaction("ctx.session()")
         return self.open_session(self.conn)
 
 
-def no_transaction() -> InvalidOperationError:
-    """What is wrong with a session in a handler that is not transactional."""
-    message = "ctx.session() needs the transaction of a transactional handler: register it transactional=True"
+def no_transaction(asked: str) -> InvalidOperationError:
+    """What is wrong with asking for a connection or a session in a handler that is not transactional."""
+    message = f"{asked} needs the transaction of a transactional handler: register it transactional=True"
     return InvalidOperationError(message)

@@ -273,7 +273,7 @@ class Execution:
                 received.command,
                 context,
                 threads=self._threads(),
-                lent=None if context.conn is None else self._store.lend(context.conn),
+                lent=self._store.lend(context.conn) if context.is_transactional else None,
                 timeout=timeout,
                 on_stuck=lambda: self._on_stuck(received),
             )

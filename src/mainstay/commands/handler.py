@@ -39,7 +39,7 @@ class HandlerChoices(TypedDict, total=False):
 
     retry_policy: RetryPolicy | None
     timeout: timedelta | float | None
-    transactional: bool
+    transactional: bool | None
     aggregate: type | None
     stream: StreamChoice | None
     version: HandlerVersion | None
@@ -102,7 +102,7 @@ def _options(  # noqa: PLR0917 - one place builds the options
     command_type: str | None,
     retry_policy: RetryPolicy | None,
     timeout: timedelta | float | None,
-    transactional: bool,  # noqa: FBT001 - as above
+    transactional: bool | None,  # noqa: FBT001 - as above
     target: Target | None = None,
     version: HandlerVersion | None = None,
 ) -> HandlerOptions:
@@ -110,8 +110,14 @@ def _options(  # noqa: PLR0917 - one place builds the options
     if seconds == 0:
         message = "timeout must be more than 0 seconds; None is no timeout"
         raise ConfigurationError(message)
-    if not isinstance(transactional, bool):
+    if not isinstance(transactional, bool | None):
         message = f"transactional must be True or False, not {shown(transactional)}"
+        raise ConfigurationError(message)
+    if transactional is False and target is not None:
+        message = (
+            "a handler on an aggregate is transactional, since its events and the completion of its command are one "
+            "COMMIT: leave transactional=False out, or load the aggregate in the handler instead of aggregate="
+        )
         raise ConfigurationError(message)
     if version is not None and target is None:
         raise ConfigurationError("version= is for the ledger of decisions on aggregates: say aggregate=, too")
@@ -127,7 +133,7 @@ def _options(  # noqa: PLR0917 - one place builds the options
         model=model,
         retry_policy=checked_policy(retry_policy),
         timeout=seconds,
-        transactional=transactional or target is not None,
+        transactional=bool(transactional) or target is not None,
         target=target,
         version=checked_version(version),
     )
@@ -139,7 +145,7 @@ def handler(
     *,
     retry_policy: RetryPolicy | None = None,
     timeout: timedelta | float | None = None,
-    transactional: bool = False,
+    transactional: bool | None = None,
     aggregate: type | None = None,
     stream: StreamChoice | None = None,
     version: HandlerVersion | None = None,
@@ -156,7 +162,7 @@ def handler(
         timeout: Seconds (or timedelta) one attempt may take. An async handler is cancelled; a thread cannot be stopped:
             its lease is no longer renewed and its result is refused.
         transactional: The handler gets ``ctx.conn``; what it does there and the command's completion are one COMMIT, so
-            the effect happens exactly once.
+            the effect happens exactly once. False unless given or, with ``aggregate``, True.
         aggregate: The handler is called with ``(aggregate, command, context)``: the aggregate of this class that the
             command is for, loaded. What it raises is appended in the COMMIT that completes the command; if somebody
             else appends meanwhile, the handler is called again with a fresh one, in the same attempt. It is
@@ -169,8 +175,8 @@ def handler(
     Raises:
         InvalidDomainError: No queue can have this name.
         InvalidInputError: Not a command type.
-        ConfigurationError: Not a retry policy, not a timeout, not an aggregate, or no annotation that names a typed
-            command.
+        ConfigurationError: Not a retry policy, not a timeout, not an aggregate, ``transactional=False`` for one, or no
+            annotation that names a typed command.
     """
     target = Target.of(aggregate, stream)
     is_silent = domain is None and command_type is None
@@ -211,7 +217,7 @@ class HandlerRegistry:
         *,
         retry_policy: RetryPolicy | None = None,
         timeout: timedelta | float | None = None,
-        transactional: bool = False,
+        transactional: bool | None = None,
         aggregate: type | None = None,
         stream: StreamChoice | None = None,
         version: HandlerVersion | None = None,

@@ -142,8 +142,23 @@ class SyncHandlerContext:
         self.attempt = context.attempt
         self.max_attempts = context.max_attempts
         self.msg_id = context.msg_id
-        self.conn: Any = None if lent is None else lent.conn
         self.sends = context.sends
+
+    @property
+    def conn(self) -> Any:
+        """For a transactional handler: the connection whose COMMIT completes the command.
+
+        Raises:
+            InvalidOperationError: The handler is not transactional.
+        """
+        if self._lent is None:
+            raise no_transaction("ctx.conn")
+        return self._lent.conn
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether there is a ``conn``."""
+        return self._lent is not None
 
     @property
     def correlation_id(self) -> UUID | None:
@@ -204,7 +219,7 @@ class SyncHandlerContext:
             InvalidOperationError: The handler is not transactional; or, at the end of the block, it rolled back.
         """
         if self._lent is None:
-            raise no_transaction()
+            raise no_transaction("ctx.session()")
         return self._lent.session()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mainstay.errors import InvalidInputError, InvalidOperationError, SubscriptionNotFoundError
 from mainstay.events.log import RecordedEvent
+from mainstay.projections.checks import REBUILD
 from mainstay.projections.store import DeadLetter, DeadLetterStatus, ShardState, ShardStatus
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.feed_questions import FeedQuestions, ShardLag
@@ -85,7 +86,6 @@ class LetterGroup:
 
 
 _Letters = list[DeadLetter]
-_Groups = list[LetterGroup]
 """Within `Projections`, ``list`` is a method."""
 
 
@@ -120,6 +120,11 @@ class Projections:
         ]
         by_name = groupby(shards, lambda each: each.state.subscription)
         return [_overview(name, tuple(mine)) for name, mine in by_name]
+
+    async def rebuild_of(self, subscription: str) -> SubscriptionOverview | None:
+        """The rebuild of a subscription that is under way, or waits; None if there is none."""
+        name = f"{subscription}{REBUILD}"
+        return (await self.list(name))[0] if await self.store.states(name) else None
 
     async def pause(self, subscription: str, *, operator: str | None, reason: str | None = None) -> int:
         """Pause a subscription in all processes; gives how many shards were active.
@@ -170,24 +175,16 @@ class Projections:
             raise SubscriptionNotFoundError(subscription)
         return found
 
-    async def letter_groups(self, subscription: str | None = None) -> Sequence[LetterGroup]:
-        """What lies apart, by key, in the order of the events that failed.
+    async def letter_groups(self, subscription: str | None = None, limit: int | None = None) -> Sequence[LetterGroup]:
+        """What lies apart, by key, in the order of the events that failed; so many keys at most.
 
         Raises:
             SubscriptionNotFoundError: It is not known.
         """
-        states = await self.store.states(subscription)
-        if subscription is not None and not states:
+        if subscription is not None and not await self.store.states(subscription):
             raise SubscriptionNotFoundError(subscription)
-        found: _Groups = []
-        for name in dict.fromkeys(each.subscription for each in states if each.dead_letters):
-            counts: dict[str, int] = {}
-            firsts: dict[str, DeadLetter] = {}
-            for each in await self._waiting(name):
-                counts[each.key] = counts.get(each.key, 0) + 1
-                firsts.setdefault(each.key, each)
-            found += [LetterGroup(name, key, first, counts[key]) for key, first in firsts.items()]
-        return found
+        found = await self._questions.letter_groups(subscription, limit)
+        return [LetterGroup(first.subscription, first.key, first, count) for first, count in found]
 
     async def dead_letter(self, subscription: str, position: int) -> tuple[DeadLetter, RecordedEvent | None]:
         """One dead letter, whatever became of it, with its event if the log has it.

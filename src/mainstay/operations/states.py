@@ -76,7 +76,6 @@ class States:
     """Tells the states of aggregates.
 
     Args:
-        log: Where their events are.
         kinds: Classes of aggregates; of two of one category, the first.
         events: The classes of their events, and upcasters; all classes that this process has, unless given.
 
@@ -84,10 +83,7 @@ class States:
         ConfigurationError: One is no class of aggregates.
     """
 
-    def __init__(
-        self, log: EventLog, kinds: Iterable[type[AggregateRoot[Any]]] = (), events: EventRegistry | None = None
-    ) -> None:
-        self._log = log
+    def __init__(self, kinds: Iterable[type[AggregateRoot[Any]]] = (), events: EventRegistry | None = None) -> None:
         self._codec = EventCodec(EventRegistry() if events is None else events, "error", DEFAULT_PAYLOAD_LIMIT)
         self._kinds: dict[str, type[AggregateRoot[Any]]] = {}
         for kind in kinds:
@@ -99,10 +95,11 @@ class States:
         """The class of the aggregates of a category; None if it is not known."""
         return self._kinds.get(category)
 
-    async def at(self, stream: StreamId, first: int, last: int) -> Told:
+    async def at(self, log: EventLog, stream: StreamId, first: int, last: int) -> Told:
         """The states at versions of a stream whose class is known; all of its events up to there are read.
 
         Args:
+            log: Where its events are.
             stream: Which one; not tombstoned.
             first: The first version that is wanted.
             last: The last one.
@@ -114,7 +111,7 @@ class States:
             made = kind(stream.id) if stream.tenant_id is None else kind(stream.id, tenant_id=stream.tenant_id)
             before = written(made.state)
             while version < last:
-                page = await self._log.read_stream(stream, after_version=version, up_to_version=last, limit=_PAGE)
+                page = await log.read_stream(stream, after_version=version, up_to_version=last, limit=_PAGE)
                 if not page:
                     break
                 for recorded in page:

@@ -83,7 +83,7 @@ async def test_each_version_has_its_state_and_what_its_event_changed():
     log, stream = await stored(
         LineAdded(article="pen", price=Decimal(2)), LineAdded(article="ink", price=Decimal(3)), Emptied(), tenant="acme"
     )
-    told = await States(log, [StatedBasket]).at(stream, 2, 3)
+    told = await States([StatedBasket]).at(log, stream, 2, 3)
 
     assert told.problem is None
     assert [each.state for each in told.states.values()] == [
@@ -100,7 +100,7 @@ async def test_each_version_has_its_state_and_what_its_event_changed():
 async def test_what_the_class_raises_ends_it_and_says_nothing_of_what_it_held():
     log, stream = await stored(LineAdded(article="pen", price=Decimal(2)), Odd(), Emptied())
 
-    told = await States(log, [StatedBasket]).at(stream, 1, 3)
+    told = await States([StatedBasket]).at(log, stream, 1, 3)
 
     assert list(told.states) == [1]
     assert told.problem == "StatedBasket raised ValueError at version 2"
@@ -114,6 +114,6 @@ def test_classes_are_those_of_the_handlers_and_those_that_are_given():
         pass
 
     assert aggregates_in(registry) == [StatedBasket]
-    assert States(InMemoryEventStore().log, [StatedBasket]).kind_of("StatedBasket") is StatedBasket
+    assert States([StatedBasket]).kind_of("StatedBasket") is StatedBasket
     with pytest.raises(ConfigurationError, match="derived from AggregateRoot"):
-        States(InMemoryEventStore().log, [LineAdded])
+        States([LineAdded])

@@ -31,6 +31,7 @@ from mainstay.errors import (
     ScheduleNotFoundError,
     StorageUnavailableError,
     StreamNotFoundError,
+    SubscriptionNotFoundError,
 )
 from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.registry import EventRegistry
@@ -69,6 +70,7 @@ _STATUS: Final[tuple[tuple[type[MainstayError], int], ...]] = (
     (CommandNotFoundError, 404),
     (ConversationNotFoundError, 404),
     (StreamNotFoundError, 404),
+    (SubscriptionNotFoundError, 404),
     (NoSuchEventError, 404),
     (ScheduleNotFoundError, 404),
     (BatchNotFoundError, 404),
@@ -116,7 +118,7 @@ def console(
     if registry is not None:
         operator.use_registry(registry)
     kinds = [*aggregates, *(aggregates_in(registry) if registry else ())]
-    states = States(operator.events.log, kinds, events)
+    states = States(kinds, events)
     desk = Desk(operator, Masking(registry, personal, events), Watch(operator), states, Carrying(operator))
     routes = [*pages.ROUTES, *api.routes(), Mount("/static", _Assets(directory=STATIC))]
     handlers: Any = {HTTPException: _refused, MainstayError: _went_wrong, Exception: _failed}

@@ -7,9 +7,11 @@ from uuid import UUID
 
 from mainstay.events.log import FeedFilter
 from mainstay.events.stream import StreamId
+from mainstay.projections.store import DeadLetter
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_all, fetch_one, fetch_value, sealed
 from mainstay.storage.postgres.event_rows import feed_parameters, name_of
+from mainstay.storage.postgres.shard_rows import letter_of
 
 MOST_COUNTED = 100_000
 """Positions behind a checkpoint up to which the events are counted; from there on it is that number."""
@@ -116,6 +118,13 @@ class FeedQuestions:
         async with sealed(autocommit(self._pool)) as conn:
             rows = await fetch_all(conn, self._sql["lags"], asked)
         return [ShardLag(**row | {"seconds": max(0.0, row["seconds"] or 0.0)}) for row in rows]
+
+    async def letter_groups(self, subscription: str | None, limit: int | None) -> list[tuple[DeadLetter, int]]:
+        """The first dead letter that waits of each key, and how many do, by subscription and position."""
+        async with sealed(autocommit(self._pool)) as conn:
+            rows = await fetch_all(conn, self._sql["letter_groups"], {"subscription": subscription, "limit": limit})
+        counts = [row.pop("count") for row in rows]
+        return [(letter_of(row), count) for row, count in zip(rows, counts, strict=True)]
 
     async def _value(self, query: str, asked: dict[str, Any]) -> Any:
         async with sealed(autocommit(self._pool)) as conn:

@@ -38,7 +38,14 @@ from mainstay.storage.postgres.database import (
     transaction,
 )
 from mainstay.storage.postgres.rebuilding import PostgresRebuilding, PostgresTables
-from mainstay.storage.postgres.shard_rows import PostgresBatch, checkpoint_fields, checkpoint_from, plain, state_from
+from mainstay.storage.postgres.shard_rows import (
+    PostgresBatch,
+    checkpoint_fields,
+    checkpoint_from,
+    letter_of,
+    plain,
+    state_from,
+)
 
 
 class PostgresProjectionStore:
@@ -211,10 +218,7 @@ class PostgresProjectionStore:
             "after": after,
             "limit": limit,
         }
-        return [
-            DeadLetter(**row | {"status": DeadLetterStatus(row["status"])})
-            for row in await self._rows("dead_letters", asked)
-        ]
+        return [letter_of(row) for row in await self._rows("dead_letters", asked)]
 
     async def _rows(self, query: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
         async with sealed(autocommit(self.pool)) as conn:

@@ -98,6 +98,11 @@ def checkpoint_from(row: dict[str, Any]) -> Checkpoint:
     return Checkpoint(row["position"], row["epoch"], row["event_id"], row["event_position"])
 
 
+def letter_of(row: dict[str, Any]) -> DeadLetter:
+    """A dead letter out of its row."""
+    return DeadLetter(**row | {"status": DeadLetterStatus(row["status"])})
+
+
 def state_from(row: dict[str, Any]) -> ShardState:
     """What is known of a shard."""
     return ShardState(

@@ -23,6 +23,7 @@ from mainstay.operations.console.pages import (
     editing,
     events,
     limits,
+    projections,
     schedules,
     session,
     streams,
@@ -43,6 +44,7 @@ _ROOMS: Final = (
     limits,
     events,
     streams,
+    projections,
     session,
 )
 LIVE: Final[dict[str, Part]] = {name: part for room in _ROOMS for name, part in room.LIVE.items()}

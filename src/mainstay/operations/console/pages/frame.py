@@ -20,6 +20,7 @@ NAVIGATION: Final = (
     ("/limits", "Limits"),
     ("/events", "Events"),
     ("/streams", "Streams"),
+    ("/projections", "Projections"),
 )
 
 

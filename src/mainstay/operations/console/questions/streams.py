@@ -151,7 +151,7 @@ async def states_of(desk: Desk, events: Sequence[EventShown], *, however_long: b
         )
         return StatesShown(kind.__name__, {}, problem)
     stream = StreamId(last.category, last.stream_id, last.tenant_id)
-    told = await desk.states.at(stream, first.version, last.version)
+    told = await desk.states.at(desk.operator.events.log, stream, first.version, last.version)
     names = desk.masking.names_in_state(kind)
     return StatesShown(
         kind.__name__, {each.version: _state(each, names) for each in told.states.values()}, told.problem

@@ -56,3 +56,18 @@ left join lateral (
 ) as n on true
 where %(subscription)s::text is null or s.subscription = %(subscription)s
 order by s.subscription, s.shard;
+
+-- name: letter_groups
+-- The first dead letter that waits of each key, and how many wait with it, by subscription and position.
+select d.subscription, d.shard, d.position, d.event_id, d.event_type, d.key, d.error, d.error_type, d.attempts, d.created_at, d.status,
+    d.actor, d.reason, g.count
+from (
+    select w.subscription, min(w.position) as position, count(*) as count
+    from eventsource.dead_letter as w
+    where w.status = 'WAITING' and (%(subscription)s::text is null or w.subscription = %(subscription)s)
+    group by w.subscription, w.key
+    order by w.subscription, min(w.position)
+    limit %(limit)s
+) as g
+join eventsource.dead_letter as d on d.subscription = g.subscription and d.position = g.position
+order by d.subscription, d.position;
