@@ -303,3 +303,17 @@ def test_every_make_target_is_listed() -> None:
     phony = re.findall(r"^\.PHONY: ([a-z0-9-]+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert [target for target in phony if target not in listed] == ["venv"]
+
+
+CANCELLED = re.compile(
+    r"(?<![.\w])cancell(ed|ing)\b(?!\()", re.IGNORECASE
+)  # Python's own names have a dot or a capital
+
+
+def test_canceled_is_spelled_with_one_l() -> None:
+    def rule(text: str) -> Iterable[str]:
+        return [f"line {number}" for number, line in enumerate(text.splitlines(), 1) if CANCELLED.search(line)]
+
+    files = [*python_files("src"), *sorted(SCHEMA.glob("functions/**/*.sql")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+    assert faults(files, rule) == []

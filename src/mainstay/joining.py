@@ -7,7 +7,7 @@ locked), and the items of its group with it. Whoever comes later does not: a gro
 overtaken.
 
 How it fails. If a joined call raises, it is halved until the culprit stands alone and gets its error; the others
-succeed. Where that makes no sense, because nothing at all can be reached, all get the error. A caller that is cancelled
+succeed. Where that makes no sense, because nothing at all can be reached, all get the error. A caller that is canceled
 does not take its item back: what was handed over is under way.
 
 `Shared` is the same for a question that has no item.

@@ -7,7 +7,7 @@ on the caller's own connection runs where that connection is at home, and a lock
 How it fails. A caller that is interrupted (Ctrl-C) cancels its call: whether that was carried out is unknown. A call
 from inside a running event loop would block that loop, and is refused; unless the caller says that it may, because
 nothing that the call needs runs there. In a portal's own loop it is always refused: it would wait for itself. When the
-portal stops, calls under way are cancelled, and their callers are told.
+portal stops, calls under way are canceled, and their callers are told.
 
 Forks. A forked child has neither the thread nor any right to the sockets, so it makes a portal of its own and touches
 nothing of its parent's: whatever it closed there would be closed for both.

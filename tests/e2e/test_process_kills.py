@@ -100,7 +100,7 @@ def test_processes_go_on_where_killed_workers_left_them(folder, dsn):
             return found[0] == PROCESSES
 
         for kill_after in (4, 20, None):
-            command = ("worker", "handlers_of_a_trip:registry", "--lease", "5", "--concurrency", "3")
+            command = ("worker", "handlers_of_a_trip:registry", "--visibility-timeout", "5", "--concurrency", "3")
             with program(*command, cwd=folder, env={"DATABASE_URL": dsn, "PYTHONPATH": ""}) as worker:
                 if kill_after is None:
                     eventually_sync(ended, timeout=180)

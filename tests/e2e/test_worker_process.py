@@ -47,6 +47,47 @@ async def other(command, context: HandlerContext):
 """
 
 
+PURSES = """
+from dataclasses import dataclass
+from uuid import UUID
+
+from mainstay import CommandModel, DeciderAggregate, DomainEvent, HandlerRegistry
+
+
+class Put(CommandModel, domain="purses"):
+    purse_id: UUID
+
+
+class WasPut(DomainEvent, event_type="WasPutIntoPurse"):
+    pass
+
+
+@dataclass(frozen=True)
+class Coins:
+    number: int = 0
+
+
+class Purse(DeciderAggregate[Coins, Put]):
+    aggregate_type = "Purse"
+
+    @staticmethod
+    def initial_state():
+        return Coins()
+
+    @staticmethod
+    def decide(state, command):
+        return WasPut()
+
+    @staticmethod
+    def evolve(state, event):
+        return Coins(state.number + 1)
+
+
+registry = HandlerRegistry()
+registry.register_decider(domain="purses", decider=Purse)
+"""
+
+
 @pytest.fixture
 def shop(tmp_path):
     (tmp_path / "handlers_of_a_shop.py").write_text(HANDLERS)
@@ -92,6 +133,30 @@ def test_it_handles_what_is_sent_and_ends_gently(shop, dsn):
     assert {"domain": "shop", "handled": 1, "message": "stopped"}.items() <= [
         line for line in lines if line.get("domain") == "shop"
     ][-1].items()
+
+
+def test_it_leaves_snapshots_and_commits_one_by_one_if_told_so(tmp_path, dsn):
+    (tmp_path / "handlers_of_purses.py").write_text(PURSES)
+    lines = [
+        {"domain": "purses", "command_type": "Put", "command_id": str(uuid4()), "data": {"purse_id": str(uuid4())}}
+        for _ in range(3)
+    ]
+    lines += [lines[0] | {"command_id": str(uuid4())}]
+    sent = run("send", "-", "--dsn", dsn, stdin="\n".join(json.dumps(line) for line in lines))
+    options = ("--json", "--no-group-commit", "--snapshots", "2")
+    command = ("worker", "handlers_of_purses:registry", *options)
+
+    with program(*command, cwd=tmp_path, env={"DATABASE_URL": dsn, "PYTHONPATH": ""}) as worker:
+        read_until(worker, started)
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            eventually_sync(lambda: conn.execute("select version from eventsource.snapshot").fetchall() == [(2,)])
+            eventually_sync(
+                lambda: conn.execute("select count(distinct xmin::text) from commandbus.decision").fetchone() == (4,)
+            )
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=90)
+
+    assert (sent.code, worker.returncode) == (0, 0)
 
 
 def test_a_running_handler_may_finish(shop, dsn):

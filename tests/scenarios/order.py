@@ -1,4 +1,4 @@
-"""Order, draining and cancelling, as workers do it: a suite for every store."""
+"""Order, draining and canceling, as workers do it: a suite for every store."""
 
 import asyncio
 import threading
@@ -26,7 +26,7 @@ S = CommandStatus
 
 
 class OrderScenarios(WorldSuite):
-    """Order per key, retry_after, drain, cancelling what runs."""
+    """Order per key, retry_after, drain, canceling what runs."""
 
     # -- order --------------------------------------------------------------------------------------------------------
     async def test_a_worker_handles_a_key_in_order_without_waiting_for_its_polls(self, world: World) -> None:
@@ -150,7 +150,7 @@ class OrderScenarios(WorldSuite):
         assert gate.cancelled == 1
         assert await world.status(command_id) is S.PENDING
 
-    # -- cancelling what runs -----------------------------------------------------------------------------------------
+    # -- canceling what runs -----------------------------------------------------------------------------------------
     async def test_a_running_async_handler_is_cancelled_at_once(self, world: World) -> None:
         gate = Gate(world)
         async with world.working() as worker:

@@ -316,21 +316,21 @@ class OutcomeScenarios(WorldSuite):
 
     # -- it takes long ------------------------------------------------------------------------------------------------
     async def test_an_async_handler_is_cancelled_at_its_timeout(self, world: World) -> None:
-        cancelled = []
+        canceled = []
 
         @world.handles(DOMAIN, "Do", timeout=0.05)
         async def do(command, context):
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                cancelled.append(context.attempt)
+                canceled.append(context.attempt)
                 raise
 
         async with world.working():
             done = await world.settled(await world.send(max_attempts=2))
 
         assert (done.status, done.last_error_code) == (S.IN_TROUBLESHOOTING_QUEUE, "TIMEOUT")
-        assert cancelled == [1, 2]
+        assert canceled == [1, 2]
 
     async def test_a_handlers_own_timeout_is_not_taken_for_ours(self, world: World) -> None:
         @world.handles(DOMAIN, "Do", timeout=PATIENCE)

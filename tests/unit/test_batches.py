@@ -105,7 +105,7 @@ async def test_what_is_sent_after_a_cancel_is_refused(bus):
     async with bus.open_batch("shop") as batch:
         await bus.cancel_batch("shop", batch.batch_id, operator="ada", reason="a mistake")
         await batch.send(command())
-        with pytest.raises(InvalidOperationError, match="sealed or cancelled"):
+        with pytest.raises(InvalidOperationError, match="sealed or canceled"):
             await batch.finish()
 
 

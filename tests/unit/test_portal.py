@@ -127,7 +127,7 @@ def test_what_is_under_way_when_it_stops_is_told(portal):
 
 
 def test_an_interrupted_call_is_cancelled(portal):
-    cancelled = threading.Event()
+    canceled = threading.Event()
 
     async def interrupt():
         def job():
@@ -136,13 +136,13 @@ def test_an_interrupted_call_is_cancelled(portal):
         try:
             await on_callers_thread(job)
         except asyncio.CancelledError:
-            cancelled.set()
+            canceled.set()
             raise
 
     with pytest.raises(KeyboardInterrupt):
         portal.call(interrupt)
 
-    assert cancelled.wait(10)
+    assert canceled.wait(10)
 
 
 # --- lending ----------------------------------------------------------------------------------------------------------

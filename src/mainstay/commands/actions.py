@@ -25,7 +25,7 @@ from mainstay.commands.failures import FailureGroup, Selection, Waiting
 from mainstay.commands.lifecycle import CommandStatus
 
 CANCEL_BATCH: Final = "CANCEL_BATCH"
-"""What is noted where others have an `Action`: cancelling what waits of a batch."""
+"""What is noted where others have an `Action`: canceling what waits of a batch."""
 
 
 class ActionState(StrEnum):

@@ -77,7 +77,7 @@ class BatchStream:
         Raises:
             DuplicateCommandError: An id was sent before. Its chunk, of up to 1,000 commands, was not sent.
             NotUniqueError: A unique key is held. Its chunk was not sent.
-            InvalidOperationError: Somebody sealed or cancelled the batch meanwhile.
+            InvalidOperationError: Somebody sealed or canceled the batch meanwhile.
             InvalidInputError: Something cannot be accepted.
             MainstayError: As `CommandBus.send`.
         """

@@ -307,7 +307,7 @@ class CommandBus(Batches, Holding, Requests):
             await self._store.wake([domain])  # the next of its key may go
         elif not (running and status is CommandStatus.IN_PROGRESS):
             hint = _CANCEL_HINTS.get(status, "")
-            message = f"command {key} is {status}; only a PENDING command can be cancelled{hint}"
+            message = f"command {key} is {status}; only a PENDING command can be canceled{hint}"
             raise InvalidOperationError(message)
 
     # -- asking -------------------------------------------------------------------------------------------------------

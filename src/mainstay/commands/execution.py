@@ -1,7 +1,7 @@
 """Running one handler and saying what became of the command.
 
 Whatever a handler does ends in an outcome: it returns, raises one of our errors, raises anything else, returns what
-JSON cannot hold, runs too long, or is cancelled. None of these reaches the worker's loop.
+JSON cannot hold, runs too long, or is canceled. None of these reaches the worker's loop.
 
 A transactional handler's effects and its completion commit together. If that COMMIT breaks, nobody knows whether it
 happened, so the outcome is a retry: the store applies it only if the command is still ours and unfinished, and answers
@@ -64,7 +64,7 @@ class Why:
 
     STOPPED = b'{"reason": "the worker stopped"}'
     LATE = b'{"reason": "it would have started too late for its rate limit"}'
-    CANCELED = b'{"reason": "it is to be cancelled"}'
+    CANCELED = b'{"reason": "it is to be canceled"}'
     STALLED = b'{"reason": "the handlers before it take long"}'
     OVERTAKEN = b'{"reason": "others were quicker to append to its stream, each time"}'
 
@@ -78,7 +78,7 @@ class Execution:
         registry: Who handles what.
         retry_policy: For handlers that bring none; the default if None.
         threads: Gives the executor for sync handlers; made when the first one runs.
-        is_called_off: Whether the worker itself cancelled this command's handler.
+        is_called_off: Whether the worker itself canceled this command's handler.
         on_stuck: Called with a command whose thread outlived its timeout: its lease must no longer be renewed.
         report: Takes what a handler tells of its progress.
         aggregates: For handlers on aggregates.
@@ -127,7 +127,7 @@ class Execution:
             What to write, or None if nothing is left to write: it is written already, or it would be refused.
 
         Raises:
-            asyncio.CancelledError: This task was cancelled from outside; the command was not finished.
+            asyncio.CancelledError: This task was canceled from outside; the command was not finished.
         """
         if is_observed():
             with Handling(received) as handling:
@@ -175,7 +175,7 @@ class Execution:
         except asyncio.CancelledError:
             if self._is_called_off(received):
                 raise
-            return self._failed(received, handler, RuntimeError("the handler was cancelled from within"))
+            return self._failed(received, handler, RuntimeError("the handler was canceled from within"))
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
             return self._failed(received, handler, error)
 

@@ -131,7 +131,7 @@ class Grouping:
             self._in_hand -= 1
 
     async def close(self) -> None:
-        """End; who still waits is cancelled. It can be used again."""
+        """End; who still waits is canceled. It can be used again."""
         self._give_up.set()
         for task in (self._making, self._contending, self._committing):
             if task is not None:
@@ -311,7 +311,7 @@ class Grouping:
             for each in found.sends:
                 sends.take(each)
         except asyncio.CancelledError:
-            error: BaseException = RuntimeError("the handler was cancelled from within")
+            error: BaseException = RuntimeError("the handler was canceled from within")
         except BaseException as raised:  # noqa: BLE001 - whatever a decider raises is an outcome
             error = raised
         else:

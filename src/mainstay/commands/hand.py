@@ -55,11 +55,11 @@ class Hand:
                 task.cancel()
 
     def is_stopped(self, lease: Lease) -> bool:
-        """Whether `stop` cancelled its handler."""
+        """Whether `stop` canceled its handler."""
         return lease in self._to_stop
 
     def why_stopped(self, lease: Lease) -> bool | None:
-        """Why `stop` cancelled a handler that ended: True: for good; False: for another worker; None: it did not."""
+        """Why `stop` canceled a handler that ended: True: for good; False: for another worker; None: it did not."""
         return self._to_stop.pop(lease, None) if self._to_stop else None
 
     def clear(self) -> None:

@@ -159,7 +159,7 @@ def handler(
         domain: Whose commands; or a typed command, which knows its type, too; or nothing, if the annotation names one.
         command_type: Which of them.
         retry_policy: Delays for this handler, instead of the worker's.
-        timeout: Seconds (or timedelta) one attempt may take. An async handler is cancelled; a thread cannot be stopped:
+        timeout: Seconds (or timedelta) one attempt may take. An async handler is canceled; a thread cannot be stopped:
             its lease is no longer renewed and its result is refused.
         transactional: The handler gets ``ctx.conn``; what it does there and the command's completion are one COMMIT, so
             the effect happens exactly once. False unless given or, with ``aggregate``, True.

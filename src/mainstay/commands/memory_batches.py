@@ -89,7 +89,7 @@ class MemoryBatches:
                 raise BatchNotFoundError(domain, batch_id)
             if batch.sealed:
                 raise InvalidOperationError(
-                    f"batch {batch_id} was sealed or cancelled: nothing more can be sent into it"
+                    f"batch {batch_id} was sealed or canceled: nothing more can be sent into it"
                 )
             answers = refusals(unit, commands)
             if any(isinstance(answer, Refusal | NotUnique) for answer in answers):

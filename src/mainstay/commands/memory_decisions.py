@@ -98,7 +98,7 @@ def cancel(unit: Unit, found: Row, reason: str | None, **told: Any) -> None:
 
 
 def ask_for_end(unit: Unit, found: Row, reason: str | None, **told: Any) -> None:
-    """Note that a command in progress is to be cancelled."""
+    """Note that a command in progress is to be canceled."""
     if found.cancel_request is None:
         unit.write(found).cancel_request = {"reason": reason}
         unit.audit(found.key, _A.CANCEL_REQUESTED, reason=reason, **told)

@@ -295,7 +295,7 @@ class ProcessReplyRouter:
         poll_interval: timedelta | float = 1.0,
         use_notify: bool = True,  # noqa: FBT001, FBT002 - as above
     ) -> None:
-        """Take replies until `stop` is called or this task is cancelled; the arguments and errors of `Worker.run`."""
+        """Take replies until `stop` is called or this task is canceled; the arguments and errors of `Worker.run`."""
         await self._worker.run(concurrency, poll_interval, use_notify=use_notify)
 
     async def stop(self, timeout: timedelta | float | None = None) -> None:

@@ -392,7 +392,7 @@ class CommandStore(BatchStore, HandlingStore, FailureStore, ActionStore, ReplySt
     ) -> CommandStatus | None:
         """Cancel a pending command; with ``running`` ask for the end of one in progress, see `renew`.
 
-        Returns the status found (PENDING: it was cancelled), None if there is no such command.
+        Returns the status found (PENDING: it was canceled), None if there is no such command.
         """
         ...
 

@@ -33,7 +33,7 @@ _OUTCOMES = {
     Verb.GIVE_BACK: "given_back",
 }
 _LOST = "lost"
-_CANCELLED = "cancelled"
+_CANCELED = "canceled"
 _ENDS = (Verb.COMPLETE, Verb.FAIL, Verb.TROUBLESHOOT)
 _NO_HANDLER = "NO_HANDLER"
 _NOBODYS_TYPE = "(no handler)"
@@ -105,7 +105,7 @@ class Handling:
         self._span: trace.Span | None = None
         self._token: Any = None
         self._outcome: Outcome | None = None
-        self._ended = _CANCELLED
+        self._ended = _CANCELED
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
@@ -171,7 +171,7 @@ class Handling:
         if outcome is not None and outcome.error_code is not None:
             span.set_attribute("error.type", outcome.error_code)
             span.set_status(Status(StatusCode.ERROR, outcome.error_message))
-        elif self._ended in (_LOST, _CANCELLED):
+        elif self._ended in (_LOST, _CANCELED):
             span.set_status(Status(StatusCode.ERROR, self._ended))
         otel.detach(self._token)
         span.end()

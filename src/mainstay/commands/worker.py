@@ -61,7 +61,7 @@ from mainstay.service import Service
 from mainstay.telemetry import get_logger
 
 GRACE = 5.0
-"""Seconds that handlers may take to put their things away when they are cancelled."""
+"""Seconds that handlers may take to put their things away when they are canceled."""
 MAX_RECEIVE = 500
 MAX_UNWRITTEN = 2000
 """Outcomes that may wait for a flush before slots wait too."""
@@ -180,7 +180,7 @@ class Worker(Observed):
     async def run(
         self, concurrency: int = 4, poll_interval: timedelta | float = 1.0, *, use_notify: bool | None = None
     ) -> None:
-        """Work until `stop` is called or this task is cancelled.
+        """Work until `stop` is called or this task is canceled.
 
         Args:
             concurrency: Handlers that may run at once.
@@ -248,7 +248,7 @@ class Worker(Observed):
         Does nothing if it does not run.
 
         Args:
-            timeout: Seconds (or timedelta) to wait for running handlers before they are cancelled and given back; None:
+            timeout: Seconds (or timedelta) to wait for running handlers before they are canceled and given back; None:
                 for ever.
         """
         if not self._is_running:
@@ -392,7 +392,7 @@ class Worker(Observed):
             except asyncio.CancelledError:
                 if self._is_ending:
                     raise
-            while task.cancelling() and not self._is_ending:  # a handler cancelled its own task, or was called off
+            while task.cancelling() and not self._is_ending:  # a handler canceled its own task, or was called off
                 task.uncancel()
 
     async def _handle(self, received: Received) -> None:
@@ -414,7 +414,7 @@ class Worker(Observed):
         self._pace.took(loop.time() - started)
         is_canceled = self._hand.why_stopped(lease)
         if is_canceled is False:
-            logger.warning("cancelled a handler: another worker has its command", extra=self._about(lease))
+            logger.warning("canceled a handler: another worker has its command", extra=self._about(lease))
         elif was_cancelled and lease not in self._stuck:
             outcome = Outcome(lease, Verb.GIVE_BACK, details=Why.CANCELED if is_canceled else Why.STOPPED)
         if outcome is None or lease in self._stuck:
@@ -470,7 +470,7 @@ class Worker(Observed):
                 async with asyncio.timeout_at(min(filter(None, (deadline, look)), default=None)):
                     await self._room.wait()
         if late := len(self._running.keys() - self._stuck):
-            logger.warning("%d handlers did not end in time; they are cancelled and their commands given back", late)
+            logger.warning("%d handlers did not end in time; they are canceled and their commands given back", late)
         await self._end_slots()
         await self._writer.finish(None if deadline is None else max(deadline - loop.time(), LONGEST_PAUSE))
 

@@ -30,6 +30,7 @@ from mainstay.app import Worker
 from mainstay.commands.command import Command
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.errors import ConfigurationError
+from mainstay.events.snapshot import SnapshotPolicy
 from mainstay.message import checked_domain
 from mainstay.operations.probes import HealthServer
 from mainstay.storage.postgres.pruner import EVERY
@@ -39,11 +40,11 @@ from mainstay.telemetry import get_logger
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SPARE_CONNECTIONS = 4
 _PATIENCE = 3.0
-"""Seconds beyond the grace after which a worker that does not end is cancelled."""
+"""Seconds beyond the grace after which a worker that does not end is canceled."""
 _TURN = 0.05
 _HANDLER_THREADS = "mainstay-handler"
 _LAST_PATIENCE = 3.0
-"""Seconds after which one that was cancelled is given up, and the process with it."""
+"""Seconds after which one that was canceled is given up, and the process with it."""
 
 logger = get_logger(__name__)
 
@@ -55,8 +56,10 @@ class Plan:
     Args:
         concurrency: Handlers that may run at once, in each domain.
         poll_interval: Seconds after which a worker looks even if nothing woke it.
-        lease: Seconds after which the commands of a worker that died run elsewhere.
+        visibility_timeout: Seconds after which the commands of a worker that died run elsewhere.
         grace: Seconds that running handlers get when the process is stopped.
+        group_commit: Decide on the commands of deciders many at a time, and commit them together.
+        snapshots: Events after which a stream leaves a snapshot of its aggregate; None: never.
         listens: Wake up by notifications, on a connection of its own for each domain.
         report_every: Seconds between two lines that say how much was handled.
         stops_at_eof: The end of standard input counts as a SIGTERM.
@@ -68,8 +71,10 @@ class Plan:
 
     concurrency: int = 10
     poll_interval: float = 1.0
-    lease: float = 30.0
+    visibility_timeout: float = 30.0
     grace: float = 30.0
+    group_commit: bool = True
+    snapshots: int | None = None
     listens: bool = True
     report_every: float = 10.0
     stops_at_eof: bool = False
@@ -112,15 +117,18 @@ class WorkerGroup:
                 )
         self.domains = list(dict.fromkeys(domains)) or known
         self._plan = plan
+        snapshots = None if plan.snapshots is None else SnapshotPolicy.every(plan.snapshots)
         self._workers = [
             Worker(
                 pool,
                 domain,
                 registry,
-                visibility_timeout=plan.lease,
+                visibility_timeout=plan.visibility_timeout,
                 use_notify=plan.listens,
                 retention=None if index else plan.retention,
                 prune_every=plan.prune_every,
+                group_commit=plan.group_commit,
+                snapshots=snapshots,
             )
             for index, domain in enumerate(self.domains)
         ]

@@ -32,7 +32,8 @@ class SyncWorker:
         source: Connection string, function that returns one, command store, or a `SyncMainstay`, to share its pool.
         domain: Whose commands.
         registry: Who handles what.
-        options: As those of `Worker`: ``visibility_timeout``, ``retry_policy``, ``use_notify``, ``retention``...
+        options: As those of `Worker`: ``visibility_timeout``, ``retry_policy``, ``use_notify``, ``retention``,
+            ``snapshots``, ``group_commit``...
     """
 
     def __init__(

@@ -483,7 +483,7 @@ def test_a_retry_at_a_rate_is_stopped(dsn, broken):
 
 
 def test_a_batch_is_cancelled_and_watched_to_its_end(dsn, batch):
-    cancelled = run("batches", "cancel", batch, "--reason", "a mistake", "--dsn", dsn, "--json").json
+    canceled = run("batches", "cancel", batch, "--reason", "a mistake", "--dsn", dsn, "--json").json
 
     async def fold():
         async with an_operator(dsn) as operator:
@@ -492,7 +492,7 @@ def test_a_batch_is_cancelled_and_watched_to_its_end(dsn, batch):
     asyncio.run(fold())
     watched = run("batches", "show", batch, "--watch", "--dsn", dsn)
 
-    assert cancelled["action"]["action"] == "CANCEL_BATCH"
+    assert canceled["action"]["action"] == "CANCEL_BATCH"
     assert watched.out == (
-        f"completed_with_failures: 0 completed, 0 failed, {cancelled['applied']} canceled, 0 to decide, of 2\n"
+        f"completed_with_failures: 0 completed, 0 failed, {canceled['applied']} canceled, 0 to decide, of 2\n"
     )

@@ -199,7 +199,7 @@ async def test_a_handler_that_is_cancelled_while_it_waits_leaves_the_connection_
     waiting[0].cancel()
     waiting[1].cancel()
     go.set()
-    # The third is cancelled when the connection is its already, and it has not noticed.
+    # The third is canceled when the connection is its already, and it has not noticed.
     first.add_done_callback(lambda _: waiting[2].cancel())
     ends = await asyncio.gather(first, *waiting, return_exceptions=True)
 

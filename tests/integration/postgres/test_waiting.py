@@ -133,14 +133,14 @@ async def test_a_command_is_cancelled_received_or_completed_by_an_operator_but_o
     for _ in range(20):
         one = await send(bus)
         (received,) = await store.receive(DOMAIN, limit=1, lease_seconds=0, worker="w")
-        verdict, cancelled, again = await asyncio.gather(
+        verdict, canceled, again = await asyncio.gather(
             store.complete(DOMAIN, [outcome_of(received, Verb.GIVE_BACK)]),
             store.cancel(DOMAIN, one, reason=None),
             store.receive(DOMAIN, limit=1, lease_seconds=30, worker="v"),
         )
         found = await bus.get_command(DOMAIN, one)
         assert found is not None
-        assert (cancelled is CommandStatus.PENDING) == (found.status is CommandStatus.CANCELED)
+        assert (canceled is CommandStatus.PENDING) == (found.status is CommandStatus.CANCELED)
         assert not (again and found.status is CommandStatus.CANCELED and verdict == [Verdict.APPLIED])
         await store.complete(DOMAIN, [outcome_of(each, Verb.COMPLETE) for each in again])
         if found.status is CommandStatus.PENDING:

@@ -50,10 +50,10 @@ def worker(
             "--poll-interval", metavar="SECONDS", min=0.01, help="Seconds after which it looks even if nothing woke it."
         ),
     ] = 1.0,
-    lease: Annotated[
+    visibility_timeout: Annotated[
         float,
         typer.Option(
-            "--lease",
+            "--visibility-timeout",
             metavar="SECONDS",
             min=1.0,
             help="Seconds after which the commands of a worker that died run elsewhere.",
@@ -65,6 +65,24 @@ def worker(
             "--grace", metavar="SECONDS", min=0.0, help="Seconds that running handlers get when the worker is stopped."
         ),
     ] = 30.0,
+    group_commit: Annotated[
+        bool,
+        typer.Option(
+            "--group-commit/--no-group-commit",
+            help="Decide on the commands of deciders many at a time, and commit them together, or each in a "
+            "transaction of its own.",
+        ),
+    ] = True,
+    snapshots: Annotated[
+        int | None,
+        typer.Option(
+            "--snapshots",
+            metavar="EVENTS",
+            min=1,
+            help="Leave a snapshot of an aggregate each time that its stream has grown by so many events.",
+            show_default="never",
+        ),
+    ] = None,
     connections: Annotated[
         int | None,
         typer.Option(
@@ -132,8 +150,10 @@ def worker(
     plan = Plan(
         concurrency=concurrency,
         poll_interval=poll_interval,
-        lease=lease,
+        visibility_timeout=visibility_timeout,
         grace=grace,
+        group_commit=group_commit,
+        snapshots=snapshots,
         listens=not pgbouncer,
         report_every=report_every,
         stops_at_eof=follow_stdin,

@@ -80,7 +80,15 @@ class WorkerProcess:
         """
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "mainstay.operations.cli", "worker", REGISTRY),
-            *("--json", "--concurrency", str(concurrency), "--lease", str(lease), "--poll-interval", "0.5"),
+            *(
+                "--json",
+                "--concurrency",
+                str(concurrency),
+                "--visibility-timeout",
+                str(lease),
+                "--poll-interval",
+                "0.5",
+            ),
             *("--grace", "1", "--report-every", "0.25", "--stop-at-eof"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

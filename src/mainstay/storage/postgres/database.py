@@ -12,7 +12,7 @@ set on the session, so all of it works behind PgBouncer in transaction mode. Wha
 return (row factory, cursor class), the statement helpers return what they say.
 
 How it fails. Errors of the driver that mean something to a user become errors of `mainstay.errors` with the original as
-``__cause__``; the rest (a deadlock, a serialization failure, a cancelled query, a violated constraint) stays as it is,
+``__cause__``; the rest (a deadlock, a serialization failure, a canceled query, a violated constraint) stays as it is,
 because only the caller knows whether to repeat. A connection that broke while a statement was under way leaves its
 outcome unknown, and `StorageUnavailableError` says no more than that.
 """
@@ -64,7 +64,7 @@ _TRANSACTION_FAILED = "25P02"
 #: refused login; shut down or starting, no such database, ended idle transaction, read-only standby.
 _UNAVAILABLE_CLASSES = ("08", "53", "28", "57P")
 _UNAVAILABLE = frozenset({"3D000", "25P03", "25006"})
-#: Serialization failure, deadlock, lock timeout, cancelled statement.
+#: Serialization failure, deadlock, lock timeout, canceled statement.
 _TRY_AGAIN = frozenset({"40001", "40P01", "55P03", "57014"})
 
 

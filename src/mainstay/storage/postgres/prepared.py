@@ -10,7 +10,7 @@ trip. To run one that is gone would cost a handler its transaction. That is what
 own as to ours: it goes with ``prepare_threshold`` None only.
 
 How it fails. A connection that breaks raises; whether a COMMIT in the script happened is unknown. Who is
-cancelled waits for the end of the script, see `mainstay.storage.postgres.reading`.
+canceled waits for the end of the script, see `mainstay.storage.postgres.reading`.
 """
 
 import re

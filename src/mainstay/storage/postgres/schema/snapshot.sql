@@ -719,7 +719,7 @@ begin
         return;
     end if;
     if v_command.msg_id is distinct from v_seen or not v_is_held then
-        raise exception 'command moved while it was being cancelled' using errcode = '40001';
+        raise exception 'command moved while it was being canceled' using errcode = '40001';
     end if;
 
     perform commandbus.call_off(p_domain, array[p_command_id], jsonb_build_object('reason', p_reason));
@@ -4944,7 +4944,7 @@ begin
     if not found then
         raise exception 'there is no batch %', p_batch_id using errcode = 'MS002', detail = p_domain || '/' || p_batch_id;
     elsif v_sealed then
-        raise exception 'batch % was sealed or cancelled: nothing more can be sent into it', p_batch_id using errcode = 'MS020';
+        raise exception 'batch % was sealed or canceled: nothing more can be sent into it', p_batch_id using errcode = 'MS020';
     end if;
     return query select s.domain, s.command_id, s.msg_id, s.refusal, s.holder_id from commandbus.send_all(p_commands) as s;
 end;

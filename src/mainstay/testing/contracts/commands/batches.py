@@ -259,12 +259,12 @@ class BatchContract(CommandStoreSuite):
     # -- operators ----------------------------------------------------------------------------------------------------
     async def test_counts_follow_the_operator_and_never_fall_below_zero(self, store: CommandStore) -> None:
         batch_id, _ = await self.batch(store, 3)
-        retried, cancelled, completed = await self.work_off(store, *[Verb.TROUBLESHOOT] * 3)
+        retried, canceled, completed = await self.work_off(store, *[Verb.TROUBLESHOOT] * 3)
         seen = [await self.counts(store, batch_id)]
 
         for action, command_id in (
             (Action.RETRY, retried),
-            (Action.CANCEL, cancelled),
+            (Action.CANCEL, canceled),
             (Action.COMPLETE, completed),
         ):
             await self.operate(store, action, command_id)

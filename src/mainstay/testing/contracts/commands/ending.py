@@ -1,4 +1,4 @@
-"""Commands that end unhandled: expired, or cancelled while they were being handled."""
+"""Commands that end unhandled: expired, or canceled while they were being handled."""
 
 # ruff: noqa: S101 - asserts are what a contract is made of
 # ruff: noqa: D102 - a test's name states its rule
@@ -117,7 +117,7 @@ class EndingContract(CommandStoreSuite):
 
         assert await self.say(store, received, Verb.COMPLETE) is Verdict.APPLIED
 
-    # -- cancelling what is in progress -------------------------------------------------------------------------------
+    # -- canceling what is in progress -------------------------------------------------------------------------------
     async def test_a_running_command_is_cancelled_only_if_asked_for(self, store: CommandStore) -> None:
         received = await self.in_hand(store)
         command_id = received.command.command_id

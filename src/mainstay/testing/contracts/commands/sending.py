@@ -1,4 +1,4 @@
-"""Sending, scheduling and cancelling."""
+"""Sending, scheduling and canceling."""
 
 # ruff: noqa: S101 - asserts are what a contract is made of
 # ruff: noqa: D102 - a test's name states its rule
@@ -28,7 +28,7 @@ AWKWARD: list[Any] = [
 
 
 class SendingContract(CommandStoreSuite):
-    """Sending, scheduling and cancelling."""
+    """Sending, scheduling and canceling."""
 
     # -- sending ------------------------------------------------------------------------------------------------------
     async def test_a_sent_command_is_pending_and_audited_as_sent(self, store: CommandStore) -> None:
@@ -334,7 +334,7 @@ class SendingContract(CommandStoreSuite):
         assert isinstance(answer, SendResult)
         assert (await self.known(store, command.command_id)).data == {"by": "other"}
 
-    # -- cancelling ---------------------------------------------------------------------------------------------------
+    # -- canceling ---------------------------------------------------------------------------------------------------
     @pytest.mark.parametrize("delay", [None, 60.0])
     async def test_a_waiting_command_can_be_cancelled(self, store: CommandStore, delay: float | None) -> None:
         command = new(delay=delay, reply_to=REPLIES)

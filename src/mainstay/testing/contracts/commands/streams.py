@@ -149,7 +149,7 @@ class StreamContract(CommandStoreSuite):
         with pytest.raises(InvalidOperationError, match="ended"):
             await self.opened(store, parent_id=parent)
 
-    # -- cancelling and retrying --------------------------------------------------------------------------------------
+    # -- canceling and retrying --------------------------------------------------------------------------------------
     async def cancelled(self, store: CommandStore, batch_id: UUID, *, running: bool = False) -> UUID:
         """Cancel what waits of a batch."""
         which = Selection(DOMAIN, batch_id=batch_id)

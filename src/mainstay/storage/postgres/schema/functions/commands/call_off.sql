@@ -2,7 +2,7 @@
 -- cancel_request says), else because they expired.
 --
 -- Called by cancel, by receive, which met them in the queue, and by complete, for commands that came back although they were to be
--- cancelled. All of them hold the rows in which these commands wait: in the queue, deferred, keyed, parked or in troubleshooting. Takes them out of there,
+-- canceled. All of them hold the rows in which these commands wait: in the queue, deferred, keyed, parked or in troubleshooting. Takes them out of there,
 -- counts them in their batches, replies, and lets their keys go on. Commands that are neither PENDING nor in troubleshooting are left alone.
 -- Locks: command rows in the order of ids. Returns how many were ended.
 create or replace function commandbus.call_off(p_domain text, p_command_ids uuid[], p_request jsonb)

@@ -1,6 +1,6 @@
 -- Cancel a command that waits: ready, deferred, parked, or for the turn of its key. With p_running also ask for the end of one in progress.
 --
--- Called by CommandBus.cancel. Returns the status found; PENDING means that it was cancelled, anything else that nothing was changed,
+-- Called by CommandBus.cancel. Returns the status found; PENDING means that it was canceled, anything else that nothing was changed,
 -- no row that there is no such command.
 -- IN_PROGRESS with p_running says that the request was noted: the command's worker learns of it with its next renewal, or at once if it
 -- listens, stops the handler and gives the command back, and complete ends it; if the worker is dead, the next receive does. A handler that
@@ -46,7 +46,7 @@ begin
         return;
     end if;
     if v_command.msg_id is distinct from v_seen or not v_is_held then
-        raise exception 'command moved while it was being cancelled' using errcode = '40001';
+        raise exception 'command moved while it was being canceled' using errcode = '40001';
     end if;
 
     perform commandbus.call_off(p_domain, array[p_command_id], jsonb_build_object('reason', p_reason));

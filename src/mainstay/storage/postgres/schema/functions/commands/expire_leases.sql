@@ -1,7 +1,7 @@
 -- Deal with those of the messages in hand that were read before: their worker is gone, or was too slow.
 --
 -- Called by receive, which holds the queue rows. Commands IN_PROGRESS lose their lease (audit LEASE_EXPIRED): they go back to
--- PENDING for another attempt (or, if somebody asked, to be cancelled) or, with their attempts used up, to troubleshooting, so that a command that kills its workers stops.
+-- PENDING for another attempt (or, if somebody asked, to be canceled) or, with their attempts used up, to troubleshooting, so that a command that kills its workers stops.
 -- A message that was read before and is not its command's own says nothing about the command's lease.
 -- Locks command rows in the order of ids. Returns the message ids that are gone from the queue.
 create or replace function commandbus.expire_leases(p_domain text, p_leased commandbus.leased_message[])

@@ -2,7 +2,7 @@
 --
 -- Called by put_aside in domains that have rules, after the command rows were written, with its outcomes and the ids of those that would be
 -- tried again or go to an operator. Returns those that are parked: PENDING, with the attempt that failed taken back, so that an outage
--- exhausts nothing. Only transient failures count; a command that is to be cancelled is left alone.
+-- exhausts nothing. Only transient failures count; a command that is to be canceled is left alone.
 -- What comes in one flush counts together, and is held together when it opens a breaker.
 --
 -- Locks: the domain's row of breaker_rule, if there is something to count; the caller holds the queue and command rows. So failures of these types

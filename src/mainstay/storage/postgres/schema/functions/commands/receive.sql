@@ -16,7 +16,7 @@
 -- install: nothing), what is left is one lookup for each command.
 -- Messages are sought where live_range says that some may be, which is everywhere until a receive walked over many more index entries than it
 -- leased; what is dead and cannot be removed, because of an old snapshot, is then walked over once: see narrow.
--- Commands that expired, or whose cancelling was asked for, end here. Each comes as a row of nulls beside its id: whoever waits for it is
+-- Commands that expired, or whose canceling was asked for, end here. Each comes as a row of nulls beside its id: whoever waits for it is
 -- to be told after the COMMIT, and if there was nothing else among p_limit messages, ask again.
 -- A crash before COMMIT leaves everything ready; after it the commands are leased, and come back when the lease ends.
 create or replace function commandbus.receive(

@@ -17,7 +17,7 @@ begin
     if not found then
         raise exception 'there is no batch %', p_batch_id using errcode = 'MS002', detail = p_domain || '/' || p_batch_id;
     elsif v_sealed then
-        raise exception 'batch % was sealed or cancelled: nothing more can be sent into it', p_batch_id using errcode = 'MS020';
+        raise exception 'batch % was sealed or canceled: nothing more can be sent into it', p_batch_id using errcode = 'MS020';
     end if;
     return query select s.domain, s.command_id, s.msg_id, s.refusal, s.holder_id from commandbus.send_all(p_commands) as s;
 end;
