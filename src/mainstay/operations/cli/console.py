@@ -84,6 +84,16 @@ def console(
         list[str] | None,
         typer.Option("--personal", metavar="FIELD", help="Mask fields of this name everywhere.", show_default=False),
     ] = None,
+    projections: Annotated[
+        str | None,
+        typer.Option(
+            "--projections",
+            metavar="MODULE:NAME",
+            show_default=False,
+            help="Where the projections are, as for `mainstay projections rebuild`: dead letters can be handled again, "
+            "and tables rebuilt, from here.",
+        ),
+    ] = None,
     log_level: LogLevel = "warning",
     dsn: Dsn = None,
 ) -> None:
@@ -99,7 +109,7 @@ def console(
         raise ConfigurationError(_HOW)
     if demo and host not in _LOOPBACK:
         raise ConfigurationError(f"--demo lets everybody in, so it listens on loopback only, not on {host}")
-    code = {"registry": registry, "aggregates": aggregates or (), "events": events}
+    code = {"registry": registry, "aggregates": aggregates or (), "events": events, "projections": projections}
     asyncio.run(_run(dsn, (host, port), token_env=token_env, auth=auth, personal=personal or (), **code))
 
 
@@ -113,13 +123,28 @@ async def _run(
     who = _auth(token_env, auth)
     path = rest["registry"]
     found = None if path is None else here(path)
-    known = {
+    known: dict[str, Any] = {
         "aggregates": [here(each) for each in rest["aggregates"]],
         "events": None if rest["events"] is None else codec_of(rest["events"]).registry,
     }
+    projections = None if rest["projections"] is None else here(rest["projections"])
     async with connected(dsn, max_size=8, prepare=True) as operator:
+        if projections is not None:
+            known["projections"] = _projecting(operator, projections, rest["projections"])
         registry = None if path is None else await registry_of(found, path, operator.pool)
         await _serve(operator, address, auth=who, registry=registry, personal=rest["personal"], **known)
+
+
+def _projecting(operator: "Operator", found: Any, path: str) -> Any:
+    """What makes the manager when it is first needed, and room for its connections."""
+    from mainstay.operations.subscribing import connections_for, manager_of
+
+    async def make() -> Any:
+        manager = await manager_of(found, path, operator.pool, registers=False)
+        await operator.pool.resize(1, operator.pool.max_size + connections_for(manager))
+        return manager
+
+    return make
 
 
 def _auth(token_env: str | None, auth: str | None) -> Any:

@@ -13,6 +13,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mainstay.app import SubscriptionManager
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.errors import (
     ActionNotFoundError,
@@ -38,6 +39,7 @@ from mainstay.events.registry import EventRegistry
 from mainstay.operations.console import api, pages
 from mainstay.operations.console.access import Access, Anybody, Hook, TokenAccess
 from mainstay.operations.console.asking import Desk
+from mainstay.operations.console.building import Building, Projecting, projecting_of
 from mainstay.operations.console.carrying import Carrying
 from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import Watch
@@ -94,6 +96,7 @@ def console(
     secret: str | None = None,
     aggregates: Iterable[type[AggregateRoot[Any]]] = (),
     events: EventRegistry | None = None,
+    projections: SubscriptionManager | Projecting | None = None,
 ) -> "Console":
     """The console as an ASGI application: to be served by itself, or mounted in a Starlette or FastAPI application.
 
@@ -108,6 +111,8 @@ def console(
             unless ``auth`` is `TokenAccess`, whose tokens they share.
         aggregates: More classes of aggregates whose states are shown.
         events: The classes of events, with their upcasters; all classes that this process has, unless given.
+        projections: The manager of the application's projections, or a coroutine function that gives it when it is
+            first needed: dead letters are handled again, and tables rebuilt, from here. It need not be started.
 
     Raises:
         ConfigurationError: There is no authentication, or the secret is too short.
@@ -119,7 +124,8 @@ def console(
         operator.use_registry(registry)
     kinds = [*aggregates, *(aggregates_in(registry) if registry else ())]
     states = States(kinds, events)
-    desk = Desk(operator, Masking(registry, personal, events), Watch(operator), states, Carrying(operator))
+    masking, building = Masking(registry, personal, events), Building(projecting_of(projections))
+    desk = Desk(operator, masking, Watch(operator), states, Carrying(operator), building)
     routes = [*pages.ROUTES, *api.routes(), Mount("/static", _Assets(directory=STATIC))]
     handlers: Any = {HTTPException: _refused, MainstayError: _went_wrong, Exception: _failed}
     inner = Starlette(routes=routes, exception_handlers=handlers)
@@ -147,6 +153,7 @@ class Console:
         """
         self._desk.closing.set()
         self._desk.carrying.close()
+        self._desk.building.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import User
+from mainstay.operations.console.building import Building
 from mainstay.operations.console.carrying import Carrying
 from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import Watch
@@ -35,6 +36,7 @@ class Desk:
         watch: The numbers of the dashboard.
         states: Tells the states of aggregates whose classes are known.
         carrying: Carries out what operators decided on many commands.
+        building: Replays and rebuilds with the application's projections.
         closing: The server ends: so do streams.
     """
 
@@ -43,6 +45,7 @@ class Desk:
     watch: Watch
     states: States
     carrying: Carrying
+    building: Building
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 

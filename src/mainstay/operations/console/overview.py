@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 
 from mainstay.commands.activity import LiveWorker
@@ -138,7 +139,6 @@ class Watch:
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
         self.checkup = Checkup(operator)
-        self._traffic = {span: self._history(span) for span in Span}
         self._checks: Kept[list[Check]] = Kept(self._examine, fresh=EXAMINED, patience=EXAMINED)
         self._overview: Kept[Overview] = Kept(self._count, fresh=FRESH, patience=PATIENCE)
 
@@ -161,6 +161,11 @@ class Watch:
     def traffic_known(self, span: Span) -> Traffic | None:
         """The same, as it was counted last; None if it was not, and is now."""
         return self._traffic[span].now()
+
+    @cached_property
+    def _traffic(self) -> dict[Span, Kept[Traffic]]:
+        """Begun when somebody looks for the first time: a console can be made before its database is there."""
+        return {span: self._history(span) for span in Span}
 
     def _history(self, span: Span) -> Kept[Traffic]:
         history = self._operator.activity.history(span)

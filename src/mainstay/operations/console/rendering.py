@@ -8,6 +8,7 @@ that is printed, by the environment itself; a template cannot forget it.
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -168,6 +169,7 @@ def environment() -> Environment:
         "when": when,
         "status": status_mark,
         "status_word": status_word,
+        "quoted": shlex.quote,
         "short": short,
         "brief": brief,
     }

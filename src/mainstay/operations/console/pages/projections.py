@@ -14,16 +14,22 @@ from mainstay.operations.console.asking import Operation
 from mainstay.operations.console.pages.frame import ask, page, render
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import projections as questions
+from mainstay.operations.console.questions import rebuilding
 
 _ACTIONS: Final[dict[str, Operation]] = {
     "pause": questions.pause_projection,
     "resume": questions.resume_projection,
     "discard": questions.discard_dead_letters,
+    "replay": rebuilding.replay_dead_letters,
+    "rebuild": rebuilding.rebuild_projection,
+    "swap": rebuilding.swap_projection,
+    "drop": rebuilding.drop_rebuild,
 }
 _SAID: Final = {
     "pause": "Paused: it rests in all processes, once the batches in hand are done.",
     "resume": "Resumed: a process that has it goes on within a second or so.",
     "discard": "Discarded: these events are not handled any more.",
+    "drop": "Dropped: the old tables serve on.",
 }
 
 
@@ -73,10 +79,10 @@ async def _act(request: Request) -> Response:
     operation = _ACTIONS.get(action)
     if operation is None:
         raise HTTPException(404, "there is no such action")
-    fields: dict[str, Any] = dict(await form_of(request))
-    fields.pop("csrf", None)
-    if "position" in fields:
-        fields["positions"] = [fields.pop("position")]
+    form = await form_of(request)
+    fields: dict[str, Any] = {name: form[name] for name in operation.asks.model_fields if name in form}
+    if "position" in form:
+        fields["positions"] = [form["position"]]
     name, root = str(fields.get("subscription", "")), str(request.scope.get("root_path", ""))
     try:
         await ask(request, operation, fields)

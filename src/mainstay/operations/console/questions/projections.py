@@ -6,10 +6,11 @@ from datetime import datetime
 
 from pydantic import Field, model_validator
 
-from mainstay.errors import InvalidInputError, InvalidOperationError
+from mainstay.errors import ConfigurationError, EventError, InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import User
-from mainstay.operations.console.asking import Asked, Desk, Nothing, Reason, operation
+from mainstay.operations.console.asking import Desk, Nothing, Reason, operation
 from mainstay.operations.console.questions.events import EventShown, shown
+from mainstay.operations.console.questions.rebuilding import JobShown, OneProjection, job_shown
 from mainstay.operations.projections import ShardOverview, SubscriptionOverview
 from mainstay.projections.checks import REBUILD
 from mainstay.projections.store import DeadLetter, DeadLetterStatus
@@ -116,12 +117,6 @@ async def list_projections(desk: Desk, _asked: Nothing, _user: User) -> list[Pro
     return [_projection(each) for each in await desk.operator.projections.list()]
 
 
-class OneProjection(Asked):
-    """Which projection."""
-
-    subscription: str
-
-
 @dataclass(frozen=True, slots=True)
 class LettersOfKey:
     """What lies apart of one key: the event that failed, and how many wait with it."""
@@ -133,12 +128,23 @@ class LettersOfKey:
 
 @dataclass(frozen=True, slots=True)
 class ProjectionFacts:
-    """A projection, what it could not handle, by key, and its rebuild; None if none is under way."""
+    """A projection, what it could not handle, by key, and its rebuild; None if none is under way.
+
+    Args:
+        code: Whether its own code is here, so that dead letters can be handled again, and with ``tables``, the tables
+            built anew.
+        code_problem: Why it is not, though the console was told of it.
+        job: What this console does about it, or did last.
+    """
 
     projection: ProjectionShown
     letters: list[LettersOfKey]
     more_letters: bool
     rebuild: ProjectionShown | None
+    code: bool
+    tables: bool
+    code_problem: str | None
+    job: JobShown | None
 
 
 @operation("GET", "/projection", OneProjection, ProjectionFacts)
@@ -150,7 +156,21 @@ async def show_projection(desk: Desk, asked: OneProjection, _user: User) -> Proj
     rebuilt = await projections.rebuild_of(asked.subscription)
     letters = [LettersOfKey(each.key, each.count, each.first) for each in groups[:_GROUPS]]
     more = len(groups) > _GROUPS
-    return ProjectionFacts(_projection(found), letters, more, None if rebuilt is None else _projection(rebuilt))
+    code, tables, problem = await _code_of(desk, asked.subscription)
+    job = desk.building.job(asked.subscription)
+    return ProjectionFacts(
+        _projection(found), letters, more, None if rebuilt is None else _projection(rebuilt),
+        code, tables, problem, None if job is None else job_shown(desk, job),
+    )  # fmt: skip
+
+
+async def _code_of(desk: Desk, subscription: str) -> tuple[bool, bool, str | None]:
+    """Whether the code of a projection is here, and can rebuild it; or why not."""
+    try:
+        code = await desk.building.knows(subscription)
+        return code, code and await desk.building.can_rebuild(subscription), None
+    except (ConfigurationError, EventError) as error:
+        return False, False, str(error)
 
 
 # -- letting it go on or not -------------------------------------------------------------------------------------------
