@@ -18,6 +18,8 @@ from mainstay import (
     SubscriptionManager,
     Worker,
 )
+from mainstay.commands.failures import Selection
+from mainstay.commands.store import Action
 from mainstay.operations.operator import Operator
 from mainstay.projections.store import ShardStatus
 from tests.scenarios.processes import Buy, Purchase
@@ -59,6 +61,7 @@ class ConsoleWorld:
         account: The id of a stream of `PaidAccount`, whose events two projections could not handle.
         tenant: Whose `done` is.
         event_id: An event of the stream.
+        action: A decision of an operator on one command.
     """
 
     broken: UUID
@@ -72,6 +75,31 @@ class ConsoleWorld:
     account: str
     tenant: str
     event_id: UUID
+    action: UUID
+
+    def values(self) -> dict[str, Any]:
+        """What is there, by the names that paths and operations have for it."""
+        return {
+            "domain": DOMAIN,
+            "command_type": self.command_type,
+            "command_id": self.broken,
+            "command_ids": [str(self.broken)],
+            "asked": self.broken,
+            "batch_id": self.batch,
+            "process_id": self.process,
+            "name": self.schedule,
+            "subscription": "apart",
+            "category": "PaidAccount",
+            "stream_id": self.account,
+            "tenant_id": self.tenant,
+            "event_id": self.event_id,
+            "position": 1,
+            "action_id": self.action,
+            "fingerprint": FINGERPRINT,
+            "decision": "retry",
+            "part": "dashboard",
+            "reason": "why not",
+        }
 
 
 async def settle(pool: Any, words: Words | None = None) -> ConsoleWorld:
@@ -101,18 +129,21 @@ async def _settled(pool: Any, operator: Operator, said: Words) -> ConsoleWorld:
             SendRequest(QUIET, types["Bad"], uuid4(), data),  # a limit, a pause and a breaker are of its type
         ]
     )
+    given_up = uuid4()
     batch = await bus.create_batch(
         DOMAIN,
-        [BatchCommand(types["Good"], uuid4(), data), BatchCommand(types["Bad"], uuid4(), data)],
+        [BatchCommand(types["Good"], uuid4(), data), BatchCommand(types["Bad"], given_up, data)],
         name=f"batch {said.name}",
         custom_data=data,
     )
     await _handled(pool, operator, said)
+    one = Selection(domain=DOMAIN, command_ids=(given_up,))
+    decided = await operator.resolve(Action.CANCEL, one, operator="Olga", reason=said.text)
     schedule = f"nightly {said.name}"
     await operator.schedules.set(schedule, QUIET, types["Later"], data, cron="30 2 * * *")
     await operator.limits.set(QUIET, types["Bad"], max_running=5)
     await operator.breakers.set(QUIET, types["Bad"], operator="Olga")
-    await operator.breakers.force_open(QUIET, types["Bad"], FINGERPRINT, operator="Olga", reason=said.text.strip("\0"))
+    await operator.breakers.force_open(QUIET, types["Bad"], FINGERPRINT, operator="Olga", reason=said.text)
     await operator.pause(QUIET, types["Bad"], operator="Olga", reason=said.text)
     process = await operator.processes.start(Buy(), Purchase(article=said.text))
     store = PostgreSQLEventStore(pool)
@@ -121,7 +152,7 @@ async def _settled(pool: Any, operator: Operator, said: Words) -> ConsoleWorld:
     await store.append(StreamId("PaidAccount", account, tenant), [AmountPaid(amount=1)])
     return ConsoleWorld(
         ids["Bad"], ids["Good"], ids["Refused"], ids["Later"], batch.batch_id, process, schedule, types["Bad"],
-        account, tenant, events[0].event_id,
+        account, tenant, events[0].event_id, decided.action.action_id,
     )  # fmt: skip
 
 

@@ -6,10 +6,9 @@ from datetime import timedelta
 from typing import Protocol
 
 from mainstay.commands.breakers import Breaker, BreakerEvent, BreakerRule, BreakerStore
-from mainstay.commands.checks import checked_count, checked_page, checked_text, domain_filter
+from mainstay.commands.checks import checked_count, checked_page, checked_seconds, checked_text, domain_filter
 from mainstay.errors import InvalidInputError, InvalidOperationError, shown
 from mainstay.message import checked_domain, checked_type
-from mainstay.retry import as_seconds
 
 WAKE = 100
 """Sleeping workers that are woken when something may be let go, or a gate opens."""
@@ -196,7 +195,7 @@ def _which(domain: str, command_type: str, fingerprint: str) -> tuple[str, str, 
 
 
 def _span(given: timedelta | float, name: str) -> float:
-    seconds = as_seconds(given)
+    seconds = checked_seconds(given, name)
     if not _SHORTEST <= seconds <= _LONGEST:
         raise InvalidInputError(f"{name} must be {_SHORTEST:g} to {_LONGEST:,.0f} seconds, not {shown(given)}")
     return seconds

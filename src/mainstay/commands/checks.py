@@ -336,11 +336,18 @@ def _correlation(given: UUID | None) -> UUID:
     return UUID(current) if current else uuid4()
 
 
-def _seconds(duration: timedelta | float | None, name: str) -> float | None:
-    if duration is None:
-        return None
+def checked_seconds(duration: timedelta | float, name: str) -> float:
+    """Seconds of a duration.
+
+    Raises:
+        InvalidInputError: Not a number, not finite, negative, or too long; the message names the argument.
+    """
     try:
         return as_seconds(duration)
     except ValueError as error:
         message = f"{name}: {error}"
         raise InvalidInputError(message) from error
+
+
+def _seconds(duration: timedelta | float | None, name: str) -> float | None:
+    return None if duration is None else checked_seconds(duration, name)

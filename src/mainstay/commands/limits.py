@@ -4,11 +4,10 @@ from datetime import timedelta
 from typing import Protocol
 
 from mainstay.commands.breaking import WAKE, Breakers, Places, who_and_why
-from mainstay.commands.checks import checked_count, checked_text, domain_filter, type_filter
+from mainstay.commands.checks import checked_count, checked_seconds, checked_text, domain_filter, type_filter
 from mainstay.commands.gates import SHORTEST_WINDOW, GateStore, Limit, LimitState, Pause
 from mainstay.errors import InvalidInputError, shown
 from mainstay.message import checked_domain, checked_type
-from mainstay.retry import as_seconds
 
 _FIELD_LIMIT = 200
 _LARGEST = 1_000_000
@@ -68,7 +67,7 @@ class Limits:
                 per,
                 max_running_per,
                 rate,
-                None if rate is None else as_seconds(per_seconds),
+                None if rate is None else checked_seconds(per_seconds, "per_seconds"),
                 rate if burst is None else burst,
             )
         )

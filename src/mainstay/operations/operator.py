@@ -15,6 +15,7 @@ from uuid import UUID
 
 from mainstay.app import CommandBus, ProcessManager, TroubleshootingQueue
 from mainstay.commands.actions import ActionItem, ActionState, OperatorAction
+from mainstay.commands.checks import domain_filter
 from mainstay.commands.command import AuditEvent, BatchMetadata, CommandMetadata, SendRequest, TroubleshootingItem
 from mainstay.commands.edits import Edit
 from mainstay.commands.failures import FailureGroup, Selection
@@ -276,10 +277,10 @@ class Operator(Holding, Turns):
         """The domain of each command, None for those that do not exist.
 
         Raises:
-            InvalidInputError: Several domains have one of these ids.
+            InvalidInputError: Several domains have one of these ids, or the domain is none.
         """
         homes: dict[UUID, str] = {}
-        for home, key in await self._questions.find_commands(command_ids, domain):
+        for home, key in await self._questions.find_commands(command_ids, domain_filter(domain)):
             if key in homes:
                 raise InvalidInputError(f"command {key} is in domain {homes[key]} and in {home}: name one")
             homes[key] = home
@@ -399,7 +400,7 @@ class Operator(Holding, Turns):
             BatchNotFoundError: There is none.
             InvalidInputError: Several domains have one of this id.
         """
-        homes = await self._questions.find_batches(batch_id, domain)
+        homes = await self._questions.find_batches(batch_id, domain_filter(domain))
         if len(homes) > 1:
             raise InvalidInputError(f"batch {batch_id} is in the domains {', '.join(homes)}: name one")
         found = await self.bus.get_batch(homes[0], batch_id) if homes else None

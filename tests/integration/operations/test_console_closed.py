@@ -37,18 +37,7 @@ def routes(app) -> Iterator[Route]:
 
 def filled(path: str, world: ConsoleWorld) -> str:
     """A route's path with what is there in place of its parameters."""
-    known = {
-        "domain": DOMAIN,
-        "command_id": world.broken,
-        "asked": world.broken,
-        "batch_id": world.batch,
-        "process_id": world.process,
-        "event_id": world.event_id,
-        "subscription": "apart",
-        "category": "PaidAccount",
-        "decision": "retry",
-        "part": "dashboard",
-    }
+    known = world.values()
     return re.sub(r"{(\w+)(?::(\w+))?}", lambda found: str(known.get(found[1], _any(found[2]))), path)
 
 

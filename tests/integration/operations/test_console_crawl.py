@@ -1,7 +1,5 @@
 """Every link of the console, over things whose names mean harm: each leads to a page, and none of it is markup."""
 
-import re
-from html.parser import HTMLParser
 from uuid import uuid4
 
 import pytest
@@ -12,6 +10,7 @@ from mainstay.operations.operator import Operator
 from tests.support.console import OPERATOR, VIEWER, browser, tokens
 from tests.support.console_world import QUIET, Words, settle
 from tests.support.crawling import crawl
+from tests.support.markup import faults
 
 NAME = "\"'><evil onerror=alert(1)>{{7*7}}" + "W" * 9
 WORDS = Words(
@@ -21,32 +20,6 @@ WORDS = Words(
     data={"<svg/onload=alert(1)>": ["javascript:alert(1)", {"a": [[["&lt;b&gt;"]]]}]},
 )
 DEEPEST = 252
-FOREIGN = {"base", "embed", "evil", "iframe", "math", "object", "style"}
-"""Tags that none of our templates has."""
-
-
-class Markup(HTMLParser):
-    """What a page is made of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.faults: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self.faults += [f"<{tag} {name}>" for name in given if name.startswith("on") or name == "style"]
-        self.faults += [f"{each}" for each in given.values() if re.match(r"\s*(javascript|data):", each or "")]
-        if tag in FOREIGN or (tag in {"script", "img"} and "/static/" not in (given.get("src") or "")):
-            self.faults.append(f"<{tag}>")
-
-
-def faults(text: str) -> list[str]:
-    """What is on a page that must not be."""
-    parser = Markup()
-    parser.feed(text)
-    parser.close()
-    unseen = re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", text)
-    return parser.faults + [f"unseen: {each!r}" for each in unseen]
 
 
 @pytest.fixture

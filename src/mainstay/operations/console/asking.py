@@ -81,11 +81,28 @@ class Operation:
         Raises:
             InvalidInputError: It cannot be accepted; names the field.
         """
+        said = {name: value for name, value in fields.items() if value != ""}
+        if nul := next((name for name, value in said.items() if _has_nul(value)), None):
+            raise InvalidInputError(f"{nul}: it holds a NUL character, which no text in the database has")
         try:
-            return self.asks.model_validate({name: value for name, value in fields.items() if value != ""})
+            return self.asks.model_validate(said)
         except ValidationError as error:
             problems = [f"{'.'.join(map(str, each['loc'])) or 'the request'}: {each['msg']}" for each in error.errors()]
             raise InvalidInputError("; ".join(problems)) from error
+
+
+def _has_nul(value: Any) -> bool:
+    """Whether a text, or one in a list or object, has what PostgreSQL cannot hold; the driver would fail."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, str) and "\0" in each:
+            return True
+    return False
 
 
 OPERATIONS: Final[dict[str, Operation]] = {}
