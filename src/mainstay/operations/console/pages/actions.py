@@ -48,21 +48,21 @@ async def _action(request: Request) -> Response:
 
 
 async def _one(request: Request, status: int = 200, **values: Any) -> Response:
-    key = request.path_params["action_id"]
-    facts = await ask(request, questions.show_action, {"action_id": key})
-    asked = {name: request.query_params.get(name, "") for name in ("state", "after")}
+    found = await _followed(request, {"action_id": request.path_params["action_id"]})
     given: dict[str, Any] = {"problem": None, "fields": {}} | values
-    try:
-        steps = await ask(request, questions.list_action_commands, asked | {"action_id": key})
-    except InvalidInputError as error:
-        steps, status, given["problem"] = None, 400, str(error)
-    return page(request, "action.html", status, facts=facts, steps=steps, asked=asked, **given)
+    return page(request, "action.html", status, **found, **given)
+
+
+async def _followed(request: Request, which: dict[str, Any]) -> dict[str, Any]:
+    """An action and a page of its commands."""
+    asked = {name: request.query_params.get(name, "") for name in ("state", "after")}
+    facts = await ask(request, questions.show_action, which)
+    return {"facts": facts, "steps": await ask(request, questions.list_action_commands, asked | which), "asked": asked}
 
 
 async def _progress(request: Request) -> str:
-    key = request.query_params.get("action_id", "")
-    facts = await ask(request, questions.show_action, {"action_id": key})
-    return render(request, "_action.html", facts=facts, fields={})
+    found = await _followed(request, {"action_id": request.query_params.get("action_id", "")})
+    return render(request, "_action.html", **found, fields={})
 
 
 async def _do(request: Request) -> Response:
