@@ -1,4 +1,4 @@
-"""How operators find things: commands, batches and processes, in bounded steps, page by page."""
+"""How operators find things: commands, batches and processes in bounded steps, page by page; anything by its id."""
 
 from typing import Any
 from uuid import UUID
@@ -9,6 +9,7 @@ from mainstay.commands.lifecycle import BatchStatus
 from mainstay.commands.process import ProcessStatus
 from mainstay.commands.process_store import ProcessFilter
 from mainstay.commands.search import Found, Sought
+from mainstay.operations.finding import Finder, Hit
 from mainstay.storage.postgres.paging import BatchPlace, PostgresPaging, ProcessesFound, ProcessPlace
 from mainstay.storage.postgres.searching import PostgresSearch
 
@@ -23,6 +24,11 @@ class Search:
     def __init__(self, pool: Any) -> None:
         self._store = PostgresSearch(pool)
         self._pages = PostgresPaging(pool)
+        self._finder = Finder(pool)
+
+    async def anything(self, text: str) -> list[Hit]:
+        """What has this id, or an id that begins so; see `Finder.find`."""
+        return await self._finder.find(text)
 
     async def commands(self, which: Sought, *, limit: int = 50, after: Place | None = None) -> Found:
         """Commands that meet all conditions, newest first, and how far was looked: no search reads all there are.

@@ -62,6 +62,18 @@ class PostgresSearch:
             return Found(found, Place.of(found[-1]), looked, None)
         return Found(found, None if is_over else place, looked, None if is_over or place is None else place.created_at)
 
+    async def known_as(self, least: UUID, most: UUID, *, limit: int) -> list[dict[str, Any]]:
+        """What has an id in a range; so many of each kind at most."""
+        asked = {"least": least, "most": most, "limit": limit}
+        async with sealed(autocommit(self._pool)) as conn:
+            return list(await fetch_all(conn, self._sql["known_as"], asked))
+
+    async def is_conversation(self, correlation_id: UUID) -> bool:
+        """Whether commands have this correlation id."""
+        asked = {"correlation_id": correlation_id, "limit": 1}
+        async with sealed(autocommit(self._pool)) as conn:
+            return await fetch_one(conn, self._sql["of_conversation"], asked) is not None
+
     async def _led_to(self, conn: Connection, which: Sought) -> list[UUID] | None:
         """The ids of the commands to look at, where an index leads to few; None where it is no use."""
         if which.correlation_id is not None:

@@ -25,6 +25,7 @@ from mainstay.operations.console.pages import (
     limits,
     projections,
     schedules,
+    search,
     session,
     streams,
     troubleshooting,
@@ -45,6 +46,7 @@ _ROOMS: Final = (
     events,
     streams,
     projections,
+    search,
     session,
 )
 LIVE: Final[dict[str, Part]] = {name: part for room in _ROOMS for name, part in room.LIVE.items()}

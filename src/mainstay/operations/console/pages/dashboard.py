@@ -46,7 +46,7 @@ def _shown(desk: Desk, span: Span, overview: Overview, traffic: Traffic | None) 
 
 
 def _span(request: Request) -> Span:
-    asked: questions.TrafficAsked = questions.traffic.asked(dict(request.query_params))  # type: ignore[assignment]  # it is its model
+    asked: questions.TrafficAsked = questions.show_traffic.asked(dict(request.query_params))  # type: ignore[assignment]  # it is its model
     return asked.span
 
 

@@ -15,6 +15,7 @@ from mainstay.operations.console.questions import (
     projections,
     rebuilding,
     schedules,
+    search,
     streams,
     troubleshooting,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "projections",
     "rebuilding",
     "schedules",
+    "search",
     "streams",
     "troubleshooting",
 ]

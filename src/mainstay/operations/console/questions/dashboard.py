@@ -21,7 +21,7 @@ class TrafficAsked(Asked):
 
 
 @operation("GET", "/traffic", TrafficAsked, Traffic)
-async def traffic(desk: Desk, asked: TrafficAsked, _user: User) -> Traffic:
+async def show_traffic(desk: Desk, asked: TrafficAsked, _user: User) -> Traffic:
     """Commands sent, completed and failed in each interval of the last 15 minutes, hour or day, and their times."""
     return await desk.watch.traffic(asked.span)
 
@@ -33,7 +33,7 @@ async def list_workers(desk: Desk, _asked: Nothing, _user: User) -> list[LiveWor
 
 
 @operation("GET", "/fsck", Nothing, Checked | None)
-async def last_fsck(desk: Desk, _asked: Nothing, _user: User) -> Checked | None:
+async def show_fsck(desk: Desk, _asked: Nothing, _user: User) -> Checked | None:
     """The run of fsck that was begun last from here; null if none was."""
     return desk.watch.checkup.last
 

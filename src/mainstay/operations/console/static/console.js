@@ -78,7 +78,33 @@
     for (const box of event.target.closest("table").querySelectorAll('input[type="checkbox"]')) box.checked = event.target.checked;
   });
 
+  // -- keys: / finds, ? says which there are, g and a letter go to a page; none of them while somebody types
+  const places = { d: "/", c: "/commands", t: "/troubleshooting", e: "/events" };
+  function takeKeys() {
+    const find = document.querySelector("[data-find]");
+    const help = document.querySelector("[data-keys]");
+    if (!find || !help) return;
+    const open = () => { if (!help.open) help.showModal(); };
+    for (const button of document.querySelectorAll("[data-help]")) {
+      button.hidden = false;
+      button.addEventListener("click", open);
+    }
+    let goes = -Infinity;
+    addEventListener("keydown", (event) => {
+      const typing = event.target.closest("input, textarea, select, [contenteditable]");
+      if (typing && event.key === "Escape") typing.blur();
+      if (typing || help.open || event.ctrlKey || event.metaKey || event.altKey) return;
+      const went = event.timeStamp - goes < 1500 && places[event.key];
+      goes = event.key === "g" ? event.timeStamp : -Infinity;
+      if (went) location.assign(document.body.dataset.root + went);
+      else if (event.key === "?") open();
+      else if (event.key === "/") { find.focus(); find.select(); } else return;
+      event.preventDefault();
+    });
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
+    takeKeys();
     offerThemes();
     showTimes(document);
     letScroll(document);

@@ -58,3 +58,17 @@ select c.command_id from commandbus.command as c where c.batch_id = %(batch_id)s
 -- name: in_trouble
 -- The ids of the commands that wait for an operator.
 select t.command_id from commandbus.troubleshooting as t limit %(limit)s;
+
+-- name: known_as
+-- What has an id in a range: commands, batches, processes and operators' actions.
+(select 'COMMAND' as kind, c.command_id as id, c.command_type as name, c.domain as place, c.status, c.created_at as at
+ from commandbus.command as c where c.command_id between %(least)s::uuid and %(most)s::uuid order by c.command_id, c.domain limit %(limit)s)
+union all
+(select 'BATCH', b.batch_id, coalesce(b.name, 'batch'), b.domain, b.status, b.created_at
+ from commandbus.batch as b where b.batch_id between %(least)s::uuid and %(most)s::uuid order by b.batch_id, b.domain limit %(limit)s)
+union all
+(select 'PROCESS', p.process_id, p.process_type, p.domain, p.status, p.created_at
+ from commandbus.process as p where p.process_id between %(least)s::uuid and %(most)s::uuid order by p.process_id limit %(limit)s)
+union all
+(select 'ACTION', a.action_id, a.action, null, a.state, a.created_at
+ from commandbus.operator_action as a where a.action_id between %(least)s::uuid and %(most)s::uuid order by a.action_id limit %(limit)s);
