@@ -19,6 +19,9 @@ TRACES = {
     "a trigger that is off": "alter table commandbus.command disable trigger all",
     "statistics": "analyze commandbus.audit_path",
     "a schema": "create schema left_behind",
+    "a function that is another": "alter function commandbus.create_queue(text) cost 7",
+    "a row that is another": "update mainstay.migration set name = name || '!'",
+    "a right": "grant select on commandbus.sleeper to public",
 }
 # Statistics of one table only: autovacuum looks at others whenever it likes.
 LOOK = """
@@ -28,7 +31,9 @@ LOOK = """
            (select count(*) from pg_statistic where starelid = 'commandbus.audit_path'::regclass),
            (select count(*) from pgmq.meta),
            (select count(*) from commandbus.sleeper), (select count(*) from mainstay.migration),
-           (select sum(coalesce(last_value, 0)) from pg_sequences)
+           (select sum(coalesce(last_value, 0)) from pg_sequences),
+           (select sum(procost) from pg_proc), (select count(relacl) from pg_class where oid >= 16384),
+           (select md5(string_agg(m::text, ',' order by m::text)) from mainstay.migration as m)
 """
 
 

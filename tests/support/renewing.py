@@ -1,7 +1,7 @@
 """Emptying a test's database for the next test: a hundred times quicker than copying the template again.
 
-A database counts as renewed only if its catalogs are those of the template, row for row: whoever changes a table, a
-function or a setting, or gathers statistics, gets his database thrown away. Queues that a test made are dropped.
+A database counts as renewed only if its catalogs are those of the template: whoever changes a table, a function or a
+setting, or gathers statistics, gets his database thrown away. Queues that a test made are dropped.
 
 The session that empties stays open: a new one would spend four times as long on learning the catalogs.
 """
@@ -17,27 +17,30 @@ from tests.support.backends import KEEPER, KEPT
 MOST_BYTES = 8 * 1024**2
 """Deleted rows stay in the files; a database whose tables are larger than this is thrown away."""
 
+# A row of a catalog that is added or changed has a newer transaction, and one that is removed is one fewer.
 _CATALOGS = """
-    select md5(string_agg(line, chr(10) order by line)) from (
-        select concat_ws(' ', 'class', oid, xmin, reltuples) from pg_class where oid >= 16384 and oid = any (%(known)s)
-        union all select concat_ws(' ', 'attribute', attrelid, attnum, xmin) from pg_attribute
-            where attrelid >= 16384 and attrelid = any (%(known)s)
-        union all select concat_ws(' ', 'proc', oid, xmin) from pg_proc where oid >= 16384
-        union all select concat_ws(' ', 'trigger', oid, xmin) from pg_trigger where tgrelid = any (%(known)s)
-        union all select concat_ws(' ', 'constraint', oid, xmin) from pg_constraint where conrelid = any (%(known)s)
-        union all select concat_ws(' ', 'namespace', oid, xmin) from pg_namespace
+    select string_agg(format('%%s %%s %%s', name, rows, newest), ',' order by name) from (
+        select 'class' as name, concat(count(*), ' ', sum(reltuples)) as rows, max(xmin::text::bigint) as newest
+            from pg_class where oid between 16384 and %(last)s
+        union all select 'attribute', count(*)::text, max(xmin::text::bigint) from pg_attribute
+            where attrelid between 16384 and %(last)s
+        union all select 'proc', count(*)::text, max(xmin::text::bigint) from pg_proc where oid >= 16384
+        union all select 'trigger', count(*)::text, max(xmin::text::bigint) from pg_trigger
+            where tgrelid between 16384 and %(last)s
+        union all select 'constraint', count(*)::text, max(xmin::text::bigint) from pg_constraint
+            where conrelid between 16384 and %(last)s
+        union all select 'namespace', count(*)::text, max(xmin::text::bigint) from pg_namespace
             where nspname not like 'pg\\_temp\\_%%' and nspname not like 'pg\\_toast\\_temp\\_%%'
-        union all select concat_ws(' ', 'extension', oid, xmin) from pg_extension
-        union all select concat_ws(' ', 'type', oid, xmin) from pg_type
+        union all select 'extension', count(*)::text, max(xmin::text::bigint) from pg_extension
+        union all select 'type', count(*)::text, max(xmin::text::bigint) from pg_type
             where oid >= 16384 and typrelid = 0 and typelem = 0
-        union all select concat_ws(' ', 'statistic', starelid, staattnum) from pg_statistic
-            where starelid = any (%(known)s)
-        union all select concat_ws(' ', 'setting', setrole, setconfig) from pg_db_role_setting
+        union all select 'statistic', count(*)::text, 0 from pg_statistic where starelid between 16384 and %(last)s
+        union all select 'setting', count(*)::text, max(xmin::text::bigint) from pg_db_role_setting
             where setdatabase = (select oid from pg_database where datname = current_database())
-        union all select concat_ws(' ', 'default', oid, xmin) from pg_default_acl
-        union all select concat_ws(' ', 'publication', oid) from pg_publication
-        union all select concat_ws(' ', 'prepared', gid) from pg_prepared_xacts where database = current_database()
-    ) as all_lines (line)
+        union all select 'default', count(*)::text, max(xmin::text::bigint) from pg_default_acl
+        union all select 'publication', count(*)::text, 0 from pg_publication
+        union all select 'prepared', count(*)::text, 0 from pg_prepared_xacts where database = current_database()
+    ) as all_catalogs
 """
 _TABLES = """
     select format('%I.%I', nspname, relname) from pg_class join pg_namespace on pg_namespace.oid = relnamespace
@@ -49,31 +52,25 @@ _SEQUENCES = """
 """
 _NEW_TABLES = """
     select nspname, relname from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-    where pg_class.oid >= 16384 and relkind in ('r', 'p') and not relispartition and relpersistence <> 't'
-      and pg_class.oid <> all (%(known)s)
+    where pg_class.oid > %(last)s and relkind in ('r', 'p') and not relispartition and relpersistence <> 't'
 """
 _LOOK = f"""
     select
         exists (
-            select from pg_class where oid >= 16384 and relpersistence <> 't' and oid <> all (%(known)s)
+            select from pg_class where oid > %(last)s and relpersistence <> 't'
               and relnamespace <> 'pg_toast'::regnamespace
         ),
         ({_CATALOGS}),
-        (select sum(pg_relation_size(name::regclass)) from unnest(%(tables)s::text[]) as all_tables (name))
+        (select sum(pg_relation_size(oid)) from pg_class where oid between 16384 and %(last)s and relkind = 'r')
 """
 _END_OTHERS = """
     select pg_terminate_backend(pid, 60000) from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid() and pid <> all (%s)
       and backend_type = 'client backend'
 """
-_EMPTY = """
-    do $$
-    declare name text;
-    begin
-        foreach name in array {}::text[] loop
-            execute 'delete from ' || name;
-        end loop;
-    end $$
+_SET_SEQUENCES = """
+    select setval(name::regclass, value, called)
+    from unnest(%s::text[], %s::bigint[], %s::bool[]) as sequence (name, value, called)
 """
 
 
@@ -81,7 +78,7 @@ _EMPTY = """
 class Original:
     """What a database looks like that no test has used yet."""
 
-    known: list[int]
+    last: int
     catalogs: str
     empty: list[str]
     filled: dict[str, bytes]
@@ -91,12 +88,12 @@ class Original:
     def of(cls, dsn: str) -> "Original":
         """Look at the template."""
         with psycopg.connect(dsn, autocommit=True) as conn:
-            known = [row[0] for row in conn.execute("select oid from pg_class where oid >= 16384")]
+            ((last,),) = conn.execute("select max(oid)::bigint from pg_class").fetchall()
             tables = [row[0] for row in conn.execute(_TABLES)]
-            _, catalogs, _ = _look(conn, known, tables)
+            _, catalogs, _ = _look(conn, last)
             filled = {table: _rows(conn, table) for table in tables}
             return cls(
-                known,
+                last,
                 catalogs,
                 [table for table, rows in filled.items() if not rows],
                 {table: rows for table, rows in filled.items() if rows},
@@ -116,6 +113,7 @@ class Renewed:
         self._original = original
         self._dsn = dsn
         self._conn: Connection[Any] | None = None
+        self._marks: list[tuple[Any, ...]] = []
 
     def restore(self) -> bool:
         """Make the database what the template is; false if it has to be thrown away."""
@@ -145,29 +143,48 @@ class Renewed:
 
     def _restore(self, conn: Connection[Any]) -> bool:
         original = self._original
-        for schema, table in conn.execute(_NEW_TABLES, {"known": original.known}).fetchall():
+        for schema, table in conn.execute(_NEW_TABLES, {"last": original.last}).fetchall():
             conn.execute(sql.SQL("drop table {} cascade").format(sql.Identifier(schema, table)))
-        has_more, catalogs, size = _look(conn, original.known, [*original.empty, *original.filled])
+        has_more, catalogs, size = _look(conn, original.last)
         if has_more or catalogs != original.catalogs or size > MOST_BYTES:
             return False
         with conn.transaction():
-            conn.execute(sql.SQL(_EMPTY).format(sql.Literal(original.empty)))
-            for table, rows in original.filled.items():
-                if _rows(conn, table) != rows:
-                    conn.execute(f"delete from {table}")
-                    with conn.cursor() as cursor, cursor.copy(f"copy {table} from stdin") as copy:
-                        copy.write(rows)
-            conn.cursor().executemany("select setval(%s::text::regclass, %s, %s)", original.sequences)
+            conn.execute(_emptying(original.empty), prepare=True)
+            self._fill(conn)
+            conn.execute(_SET_SEQUENCES, [list(each) for each in zip(*original.sequences, strict=True)])
         conn.execute("select pg_stat_force_next_flush()")  # or what emptying read counts for the next test
         conn.execute("select pg_stat_reset()")
         return True
 
+    def _fill(self, conn: Connection[Any]) -> None:
+        """Let the tables that a new database has rows in have these rows, if something was written to them."""
+        marks = _marking(list(self._original.filled))
+        if conn.execute(marks, prepare=True).fetchall() == self._marks:
+            return
+        for table, rows in self._original.filled.items():
+            if _rows(conn, table) != rows:
+                conn.execute(f"delete from {table}")
+                with conn.cursor() as cursor, cursor.copy(f"copy {table} from stdin") as copy:
+                    copy.write(rows)
+        self._marks = conn.execute(marks, prepare=True).fetchall()
 
-def _look(conn: Connection[Any], known: list[int], tables: list[str]) -> tuple[bool, str, int]:
+
+def _look(conn: Connection[Any], last: int) -> tuple[bool, str, int]:
     """Whether there is more than there was, a digest of the catalogs, and the size of the tables."""
-    row = conn.execute(_LOOK, {"known": known, "tables": tables}).fetchone()
+    row = conn.execute(_LOOK, {"last": last}).fetchone()
     assert row is not None
     return bool(row[0]), str(row[1]), int(row[2])
+
+
+def _emptying(tables: list[str]) -> str:
+    """A statement that empties all: planned once, where one for each would be planned every time."""
+    parts = [f"emptied_{number} as (delete from {table})" for number, table in enumerate(tables)]
+    return f"with {', '.join(parts)} select"
+
+
+def _marking(tables: list[str]) -> str:
+    """A statement that gives the same as long as nothing is written to the tables."""
+    return " union all ".join(f"select '{table}', count(*), max(xmin::text::bigint) from {table}" for table in tables)
 
 
 def _rows(conn: Connection[Any], table: str) -> bytes:
