@@ -196,7 +196,7 @@ class Events:
             return after
         if since is not None:
             return await self._questions.place_in_time(since)
-        return (await self._questions.place_before_last(last or 0, wanted))[0]
+        return await self._questions.place_before_last(last or 0, wanted)
 
     async def page(self, after: int, wanted: FeedFilter, *, limit: int = _PAGE) -> FeedPage:
         """A page of the feed."""
@@ -227,16 +227,16 @@ class Events:
         return FeedWindow(found, lowest if after else None, newer, page.horizon)
 
     async def _before(self, wanted: FeedFilter, before: int | None, limit: int) -> FeedWindow:
-        up_to = None if before is None else before - 1
-        place, end = await self._questions.place_before_last(limit + 1, wanted, up_to)
-        page = await self.log.read_feed(after=place, limit=limit + 1, wanted=wanted)
-        found = [each for each in page.events if each.position <= end][::-1]
+        horizon = (await self.log.horizon()).position
+        end = horizon if before is None else min(before - 1, horizon)
+        positions = await self._questions.last_positions(limit + 1, wanted, end)
+        found = await self.log.events_at(positions[:limit])
         looked_to = 0 if wanted.tenant_id is None else max(end - LOOKED_BACK, 0)
         older = looked_to + 1 if looked_to else None
-        if len(found) > limit:
-            older = found[limit - 1].position
-        newer = (found[0].position if found else end) if before is not None and end < page.horizon else None
-        return FeedWindow(found[:limit], older, newer, page.horizon)
+        if len(positions) > limit:
+            older = positions[limit - 1]
+        newer = (positions[0] if positions else end) if before is not None and end < horizon else None
+        return FeedWindow(found, older, newer, horizon)
 
     # -- files --------------------------------------------------------------------------------------------------------
     async def exported(self, wanted: FeedFilter, *, after: int, up_to: int) -> AsyncIterator[list[RecordedEvent]]:

@@ -108,6 +108,13 @@ async def test_pages_show_what_is_there_and_none_of_it_as_markup_or_unmasked(app
             assert answer.status_code == 200, path
             assert [each for each in words if each not in answer.text] == [], path
             assert not any(each in answer.text for each in ("<script>alert", "\u202e", "x.org", "Elm 1")), path
+        largest = "9" * 30
+        for path in (
+            f"/events?before={largest}",
+            f"/events/{largest}",
+            f"/streams/one?category=a&stream_id=b&up_to={largest}",
+        ):
+            assert (await client.get(path)).status_code in {400, 404}, path
         for path in ("/events/77", f"/events/id/{uuid4()}", "/streams/one?category=Order&stream_id=9"):
             assert (await client.get(path)).status_code == 404, path
         for path in ("/events?before=x", "/events?before=3&after=1", "/streams?after=nothing", "/events?find=nothing"):

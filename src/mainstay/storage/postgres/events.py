@@ -244,6 +244,11 @@ class PostgresEventLog(JoiningLog):
         rows = await self._ask("event_at", {"position": position})
         return EventRows().event(rows[0]) if rows else None
 
+    async def events_at(self, positions: Sequence[int]) -> list[RecordedEvent]:
+        """The events at positions that the feed gave out, in their order; those that are not there are left out."""
+        rows = EventRows()
+        return [rows.event(row) for row in await self._ask("events_at", {"positions": list(positions)})]
+
     async def conversation(self, correlation_ids: Sequence[UUID], *, limit: int) -> list[RecordedEvent]:
         """The committed events of these conversations, in order."""
         checks.check_limit(limit)

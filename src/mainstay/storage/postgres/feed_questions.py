@@ -16,7 +16,7 @@ from mainstay.storage.postgres.shard_rows import letter_of
 MOST_COUNTED = 100_000
 """Positions behind a checkpoint up to which the events are counted; from there on it is that number."""
 LOOKED_BACK = 100_000
-"""Positions among which the last events of a tenant are looked for, as eventsource.place_before_last says."""
+"""Positions among which the last events of a tenant are looked for, as eventsource.last_positions says."""
 _SMALL = 64 * 1024 * 1024
 """Bytes up to which a table is counted."""
 
@@ -76,20 +76,21 @@ class FeedQuestions:
         """A position before which everything was recorded before a moment."""
         return int(await self._value("place_in_time", {"since": since}))
 
-    async def place_before_last(self, count: int, wanted: FeedFilter, up_to: int | None = None) -> tuple[int, int]:
-        """The position after which the last so many wanted events stand, and up to where that was looked for.
+    async def place_before_last(self, count: int, wanted: FeedFilter) -> int:
+        """The position after which the last so many wanted events stand."""
+        asked = feed_parameters(0, 1, wanted, archived=True)
+        return int(await self._value("place_before_last", asked | {"count": count}))
 
-        Of a tenant, `LOOKED_BACK` positions are looked at.
+    async def last_positions(self, count: int, wanted: FeedFilter, up_to: int) -> list[int]:
+        """The positions of the last so many wanted events, the highest first; of a tenant, among `LOOKED_BACK`.
 
         Args:
             count: So many.
             wanted: Which events.
-            up_to: Not beyond this position.
+            up_to: Not beyond this position; nor is it beyond a horizon that was asked for before.
         """
         asked = feed_parameters(0, 1, wanted, archived=True) | {"count": count, "up_to": up_to}
-        async with sealed(autocommit(self._pool)) as conn:
-            row = await fetch_one(conn, self._sql["place_before_last"], asked) or {}
-        return row["place"], row["up_to"]
+        return list(await self._value("last_positions", asked))
 
     async def kinds(self, limit: int) -> list[tuple[str, str]]:
         """Categories and the types of their events, sorted."""

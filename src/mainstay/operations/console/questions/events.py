@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -14,7 +14,8 @@ from mainstay.events.log import FeedFilter, RecordedEvent
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Nothing, operation
 
-_LARGEST = 2**63 - 1
+LARGEST: Final = 2**63 - 1
+"""Position, and the largest whole number that JSON is written with here by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _shown(desk: Desk, recorded: RecordedEvent, homes: dict[UUID, str]) -> Event
 
 def writable(value: Any) -> Any:
     """A JSON value that can be written as JSON again: with whole numbers of any size."""
-    if isinstance(value, int) and abs(value) > _LARGEST:
+    if isinstance(value, int) and abs(value) > LARGEST:
         return orjson.Fragment(str(value))
     if isinstance(value, dict):
         return {name: writable(each) for name, each in value.items()}
@@ -100,8 +101,12 @@ class FeedAsked(Asked):
     category: str | None = None
     event_type: str | None = None
     tenant_id: str | None = None
-    before: int | None = Field(None, ge=1, description="Only lower positions; ``older`` of the page before.")
-    after: int | None = Field(None, ge=0, description="Only higher positions; ``newer`` of the page before.")
+    before: int | None = Field(
+        None, ge=1, le=LARGEST, description="Only lower positions; ``older`` of the page before."
+    )
+    after: int | None = Field(
+        None, ge=0, le=LARGEST, description="Only higher positions; ``newer`` of the page before."
+    )
     limit: int = Field(50, ge=1, le=500)
 
 
@@ -151,7 +156,7 @@ async def list_event_types(desk: Desk, _asked: Nothing, _user: User) -> list[Kin
 class OneEvent(Asked):
     """Which event, by its position in the feed."""
 
-    position: int = Field(ge=1)
+    position: int = Field(ge=1, le=LARGEST)
 
 
 class EventById(Asked):

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from mainstay.errors import ConfigurationError, EventError, InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Desk, Nothing, Reason, operation
-from mainstay.operations.console.questions.events import EventShown, shown
+from mainstay.operations.console.questions.events import LARGEST, EventShown, shown
 from mainstay.operations.console.questions.rebuilding import JobShown, OneProjection, job_shown
 from mainstay.operations.projections import ShardOverview, SubscriptionOverview
 from mainstay.projections.checks import REBUILD
@@ -221,7 +221,7 @@ class LettersAsked(OneProjection):
 
     key: str | None = None
     status: DeadLetterStatus | None = DeadLetterStatus.WAITING
-    after: int = Field(0, ge=0, description="Only behind this position; ``next`` of the page before.")
+    after: int = Field(0, ge=0, le=LARGEST, description="Only behind this position; ``next`` of the page before.")
     limit: int = Field(50, ge=1, le=500)
 
 
@@ -245,7 +245,7 @@ async def list_dead_letters(desk: Desk, asked: LettersAsked, _user: User) -> Let
 class OneLetter(OneProjection):
     """Which dead letter, by the position of its event."""
 
-    position: int = Field(ge=1)
+    position: int = Field(ge=1, le=LARGEST)
 
 
 @dataclass(frozen=True, slots=True)

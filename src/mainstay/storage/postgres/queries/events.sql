@@ -112,6 +112,17 @@ join eventsource.stream as s on s.stream_no = e.stream_no
 join eventsource.kind as k on k.kind_no = e.kind_no
 where e.position = %(position)s;
 
+-- name: events_at
+-- The events at positions, in the order of these; the horizon is not asked.
+select
+    e.position, e.version, e.recorded_at, e.event_id, k.event_type, e.payload::text, e.occurred_at, e.event_version,
+    e.correlation_id, e.causation_id, e.actor_id, e.metadata::text, e.tags, k.category, s.stream_id, s.tenant_id
+from unnest(%(positions)s::bigint[]) with ordinality as p(position, place)
+cross join lateral (select x.* from eventsource.event as x where x.position = p.position offset 0) as e
+join eventsource.stream as s on s.stream_no = e.stream_no
+join eventsource.kind as k on k.kind_no = e.kind_no
+order by p.place;
+
 -- name: conversation
 -- The events of conversations, in order; the horizon is not asked.
 select

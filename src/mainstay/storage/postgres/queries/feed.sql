@@ -5,9 +5,14 @@
 select eventsource.place_in_time(%(since)s::timestamptz, eventsource.horizon());
 
 -- name: place_before_last
--- The position after which the last so many wanted events stand, up to a position; and that position, which is not beyond the horizon.
-select eventsource.place_before_last(%(types)s::text[], %(categories)s::text[], %(tenant)s::text, h.up_to, %(count)s::integer) as place, h.up_to
-from (select least(%(up_to)s::bigint, eventsource.horizon()) as up_to) as h;
+-- The position after which the last so many wanted events stand.
+select eventsource.place_before_last(
+    %(types)s::text[], %(categories)s::text[], %(tenant)s::text, eventsource.horizon(), %(count)s::integer);
+
+-- name: last_positions
+-- The positions of the last so many wanted events up to one, the highest first.
+select eventsource.last_positions(
+    %(types)s::text[], %(categories)s::text[], %(tenant)s::text, %(up_to)s::bigint, %(count)s::integer);
 
 -- name: kinds
 -- The types of events of each category.

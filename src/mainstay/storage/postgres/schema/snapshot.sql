@@ -6637,6 +6637,46 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.last_positions(p_types text[], p_categories text[], p_tenant text, p_up_to bigint, p_count integer) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_kinds integer[];
+    v_after bigint := case when p_tenant is null then 0 else p_up_to - 100000 end;
+begin
+    if p_types is null and p_categories is null then
+        return array(
+            select e.position from eventsource.event as e
+            where e.position > v_after and e.position <= p_up_to
+              and (p_tenant is null or exists (
+                  select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
+            order by e.position desc limit p_count);
+    else
+        v_kinds := array(
+            select k.kind_no from eventsource.kind as k
+            where (p_types is null or k.event_type = any (p_types)) and (p_categories is null or k.category = any (p_categories)));
+        return array(
+            select f.position
+            from unnest(v_kinds) as k(kind_no)
+            cross join lateral (
+                select e.position from eventsource.event as e
+                where e.kind_no = k.kind_no and e.position > v_after and e.position <= p_up_to
+                  and (p_tenant is null or exists (
+                      select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
+                order by e.position desc limit p_count
+            ) as f
+            order by f.position desc limit p_count);
+    end if;
+end;
+$$;
+
 CREATE FUNCTION eventsource.lay_down(p_subscription text, p_shard integer, p_letters jsonb) RETURNS void
     LANGUAGE sql
     AS $$
@@ -6796,43 +6836,12 @@ $$;
 
 CREATE FUNCTION eventsource.place_before_last(p_types text[], p_categories text[], p_tenant text, p_horizon bigint, p_count integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_material TO 'off'
     SET jit TO 'off'
-    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
-    v_kinds integer[];
-    v_after bigint := case when p_tenant is null then 0 else p_horizon - 100000 end;
-    v_found bigint[];
+    v_found bigint[] := eventsource.last_positions(p_types, p_categories, p_tenant, p_horizon, p_count);
 begin
-    if p_types is null and p_categories is null then
-        v_found := array(
-            select e.position from eventsource.event as e
-            where e.position > v_after and e.position <= p_horizon
-              and (p_tenant is null or exists (
-                  select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
-            order by e.position desc limit p_count);
-    else
-        v_kinds := array(
-            select k.kind_no from eventsource.kind as k
-            where (p_types is null or k.event_type = any (p_types)) and (p_categories is null or k.category = any (p_categories)));
-        v_found := array(
-            select f.position
-            from unnest(v_kinds) as k(kind_no)
-            cross join lateral (
-                select e.position from eventsource.event as e
-                where e.kind_no = k.kind_no and e.position > v_after and e.position <= p_horizon
-                  and (p_tenant is null or exists (
-                      select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
-                order by e.position desc limit p_count
-            ) as f
-            order by f.position desc limit p_count);
-    end if;
-    return case when p_count = 0 then p_horizon else coalesce(v_found[cardinality(v_found)] - 1, p_horizon) end;
+    return coalesce(v_found[cardinality(v_found)] - 1, p_horizon);
 end;
 $$;
 

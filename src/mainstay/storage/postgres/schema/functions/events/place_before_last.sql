@@ -1,48 +1,17 @@
 -- The position after which the last so many wanted events stand, up to the horizon; the horizon if there is none.
 --
--- p_types, p_categories, p_tenant: as for read_feed. With a tenant it looks at the last 100,000 positions only, since no index has the tenant.
+-- p_types, p_categories, p_tenant: as for last_positions.
 --
--- Called by Operator.events. Locks nothing. Walks back the index of positions, or that of each kind.
+-- Called by Operator.events. Locks nothing.
 create or replace function eventsource.place_before_last(
     p_types text[], p_categories text[], p_tenant text, p_horizon bigint, p_count integer)
 returns bigint
 language plpgsql stable
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_material = off
 set jit = off
-set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_kinds integer[];
-    v_after bigint := case when p_tenant is null then 0 else p_horizon - 100000 end;
-    v_found bigint[];
+    v_found bigint[] := eventsource.last_positions(p_types, p_categories, p_tenant, p_horizon, p_count);
 begin
-    if p_types is null and p_categories is null then
-        v_found := array(
-            select e.position from eventsource.event as e
-            where e.position > v_after and e.position <= p_horizon
-              and (p_tenant is null or exists (
-                  select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
-            order by e.position desc limit p_count);
-    else
-        v_kinds := array(
-            select k.kind_no from eventsource.kind as k
-            where (p_types is null or k.event_type = any (p_types)) and (p_categories is null or k.category = any (p_categories)));
-        v_found := array(
-            select f.position
-            from unnest(v_kinds) as k(kind_no)
-            cross join lateral (
-                select e.position from eventsource.event as e
-                where e.kind_no = k.kind_no and e.position > v_after and e.position <= p_horizon
-                  and (p_tenant is null or exists (
-                      select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
-                order by e.position desc limit p_count
-            ) as f
-            order by f.position desc limit p_count);
-    end if;
-    return case when p_count = 0 then p_horizon else coalesce(v_found[cardinality(v_found)] - 1, p_horizon) end;
+    return coalesce(v_found[cardinality(v_found)] - 1, p_horizon);
 end;
 $$;
