@@ -48,6 +48,24 @@ class Gate:
 class RunningScenarios(WorldSuite):
     """Starting, sleeping, waking, sharing, stopping."""
 
+    async def test_a_worker_runs_for_the_length_of_a_block(self, world: World) -> None:
+        @world.handles(DOMAIN, "Do")
+        async def do(command, context):
+            return "done"
+
+        worker = world.worker()
+        for _ in range(2):
+            async with worker as entered:
+                assert entered.is_running
+                with pytest.raises(ConfigurationError, match="running already"):
+                    await entered.__aenter__()
+                await world.settled(await world.send())
+            assert not worker.is_running
+        with pytest.raises(ZeroDivisionError):
+            async with worker:
+                raise ZeroDivisionError
+        assert not worker.is_running
+
     # -- stopping -----------------------------------------------------------------------------------------------------
     async def test_a_worker_can_be_stopped_unstarted_and_twice(self, world: World) -> None:
         worker = world.worker()

@@ -96,6 +96,9 @@ class StepOptions(TypedDict, total=False):
     delay: timedelta | float | None
     max_attempts: int | None
     headers: dict[str, Any] | None
+    key: str | None
+    priority: int
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,9 @@ class Step:
         delay: Seconds or timedelta to wait before it may be received.
         max_attempts: Instead of the usual number.
         headers: JSON object that travels along.
+        key: Commands of its domain with the same key are handled one after another.
+        priority: -9 to 9; of what is ready in its domain, the highest is received first.
+        expires_at: Time after which it is not handled any more but ends with the status CANCELED; aware.
     """
 
     domain: str
@@ -121,6 +127,9 @@ class Step:
     delay: timedelta | float | None = None
     max_attempts: int | None = None
     headers: dict[str, Any] | None = None
+    key: str | None = None
+    priority: int = 0
+    expires_at: datetime | None = None
 
     @classmethod
     def of(cls, command: CommandModel, **options: Unpack[StepOptions]) -> "Step":

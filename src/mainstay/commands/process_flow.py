@@ -282,6 +282,9 @@ class Flow:
             step.data,
             max_attempts=step.max_attempts,
             delay=step.delay,
+            key=step.key,
+            priority=step.priority,
+            expires_at=step.expires_at,
             headers={"process_id": str(self._known.process_id)} | (step.headers or {}),
             reply_to=command_queue(self._known.reply_domain),
         )

@@ -33,6 +33,7 @@ from mainstay.commands.process_records import (
     shown,
 )
 from mainstay.commands.processes import ProcessManager
+from mainstay.commands.running import ForABlock
 from mainstay.commands.store import CommandStore
 from mainstay.commands.worker import Worker
 from mainstay.errors import ConfigurationError
@@ -245,7 +246,7 @@ class _Managed(Process[_Document]):
         return members.get(name, name)
 
 
-class ProcessReplyRouter:
+class ProcessReplyRouter(ForABlock):
     """Moves processes on with the replies to their steps; a worker, with all that `Worker` promises.
 
     A reply to a process, or to a kind of process, that is not known here goes to the troubleshooting queue.

@@ -44,6 +44,7 @@ from mainstay.commands.outcomes import BatchFolder, OutcomeWriter
 from mainstay.commands.pace import STALL, Deadlines, Pace
 from mainstay.commands.progress import ProgressReports
 from mainstay.commands.reaching import FIRST_PAUSE, LONGEST_PAUSE, until_reached
+from mainstay.commands.running import ForABlock
 from mainstay.commands.schedules import Scheduler
 from mainstay.commands.store import LONGEST_SLEEP, CommandStore, Lease, Loss, Outcome, Received, Verb, Wakeups
 from mainstay.commands.threads import HandlerThreads
@@ -70,7 +71,7 @@ MIN_LEASE = 1.0
 logger = get_logger(__name__)
 
 
-class Worker(Observed):
+class Worker(ForABlock, Observed):
     """Handles the commands of one domain.
 
     Args:
