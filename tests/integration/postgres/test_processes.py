@@ -13,6 +13,7 @@ class Hurried(Buy):
     """Ahead of others, behind those of its article, and not for ever; after an hour that has passed, not at all."""
 
     process_type = "Hurried"
+    domain = "hurrying"
 
     def start(self, state):
         until = datetime.now(UTC) + timedelta(hours=state.number)
@@ -25,7 +26,7 @@ class TestProcesses(OnPostgres, ProcessScenarios):
         in_time = await processes.start(Hurried(), Purchase(number=1))
         (sent,) = await world.store.query(CommandFilter(domain=DOMAIN), limit=2, offset=0)
         too_late = await processes.start(Hurried(), Purchase(number=-1, article="vase"))
-        async with self.moving(world):
+        async with self.moving(world, DOMAIN, "mail", Hurried.domain):
             await self.ended(processes, in_time)
             expired = await self.ended(processes, too_late)
 
