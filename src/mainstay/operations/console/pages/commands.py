@@ -1,5 +1,6 @@
 """Commands: the list, and a page for each."""
 
+import asyncio
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -9,24 +10,27 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from mainstay.commands.lifecycle import TERMINAL
+from mainstay.commands.lifecycle import TERMINAL, CommandStatus
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import form_of
 from mainstay.operations.console.asking import Operation
-from mainstay.operations.console.pages.frame import ask, page
+from mainstay.operations.console.pages.frame import ask, page, render
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import commands as questions
-from mainstay.operations.console.questions import troubleshooting
+from mainstay.operations.console.questions import conversations, troubleshooting
 
 _DECISIONS: Final[dict[str, Operation]] = {
     "retry": troubleshooting.retry_command,
     "complete": troubleshooting.complete_command,
     "cancel": troubleshooting.cancel_command,
 }
+_STEPS: Final = 100
+"""Of the conversation, on the page of a command."""
 _SAID: Final = {
     "retry": "Retried. It waits to be received.",
     "complete": "Completed.",
     "cancel": "Canceled.",
+    "asked": "Asked to end. Its worker stops it, unless it ends before.",
     "proposed": "Proposed. A second operator has to approve it.",
 }
 
@@ -47,13 +51,49 @@ async def _one(request: Request) -> Response:
 
 
 async def _command(request: Request, status: int = 200, **values: Any) -> Response:
-    facts = await ask(request, questions.show_command, dict(request.path_params))
-    waits = facts.command.status.value == "IN_TROUBLESHOOTING_QUEUE"
     said = _SAID.get(request.query_params.get("said", ""))
-    given: dict[str, Any] = {"said": said, "problem": None, "fields": {}} | values
-    return page(
-        request, "command.html", status, facts=facts, waits=waits, ended=facts.command.status in TERMINAL, **given
+    shown = await _shown(request, dict(request.path_params))
+    return page(request, "command.html", status, **{"said": said, "problem": None, "fields": {}} | shown | values)
+
+
+async def _shown(request: Request, which: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a command, and its conversation."""
+    facts, tree = await asyncio.gather(
+        ask(request, questions.show_command, which),
+        ask(request, conversations.show_conversation, {"asked": which["command_id"], "limit": _STEPS}),
     )
+    status = facts.command.status
+    return {
+        "facts": facts,
+        "tree": tree,
+        "waits": status is CommandStatus.IN_TROUBLESHOOTING_QUEUE,
+        "ended": status in TERMINAL,
+    }
+
+
+async def _part(request: Request) -> str:
+    """The same, as it is now, for whoever looks on."""
+    which = {name: request.query_params.get(name, "") for name in ("domain", "command_id")}
+    shown = await _shown(request, which)
+    return render(request, "_command.html", said=None, problem=None, fields={}, **shown)
+
+
+async def _call_off(request: Request) -> Response:
+    """Cancel a command that waits for a worker, or ask for the end of one that is handled."""
+    which = dict(request.path_params)
+    form = await form_of(request)
+    fields = {"reason": form.get("reason", ""), "running": "running" in form}
+    try:
+        status = await ask(request, questions.cancel_waiting, fields | which)
+    except InvalidInputError as error:
+        return await _command(request, 400, problem=str(error), fields=form)
+    said = "cancel" if status is CommandStatus.CANCELED else "asked"
+    return RedirectResponse(f"{_path(request, which)}?said={said}", 303)
+
+
+def _path(request: Request, which: dict[str, Any]) -> str:
+    root = str(request.scope.get("root_path", ""))
+    return f"{root}/commands/{quote(which['domain'], safe='')}/{which['command_id']}"
 
 
 async def _decide(request: Request) -> Response:
@@ -72,10 +112,8 @@ async def _decide(request: Request) -> Response:
     except InvalidInputError as error:
         del request.path_params["decision"]
         return await _command(request, 400, problem=str(error), fields=form)
-    root = str(request.scope.get("root_path", ""))
     said = "proposed" if done.state.value == "PROPOSED" else decision
-    target = f"{root}/commands/{quote(which['domain'], safe='')}/{which['command_id']}?said={said}"
-    return RedirectResponse(target, 303)
+    return RedirectResponse(f"{_path(request, which)}?said={said}", 303)
 
 
 def _result(text: str) -> Any:
@@ -88,6 +126,7 @@ def _result(text: str) -> Any:
 ROUTES: Final = (
     Route("/commands", _commands),
     Route("/commands/{domain}/{command_id:uuid}", _one),
+    Route("/commands/{domain}/{command_id:uuid}/call-off", _call_off, methods=["POST"]),
     Route("/commands/{domain}/{command_id:uuid}/{decision}", _decide, methods=["POST"]),
 )
-LIVE: Final[dict[str, Part]] = {}
+LIVE: Final[dict[str, Part]] = {"command": _part}

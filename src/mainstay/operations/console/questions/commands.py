@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,13 +13,23 @@ import orjson
 from pydantic import Field
 
 from mainstay.commands.command import AuditEvent, CommandMetadata, Place
-from mainstay.commands.lifecycle import CommandStatus
+from mainstay.commands.lifecycle import AuditEventType, CommandStatus
 from mainstay.commands.search import Sought
-from mainstay.errors import InvalidInputError
+from mainstay.errors import InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import User
-from mainstay.operations.console.asking import Asked, Desk, operation
+from mainstay.operations.console.asking import Asked, Desk, Reason, operation
 from mainstay.operations.ledger import Decided
 
+_ENDS: Final = frozenset(
+    {
+        AuditEventType.COMPLETED,
+        AuditEventType.FAILED,
+        AuditEventType.BUSINESS_RULE_FAILED,
+        AuditEventType.GIVEN_BACK,
+        AuditEventType.LEASE_EXPIRED,
+        AuditEventType.CANCELED,
+    }
+)
 _LONGEST: Final = 10 * 366 * 86_400
 
 
@@ -98,12 +109,34 @@ class OneCommand(Asked):
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time that a worker had a command.
+
+    Args:
+        number: Which, counted from 1.
+        worker: Who had it.
+        since: From when.
+        seconds: For how long; None while it lasts.
+        end: How it ended; None while it lasts.
+        error: What went wrong.
+    """
+
+    number: int
+    worker: str | None
+    since: datetime
+    seconds: float | None
+    end: AuditEventType | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CommandFacts:
-    """A command, what happened to it in order, and what was decided on it; None if nothing was."""
+    """A command, what happened to it in order, its attempts, and what was decided on it; None if nothing was."""
 
     command: CommandMetadata
     audit: list[AuditEvent]
     decided: Decided | None
+    attempts: list[Attempt]
 
 
 @operation("GET", "/commands/{domain}/{command_id}", OneCommand, CommandFacts)
@@ -119,7 +152,40 @@ async def show_command(desk: Desk, asked: OneCommand, _user: User) -> CommandFac
         replace(each, details=desk.masking.masked_details(each.details, command.domain, command.command_type))
         for each in trail
     ]
-    return CommandFacts(without_personal(desk, command), events, decided)
+    return CommandFacts(without_personal(desk, command), events, decided, attempts(events))
+
+
+def attempts(trail: Sequence[AuditEvent]) -> list[Attempt]:
+    """The attempts that an audit trail tells of."""
+    found: list[Attempt] = []
+    for event in trail:
+        details = event.details or {}
+        if event.event_type is AuditEventType.RECEIVED:
+            number, worker = details.get("attempt", len(found) + 1), details.get("worker")
+            found.append(Attempt(number, worker, event.timestamp, None, None, None))
+        elif event.event_type in _ENDS and found and found[-1].end is None:
+            error = " ".join(str(details[name]) for name in ("error_code", "error_message") if details.get(name))
+            took = (event.timestamp - found[-1].since).total_seconds()
+            found[-1] = replace(found[-1], seconds=took, end=event.event_type, error=error or None)
+    return found
+
+
+class Canceling(OneCommand):
+    """Which command, and why. ``running``: ask for its end if it is being handled."""
+
+    reason: Reason
+    running: bool = False
+
+
+@operation("POST", "/commands/{domain}/{command_id}/cancel", Canceling, CommandStatus)
+async def cancel_waiting(desk: Desk, asked: Canceling, user: User) -> CommandStatus:
+    """Cancel a command that waits for a worker, or ask for the end of one that is handled; its status then."""
+    await desk.operator.command(asked.command_id, asked.domain)  # says if there is none
+    reason = f"{asked.reason} ({user.name})"
+    (done,) = await desk.operator.cancel([asked.command_id], domain=asked.domain, reason=reason, running=asked.running)
+    if not done.applied or done.status is None:
+        raise InvalidOperationError(done.problem or "it was not canceled")
+    return done.status
 
 
 def without_personal(desk: Desk, command: CommandMetadata) -> CommandMetadata:

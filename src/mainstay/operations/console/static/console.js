@@ -55,13 +55,13 @@
   }
   function follow(part) {
     const source = new EventSource(part.dataset.live);
-    const pulse = document.querySelector("[data-pulse]");
-    const say = (state, words) => { if (pulse) { pulse.className = `pulse ${state}`; pulse.textContent = words; } };
+    const say = (state, words) => { const pulse = document.querySelector("[data-pulse]"); if (pulse) { pulse.className = `pulse ${state}`; pulse.textContent = words; } };
     let waiting = null;
     const show = () => {
       if (waiting === null || isUsed(part)) return;
       part.innerHTML = waiting;  // made and escaped by the server's templates; the page's policy runs no script in it
       waiting = null;
+      say("on", "live");
       showTimes(part);
       letScroll(part);
     };
