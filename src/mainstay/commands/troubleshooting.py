@@ -72,6 +72,7 @@ class TroubleshootingQueue(Decisions):
         command_type: str | None = None,
         error_code: str | None = None,
         group_id: str | None = None,
+        batch_id: UUID | None = None,
     ) -> list[FailureGroup]:
         """What waits, by what went wrong, the largest group first.
 
@@ -80,12 +81,15 @@ class TroubleshootingQueue(Decisions):
             command_type: Only of this type.
             error_code: Only with this error code.
             group_id: Only this group.
+            batch_id: Only of this batch.
 
         Raises:
             InvalidInputError: An argument cannot be accepted.
         """
         code, group = checked_text(error_code, "error_code"), checked_text(group_id, "group_id")
-        return await self._store.list_groups(Selection(domain_filter(domain), type_filter(command_type), code, group))
+        batch = None if batch_id is None else checked_id(batch_id, "batch_id")
+        which = Selection(domain_filter(domain), type_filter(command_type), code, group, batch)
+        return await self._store.list_groups(which)
 
     async def get(self, domain: str, command_id: UUID) -> TroubleshootingItem | None:
         """One command that waits; None if it does not, or does not exist."""

@@ -269,7 +269,7 @@ class Operator(Holding, Turns):
             raise InvalidOperationError(f"command {command_id} is {status}, not in the troubleshooting queue")
         return found
 
-    async def failure_groups(self, **conditions: str | None) -> list[FailureGroup]:
+    async def failure_groups(self, **conditions: Any) -> list[FailureGroup]:
         """What waits for an operator, by what went wrong; conditions as of `TroubleshootingQueue.list_groups`."""
         return await self.decisions.list_groups(**conditions)
 

@@ -13,6 +13,7 @@ from mainstay import Action, CommandModel, CommandStatus, HandlerRegistry, Opera
 from mainstay.commands.actions import ActionState, StepState
 from mainstay.operations.console import Role, TokenAccess, User, console
 from mainstay.operations.operator import Operator
+from mainstay.storage.postgres.commands import command_store
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.troubled import troubled
 from tests.support.waiting import eventually
@@ -86,10 +87,15 @@ async def test_a_group_is_seen_paged_previewed_retried_followed_and_taken_back(a
         assert await decided(operator, ids) == [[("Olga", "mended")]] * 55
         assert (await operator.command(other)).status is WAITING
 
+        picked = await command_store(operator.pool).receive("shop", limit=2, lease_seconds=60, worker="w1")
+        late = {each.command.command_id for each in picked}
+        back = [each for each in ids if each not in late]
         undone = await client.post(f"{action}/undo", data={"csrf": csrf_in(page), "reason": "too early"})
         assert undone.status_code == 303, undone.text
-        assert {(await operator.command(each)).status for each in ids} == {WAITING}
-        assert await decided(operator, ids, "OPERATOR_UNDO") == [[("Olga", "too early")]] * 55
+        assert "Took back 53. Too late for 2: a worker has received them." in (await client.get(action)).text
+        assert {(await operator.command(each)).status for each in back} == {WAITING}
+        assert await decided(operator, back, "OPERATOR_UNDO") == [[("Olga", "too early")]] * 53
+        assert await decided(operator, late, "OPERATOR_UNDO") == [[], []]
 
 
 async def test_only_the_ticked_ones_are_decided_on_and_those_that_are_gone_are_left_out(app, operator):
@@ -210,6 +216,9 @@ async def test_a_program_previews_decides_follows_and_is_told_what_is_wrong(app,
         rest = await program.get(f"/api/troubleshooting?command_ids={ids[0]},{ids[2]}&after={named.json()['next']}")
         both = named.json()["commands"] + rest.json()["commands"]
         assert {each["command_id"] for each in both} == {str(ids[0]), str(ids[2])}
+        twice = await program.get(f"/api/actions/preview?command_ids={ids[0]}&command_ids={ids[2]}")
+        assert (twice.status_code, "twice" in twice.json()["detail"]) == (400, True)
+        assert (await program.get(f"/api/failure-groups?batch_id={ids[0]}")).json() == []
         for body, status, word in (
             ({"action": "RETRY", "reason": "why"}, 400, "expect is needed"),
             ({"action": "RETRY", "expect": 3}, 400, "reason"),

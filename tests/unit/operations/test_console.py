@@ -294,6 +294,8 @@ def test_the_document_describes_every_operation_and_refers_to_nothing_that_is_no
 
     assert {each["operationId"] for path in document["paths"].values() for each in path.values()} == set(OPERATIONS)
     assert document["servers"] == [{"url": "/ops"}]
+    (ids,) = [each for each in document["paths"]["/api/actions/preview"]["get"]["parameters"] if "ids" in each["name"]]
+    assert (ids["in"], ids["style"], ids["explode"]) == ("query", "form", False)
     for name in re.findall(r'"#/components/schemas/([^"]+)"', text):
         assert name in document["components"]["schemas"], name
 

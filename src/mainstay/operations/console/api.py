@@ -41,13 +41,22 @@ def routes() -> Iterator[Route]:
 
 def _endpoint(operation: Operation) -> Any:
     async def endpoint(request: Request) -> Response:
-        fields: dict[str, Any] = dict(request.query_params)
+        fields = _query(request)
         if operation.method == "POST":
             fields = await _body(request)
         asked = operation.asked(fields | request.path_params)
         return answer(await operation.run(request.state.console_desk, asked, request.state.console_user))
 
     return endpoint
+
+
+def _query(request: Request) -> dict[str, Any]:
+    """The parameters of an address, each once; the values of a list have commas between."""
+    given = request.query_params.multi_items()
+    fields: dict[str, Any] = dict(given)
+    if len(fields) < len(given):
+        raise InvalidInputError("a parameter is given twice; put commas between the values of a list")
+    return fields
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -105,7 +114,13 @@ def _operation(each: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         "operationId": each.name,
         "summary": (each.run.__doc__ or "").strip().partition("\n")[0],
         "parameters": [
-            {"name": name, "in": "path" if name in in_path else "query", "required": name in required, "schema": schema}
+            {
+                "name": name,
+                "in": "path" if name in in_path else "query",
+                "required": name in required,
+                "schema": schema,
+                **({"style": "form", "explode": False} if '"array"' in str(schema).replace("'", '"') else {}),
+            }
             for name, schema in fields.get("properties", {}).items()
             if name in in_path or each.method == "GET"
         ],

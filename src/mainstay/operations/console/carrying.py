@@ -10,6 +10,7 @@ the others.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -33,6 +34,14 @@ class Errand(StrEnum):
     TAKING_BACK = "TAKING_BACK"
 
 
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What came of taking a retry back: commands that wait again, and those that a worker had received."""
+
+    undone: int
+    too_late: int
+
+
 class Carrying:
     """Carries actions out.
 
@@ -44,6 +53,7 @@ class Carrying:
         self._operator = operator
         self._tasks: dict[tuple[UUID, Errand], asyncio.Task[None]] = {}
         self._problems: dict[UUID, str] = {}
+        self._taken_back: dict[UUID, TakenBack] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     def errand(self, action_id: UUID) -> Errand | None:
@@ -53,6 +63,10 @@ class Carrying:
     def problem(self, action_id: UUID) -> str | None:
         """Why this console could not go on with an action."""
         return self._problems.get(action_id)
+
+    def taken_back(self, action_id: UUID) -> TakenBack | None:
+        """What came of taking an action back that this console did last."""
+        return self._taken_back.get(action_id)
 
     async def carry_out(self, action_id: UUID) -> None:
         """Carry an action out, or go on with it; returns when it is done, or after a while while it goes on.
@@ -81,13 +95,17 @@ class Carrying:
             InvalidOperationError: It is no retry, or still being carried out.
         """
         self._refuse_beside(action_id, Errand.CARRYING_OUT, "it is being carried out: stop it first")
-        decisions = self._operator.decisions
-        await self._do(action_id, Errand.TAKING_BACK, lambda: decisions.undo(action_id, operator, reason=reason))
+        await self._do(action_id, Errand.TAKING_BACK, lambda: self._undo(action_id, operator, reason))
 
     def close(self) -> None:
         """Let go of everything; a part that is under way is not done."""
         for task in self._tasks.values():
             task.cancel()
+
+    async def _undo(self, action_id: UUID, operator: str, reason: str) -> None:
+        found = await self._operator.decisions.undo(action_id, operator, reason=reason)
+        undone = sum(each.undone for each in found)
+        self._taken_back[action_id] = TakenBack(undone, len(found) - undone)
 
     def _refuse_beside(self, action_id: UUID, errand: Errand, why: str) -> None:
         if (action_id, errand) in self._tasks:

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from mainstay.errors import HandlerNotFoundError, InvalidInputError, InvalidOperationError
-from mainstay.operations.console.access import form_of
+from mainstay.operations.console.access import LARGEST_BODY, form_of
 from mainstay.operations.console.editing import lines
 from mainstay.operations.console.pages.frame import ask, page
 from mainstay.operations.console.pages.streaming import Part
@@ -68,6 +68,8 @@ async def _shown(request: Request, status: int = 200, *, form: dict[str, str] | 
     sent = form or {}
     text = escaped(sent["data"]) if "data" in sent else escaped(as_json(found.payload))
     seen = sent.get("seen") or found.seen.isoformat()
+    if len(quote(text)) > LARGEST_BODY * 0.9:
+        raise InvalidOperationError("this payload is too large to be edited here: mainstay tsq retry --edit does it")
     given: dict[str, Any] = {"problem": None, "edit": None, "lines": [], "reason": sent.get("reason", "")}
     which = request.path_params
     return page(request, "edit.html", status, found=found, text=text, seen=seen, which=which, **given | values)

@@ -36,9 +36,7 @@ async def _waiting(request: Request) -> dict[str, Any]:
     which = {**fields, "group_id": group_id or ""}
     asked = {**which, "after": request.query_params.get("after", "")}
     waiting = await ask(request, questions.list_troubleshooting, asked)
-    groups = await ask(
-        request, questions.list_failure_groups, {name: which[name] for name in which if name in _GROUPED}
-    )
+    groups = await ask(request, questions.list_failure_groups, which)
     return {"fields": fields, "group_id": group_id, "groups": groups, "waiting": waiting, "after": asked["after"]}
 
 
@@ -54,7 +52,6 @@ async def _one_group(request: Request) -> str:
     return render(request, "_failure_group.html", **await _waiting(request))
 
 
-_GROUPED: Final = frozenset(questions.GroupsAsked.model_fields)
 ROUTES: Final = (
     Route("/troubleshooting", _troubleshooting),
     Route("/troubleshooting/groups/{group_id}", _group),

@@ -22,7 +22,7 @@ from mainstay.commands.actions import (
 from mainstay.commands.store import Action
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Nothing, Reason, operation
-from mainstay.operations.console.carrying import Errand
+from mainstay.operations.console.carrying import Errand, TakenBack
 from mainstay.operations.console.questions.paging import cursor, place
 from mainstay.operations.console.questions.troubleshooting import Selected, masked
 
@@ -61,12 +61,14 @@ class ActionFacts:
         errand: What this console is doing about it; None: nothing.
         problem: Why this console could not go on with it.
         drips: It is done, but some of its commands are not due yet.
+        taken_back: What came of taking it back, if this console did that last.
     """
 
     action: OperatorAction
     errand: Errand | None
     problem: str | None
     drips: bool
+    taken_back: TakenBack | None
 
 
 @operation("POST", "/actions", Decision, ActionFacts)
@@ -198,4 +200,6 @@ async def facts_of(desk: Desk, action_id: UUID) -> ActionFacts:
     """An action and how it is with it."""
     found = await desk.operator.decisions.get_action(action_id)
     drips = found.state is ActionState.DONE and found.last_due_at is not None and found.last_due_at > datetime.now(UTC)
-    return ActionFacts(found, desk.carrying.errand(action_id), desk.carrying.problem(action_id), drips)
+    carrying = desk.carrying
+    known = carrying.errand(action_id), carrying.problem(action_id)
+    return ActionFacts(found, *known, drips, carrying.taken_back(action_id))

@@ -38,6 +38,7 @@ class GroupsAsked(Asked):
     command_type: str | None = None
     error_code: str | None = None
     group_id: str | None = None
+    batch_id: UUID | None = None
 
 
 @operation("GET", "/failure-groups", GroupsAsked, list[FailureGroup])
