@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from mainstay.commands.checks import domain_filter, type_filter
-from mainstay.commands.command import BatchMetadata, Place
+from mainstay.commands.command import BatchMetadata, CommandMetadata, Place
 from mainstay.commands.lifecycle import BatchStatus
 from mainstay.commands.process import ProcessStatus
 from mainstay.commands.process_store import ProcessFilter
@@ -61,6 +61,17 @@ class Search:
     async def parts(self, batch: BatchMetadata, *, limit: int = 50) -> list[BatchMetadata]:
         """The newest batches of a batch."""
         return await self._pages.parts(batch.domain, batch.batch_id, limit=limit)
+
+    async def trouble_in(
+        self, batch: BatchMetadata, *, limit: int = 50
+    ) -> tuple[list[CommandMetadata], list[CommandMetadata]]:
+        """Commands of a batch that wait for an operator, and those that failed for good, the newest first.
+
+        Of large batches 20,000 commands are looked at; of those that wait, the 20,000 that came last in their domain.
+        """
+        key = batch.domain, batch.batch_id
+        waiting = await self._pages.waiting_in_batch(*key, limit=limit) if batch.in_troubleshooting_count else []
+        return waiting, await self._pages.failed_in_batch(*key, limit=limit) if batch.failed_count else []
 
     async def processes(
         self,

@@ -9,9 +9,12 @@ from uuid import uuid4
 import pytest
 
 from mainstay import BatchCommand, BatchMetadata, BatchStatus, CommandStatus
+from mainstay.commands.store import Verb
 from mainstay.operations.console import console
 from mainstay.operations.console.questions.batches import Pace, pace_of
 from mainstay.operations.operator import Operator
+from mainstay.storage.postgres.commands import command_store
+from mainstay.testing.contracts.commands.base import saying
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.console_world import DOMAIN, settle
 from tests.support.troubled import TROUBLE
@@ -101,6 +104,18 @@ async def test_the_rest_of_a_batch_is_canceled_and_the_failed_part_retried(app, 
         (again,) = await operator.batch_commands(batch, status=CommandStatus.PENDING)
         (retried,) = [each for each in await operator.audit(again.command_id) if each.event_type == "OPERATOR_RETRY"]
         assert (retried.details["operator"], retried.details["reason"]) == ("Olga", "mended")
+
+
+async def test_what_failed_for_good_is_shown_with_its_batch(app, operator, pool):
+    batch_id, other = await batch_of(operator, 2), await batch_of(operator, 1)
+    store = command_store(pool)
+    received = await store.receive("shop", limit=3, lease_seconds=60, worker="w")
+    await store.complete("shop", [saying(each, Verb.FAIL, error_code="REFUSED") for each in received])
+    async with browser(app, VIEWER) as client:
+        trouble = (await client.get(f"/api/batches/shop/{batch_id}/trouble")).json()
+        assert [each["last_error_code"] for each in trouble["failed"]] == ["REFUSED"] * 2
+        assert {each["batch_id"] for each in trouble["failed"]} == {str(batch_id)}
+        assert "They failed for good" in (await client.get(f"/batches/shop/{other}")).text
 
 
 async def test_a_batch_whose_sender_died_is_sealed(app, operator, caplog):

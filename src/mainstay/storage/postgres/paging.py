@@ -5,17 +5,17 @@ from datetime import datetime
 from typing import Final, NamedTuple, Self
 from uuid import UUID
 
-from mainstay.commands.command import BatchMetadata
+from mainstay.commands.command import BatchMetadata, CommandMetadata
 from mainstay.commands.lifecycle import BatchStatus
 from mainstay.commands.process import ProcessMetadata
 from mainstay.commands.process_store import ProcessFilter
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.command_rows import batch_from
+from mainstay.storage.postgres.command_rows import batch_from, metadata_from
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_all, sealed
 from mainstay.storage.postgres.processes import process_from
 
 LOOK: Final = 20_000
-"""Processes that one question reads at most, where it has conditions."""
+"""Processes, or commands of a batch, that one question reads at most."""
 
 
 class BatchPlace(NamedTuple):
@@ -88,6 +88,19 @@ class PostgresPaging:
         asked = {"domain": domain, "parent_id": parent_id, "limit": limit}
         async with sealed(autocommit(self._pool)) as conn:
             return [batch_from(row) for row in await fetch_all(conn, self._sql["parts"], asked)]
+
+    async def waiting_in_batch(self, domain: str, batch_id: UUID, *, limit: int) -> list[CommandMetadata]:
+        """Commands of a batch that wait for an operator, the newest first."""
+        return await self._of_batch("waiting_in_batch", domain, batch_id, limit)
+
+    async def failed_in_batch(self, domain: str, batch_id: UUID, *, limit: int) -> list[CommandMetadata]:
+        """Commands of a batch that failed for good, the newest first, among `LOOK` of its commands."""
+        return await self._of_batch("failed_in_batch", domain, batch_id, limit)
+
+    async def _of_batch(self, question: str, domain: str, batch_id: UUID, limit: int) -> list[CommandMetadata]:
+        asked = {"domain": domain, "batch_id": batch_id, "limit": limit, "look": LOOK}
+        async with sealed(autocommit(self._pool)) as conn:
+            return [metadata_from(row) for row in await fetch_all(conn, self._sql[question], asked)]
 
     async def processes(self, which: ProcessFilter, *, limit: int, after: ProcessPlace | None) -> ProcessesFound:
         """Processes that meet all conditions, newest first, and how far was looked for them."""

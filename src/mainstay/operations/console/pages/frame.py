@@ -16,6 +16,7 @@ NAVIGATION: Final = (
     ("/troubleshooting", "Troubleshooting"),
     ("/actions", "Actions"),
     ("/batches", "Batches"),
+    ("/processes", "Processes"),
     ("/schedules", "Schedules"),
     ("/limits", "Limits"),
     ("/events", "Events"),

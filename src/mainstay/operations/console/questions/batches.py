@@ -9,7 +9,7 @@ from pydantic import Field
 from mainstay.commands.actions import ActionState
 from mainstay.commands.command import BatchMetadata, CommandMetadata
 from mainstay.commands.failures import Selection
-from mainstay.commands.lifecycle import BatchStatus, CommandStatus
+from mainstay.commands.lifecycle import BatchStatus
 from mainstay.commands.store import Action
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Reason, operation
@@ -106,7 +106,10 @@ async def show_batch(desk: Desk, asked: OneBatch, _user: User) -> BatchFacts:
 
 @dataclass(frozen=True, slots=True)
 class BatchTrouble:
-    """Commands of a batch, newest first: some that wait for an operator, and some that failed for good."""
+    """Commands of a batch, newest first: some that wait for an operator, and some that failed for good.
+
+    Of large batches 20,000 commands are looked at.
+    """
 
     waiting: list[CommandMetadata]
     failed: list[CommandMetadata]
@@ -116,18 +119,8 @@ class BatchTrouble:
 async def show_batch_trouble(desk: Desk, asked: OneBatch, _user: User) -> BatchTrouble:
     """The newest commands of a batch that wait for an operator, and those that failed for good; 20 each."""
     batch = await desk.operator.batch(asked.batch_id, asked.domain)
-    waits, failed = CommandStatus.IN_TROUBLESHOOTING_QUEUE, CommandStatus.FAILED
-    return BatchTrouble(
-        await _some(desk, batch, waits, batch.in_troubleshooting_count),
-        await _some(desk, batch, failed, batch.failed_count),
-    )
-
-
-async def _some(desk: Desk, batch: BatchMetadata, status: CommandStatus, count: int) -> list[CommandMetadata]:
-    """Commands in a status; when all that there are were found, the database looks no further."""
-    limit = min(count, _TROUBLED)
-    found = await desk.operator.batch_commands(batch, status=status, limit=limit) if limit else []
-    return [without_personal(desk, each) for each in found]
+    waiting, failed = await desk.operator.search.trouble_in(batch, limit=_TROUBLED)
+    return BatchTrouble(*([without_personal(desk, each) for each in found] for found in (waiting, failed)))
 
 
 class ToBatch(OneBatch):

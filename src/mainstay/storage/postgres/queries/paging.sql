@@ -44,6 +44,32 @@ select c.* from page as p
 join commandbus.counted_batch as c on c.batch_id = p.batch_id and c.domain = p.domain
 order by c.created_at desc, c.batch_id;
 
+-- name: waiting_in_batch
+-- Commands of a batch that wait for an operator, the newest first, among those of its domain that came to it last.
+select c.*
+from (
+    select t.command_id, t.domain from commandbus.troubleshooting as t where t.domain = %(domain)s order by t.since desc limit %(look)s
+) as t
+join commandbus.command as c on c.command_id = t.command_id and c.domain = t.domain
+where c.batch_id = %(batch_id)s
+order by c.created_at desc, c.command_id
+limit %(limit)s;
+
+-- name: failed_in_batch
+-- Commands of a batch that failed for good, the newest first, among so many of its commands. They are read in the order of the index: asked for as
+-- a range, or the planner would look for them in the whole table.
+select c.*
+from (
+    select b.command_id, b.domain, b.status from commandbus.command as b
+    where b.batch_id >= %(batch_id)s and b.batch_id <= %(batch_id)s and b.domain = %(domain)s
+    order by b.batch_id, b.domain
+    limit %(look)s
+) as near
+join commandbus.command as c on c.command_id = near.command_id and c.domain = near.domain
+where near.status = 'FAILED'
+order by c.created_at desc, c.command_id
+limit %(limit)s;
+
 -- name: processes
 -- Processes, newest first, among the next look of them from a place on, or of a batch; how many were read, and the place of the last that was.
 with near as (
