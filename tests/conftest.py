@@ -16,6 +16,7 @@ from mainstay.storage.postgres.embedded import EmbeddedServer
 from mainstay.storage.postgres.embedded.template import install_schema
 from tests.support.backends import KeptConnection
 from tests.support.servers import Server, Servers, copy_data, open_pool, reachable_directory
+from tests.support.thorough import thorough
 
 pytest.register_assert_rewrite("tests.scenarios")
 pytest_plugins = ["tests.support.skipped"]
@@ -25,7 +26,6 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 VERSIONS = ["18", "15"]
-REPEATED = pytest.param("15", marks=pytest.mark.thorough)
 ON_BOTH = {"contracts", "postgres", "schema"}
 HERE = Path(__file__).parent
 
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     asked = set(metafunc.fixturenames)
     folders = metafunc.definition.path.relative_to(HERE).parent.parts
     if "server" in asked and ("postgres_server" in asked or ON_BOTH.intersection(folders)):
-        metafunc.parametrize("server", [VERSIONS[0], REPEATED], indirect=True, scope="session")
+        metafunc.parametrize("server", ["18", thorough("15")], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

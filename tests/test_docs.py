@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import chdir
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,17 @@ def test_what_a_page_shows_of_a_file_stands_in_it() -> None:
     assert wrong == []
 
 
-def unknown_parts(words: list[str]) -> Iterator[str]:
-    """What is wrong with a call of `mainstay`: a command or an option that does not exist."""
+@cache
+def program() -> Any:
+    """All commands of `mainstay`."""
     import typer  # noqa: PLC0415  # only this check needs it
 
-    command: Any = typer.main.get_command(build())
+    return typer.main.get_command(build())
+
+
+def unknown_parts(words: list[str]) -> Iterator[str]:
+    """What is wrong with a call of `mainstay`: a command or an option that does not exist."""
+    command = program()
     rest = list(words)
     while rest and getattr(command, "commands", None) and not rest[0].startswith("-"):
         name = rest.pop(0)

@@ -73,6 +73,7 @@ def told(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen
 # -- the story ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_story_is_told_and_served_on_a_server_of_its_own_and_leaves_nothing(server_directory: Path) -> None:
     data = server_directory / "data"
     process = told("--serve", "--port", "0", env={"MAINSTAY_DATA_DIR": str(data)})
@@ -94,6 +95,7 @@ def test_the_story_is_told_and_served_on_a_server_of_its_own_and_leaves_nothing(
         assert conn.execute("select datname from pg_database where datname like 'bank%'").fetchall() == []
 
 
+@pytest.mark.thorough
 def test_a_story_that_is_killed_in_the_midst_of_transfers_goes_on_and_ends_the_same(empty_dsn: str) -> None:
     with told("--dsn", empty_dsn) as process, psycopg.connect(empty_dsn, autocommit=True) as conn:
         try:

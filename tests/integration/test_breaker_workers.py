@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay import Breaker, CommandBus, CommandStatus, SendRequest, TroubleshootingQueue
@@ -15,6 +16,8 @@ from mainstay.storage.postgres.commands import PostgresCommandStore
 from tests.support.limited_worker import DOMAIN, outage_of
 from tests.support.runs import Log, most_at_once, process_of, workers
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.thorough
 
 TYPE = "Supplied"
 COMMANDS = 40

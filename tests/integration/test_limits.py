@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay import CommandBus, CommandStatus, SendRequest
@@ -32,6 +33,7 @@ def test_what_the_handlers_tell_is_counted_rightly() -> None:
     assert most_within([0, 1, 9, 10, 11], 10) == 3
 
 
+@pytest.mark.thorough
 async def test_limits_hold_over_four_processes_one_of_which_is_killed(
     dsn: str, pool: AsyncConnectionPool[Any], tmp_path: Path
 ) -> None:

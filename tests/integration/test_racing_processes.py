@@ -12,6 +12,8 @@ import pytest
 from mainstay.events.stream import StreamId
 from tests.support.event_writer import log_at
 
+pytestmark = pytest.mark.thorough
+
 PROCESSES, WRITERS, EACH = 4, 8, 4
 STREAM = StreamId("Shared", "1")
 

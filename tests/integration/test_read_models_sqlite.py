@@ -21,6 +21,7 @@ from mainstay.errors import SchemaOutdatedError
 from mainstay.projections.read_model import ReadModel
 from mainstay.storage.sqlite.read_models import decimal_key
 from tests.support.spending import Bought, Everything, Spending, Spendings, buy, config, expected, keeping, spent
+from tests.support.thorough import thorough
 
 PATIENCE = 90.0
 
@@ -43,7 +44,7 @@ async def finish(store, projection, last, shards=1) -> None:
         await manager.wait_until(last, timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [thorough("before"), "after"])
 @pytest.mark.parametrize(
     ("nth", "statement"),
     [

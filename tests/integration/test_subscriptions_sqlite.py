@@ -78,6 +78,7 @@ async def test_what_is_appended_is_handled_once_and_in_order(store) -> None:
     assert await seen(store) == [("a", amount) for amount in range(40)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     # commits: that of the name, that of its types, that of the claim, those of the batches
     ("nth", "statement", "left"),

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from mainstay.storage.postgres import schema_files
 from tests.support.servers import Server
+from tests.support.thorough import thorough
 from tests.support.waiting import eventually_sync
 
 APPEND = """
@@ -252,13 +253,13 @@ def replaced(dsn: str, path: str, right: str, wrong: str) -> Iterator[None]:
     ("steps", "streams"),
     [
         ([COMMIT, COMMIT], 2),
-        ([COMMIT, COMMIT], 1),
-        ([COMMIT, ABORT], 2),
-        ([COMMIT, ABORT], 1),
-        ([COMMIT, SAVEPOINT], 2),
-        ([COMMIT, SAVEPOINT], 1),
-        ([ABORT, SAVEPOINT], 2),
-        ([ABORT, SAVEPOINT], 1),
+        thorough([COMMIT, COMMIT], 1),
+        thorough([COMMIT, ABORT], 2),
+        thorough([COMMIT, ABORT], 1),
+        thorough([COMMIT, SAVEPOINT], 2),
+        thorough([COMMIT, SAVEPOINT], 1),
+        thorough([ABORT, SAVEPOINT], 2),
+        thorough([ABORT, SAVEPOINT], 1),
     ],
 )
 def test_no_order_of_two_writers_and_a_reader_skips_or_inverts(
@@ -272,7 +273,7 @@ def test_no_order_of_two_writers_and_a_reader_skips_or_inverts(
 
 
 @pytest.mark.parametrize("streams", [3, 1])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, thorough(2), thorough(3)])
 def test_no_sample_of_three_writers_and_a_reader_skips_or_inverts(
     postgres_server: Server, dsn: str, seed: int, streams: int
 ) -> None:

@@ -27,6 +27,7 @@ def test_the_last_of_two_processes_stops_the_server(data_dir: Path) -> None:
         assert ended(one["pid"])
 
 
+@pytest.mark.thorough
 def test_many_processes_that_start_at_once_share_one_server(new_data_dir: Path) -> None:
     processes = [OtherProcess(new_data_dir) for _ in range(3)]
     try:
@@ -139,6 +140,7 @@ def test_sigterm_to_the_supervisor_is_a_clean_stop(server: EmbeddedServer, data_
     assert Postmaster.read(data_dir / "pgdata") is None
 
 
+@pytest.mark.thorough
 def test_a_starter_killed_at_any_moment_is_no_obstacle(new_data_dir: Path) -> None:
     def initdb_is_busy() -> bool:
         return any(new_data_dir.glob("init-*/pgdata/*"))

@@ -109,6 +109,7 @@ def kill_after(code, *arguments, lines):
             process.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.thorough
 async def test_an_action_goes_on_after_its_process_was_killed_and_nothing_is_done_twice(dsn, store, tsq):
     ids = await troubled(store)
     begun = await tsq.begin(Action.RETRY, ALL, operator="ada")

@@ -86,6 +86,7 @@ async def by_stream(pool) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("after", [False, True], ids=["before it runs", "after it ran"])
 async def test_a_process_killed_at_any_statement_is_gone_on_from_exactly_once(store, pool, dsn, nursery, after):
     statements, events = await killed_at_every_statement(pool, dsn, store, nursery, "ledger", after=after)
@@ -134,6 +135,7 @@ async def test_what_a_killed_process_sends_by_itself_is_sent_twice(store, pool, 
     assert len(sent) > len(set(sent)) == 2 * events
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("after", [False, True], ids=["before it runs", "after it ran"])
 async def test_what_is_laid_apart_when_processes_are_killed_is_replayed_exactly_once(store, pool, dsn, nursery, after):
     statements, events = await killed_at_every_statement(pool, dsn, store, nursery, "picky", after=after)
@@ -192,6 +194,7 @@ async def reached(pool, name) -> int:
     return int(rows[0][0])
 
 
+@pytest.mark.thorough
 async def test_two_processes_with_one_subscription_never_handle_an_event_at_once_or_twice(store, pool, dsn, nursery):
     await run(pool, VISITS)
     amounts = count()

@@ -59,6 +59,7 @@ async def test_a_connection_cut_at_any_statement_of_a_batch_is_gone_on_from(stor
     assert await spent(ReadModels(pool)) == expected(9)
 
 
+@pytest.mark.thorough
 async def test_processes_killed_one_after_another_count_each_event_once(store, pool, dsn) -> None:
     async def counted():
         return sum(count for _, count, _ in (await spent(ReadModels(pool))).values())
