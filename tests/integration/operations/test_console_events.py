@@ -115,6 +115,8 @@ async def test_pages_show_what_is_there_and_none_of_it_as_markup_or_unmasked(app
             f"/streams/one?category=a&stream_id=b&up_to={largest}",
         ):
             assert (await client.get(path)).status_code in {400, 404}, path
+        shown = (await client.get(f"/conversations/{event_id}")).text
+        assert f'href="/events/id/{event_id}"' in shown
         for path in ("/events/77", f"/events/id/{uuid4()}", "/streams/one?category=Order&stream_id=9"):
             assert (await client.get(path)).status_code == 404, path
         for path in ("/events?before=x", "/events?before=3&after=1", "/streams?after=nothing", "/events?find=nothing"):
