@@ -9,7 +9,15 @@ from uuid import uuid4
 import pytest
 from pydantic import BaseModel, Field
 
-from mainstay import Action, CommandModel, CommandStatus, HandlerRegistry, OperatorRules, Selection
+from mainstay import (
+    Action,
+    CommandModel,
+    CommandStatus,
+    HandlerRegistry,
+    OperatorRules,
+    Selection,
+    StorageUnavailableError,
+)
 from mainstay.commands.actions import ActionState, StepState
 from mainstay.operations.console import Role, TokenAccess, User, console
 from mainstay.operations.operator import Operator
@@ -364,3 +372,27 @@ async def test_a_program_edits_as_a_person_does_and_nobody_elses_edit_is_lost(ap
         done = await program.post(f"{path}/retry", json=edit | {"reason": "why"})
         assert done.json() == {"status": "PENDING"}
     assert (await operator.command(key)).data == {"mail": "ann@example.org", "n": 2}
+
+
+async def test_an_action_that_could_not_go_on_says_why_until_it_does(app, operator, monkeypatch):
+    ids = await troubled(operator, 2)
+    run = operator.decisions._store.run_action
+
+    async def gone(_key, _limit):
+        raise StorageUnavailableError("the server closed the connection")
+
+    monkeypatch.setattr(operator.decisions._store, "run_action", gone)
+    async with browser(app, OPERATOR) as client:
+        decision = {"action": "RETRY", "domain": "shop", "reason": "mended", "expect": 2}
+        begun = await client.post("/api/actions", json=decision, headers=BEARER)
+        assert begun.json()["problem"] == "the server closed the connection"
+        (action,) = await operator.decisions.list_actions()
+        page = await client.get(f"/actions/{action.action_id}")
+        bad = await client.post(f"/actions/{action.action_id}/continue", data={"csrf": csrf_in(page)})
+        assert bad.status_code == 503
+        assert "It was interrupted: the server closed the connection" in page.text
+        monkeypatch.setattr(operator.decisions._store, "run_action", run)
+        await client.post(f"/actions/{action.action_id}/continue", data={"csrf": csrf_in(page)})
+        page = await client.get(f"/actions/{action.action_id}")
+        assert ("2 of 2" in page.text, "interrupted" in page.text) == (True, False)
+    assert await decided(operator, ids) == [[("Olga", "mended")]] * 2

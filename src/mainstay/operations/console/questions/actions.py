@@ -3,6 +3,7 @@
 A decision is previewed, written down, and carried out in the background; see `mainstay.operations.console.carrying`.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -20,6 +21,7 @@ from mainstay.commands.actions import (
     StepState,
 )
 from mainstay.commands.store import Action
+from mainstay.errors import MainstayError
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Nothing, Reason, operation
 from mainstay.operations.console.carrying import Errand, TakenBack
@@ -84,7 +86,7 @@ async def begin_action(desk: Desk, asked: Decision, user: User) -> ActionFacts:
         expect=asked.expect,
     )
     if begun.state is ActionState.RUNNING:
-        await desk.carrying.carry_out(begun.action_id)
+        await _begin(desk, begun.action_id)
     return await facts_of(desk, begun.action_id)
 
 
@@ -160,7 +162,7 @@ async def continue_action(desk: Desk, asked: OneAction, _user: User) -> ActionFa
 async def approve_action(desk: Desk, asked: OneAction, user: User) -> ActionFacts:
     """Approve what another operator proposed, and carry it out."""
     await desk.operator.decisions.approve(asked.action_id, user.name)
-    await desk.carrying.carry_out(asked.action_id)
+    await _begin(desk, asked.action_id)
     return await facts_of(desk, asked.action_id)
 
 
@@ -194,6 +196,12 @@ async def undo_action(desk: Desk, asked: Undoing, user: User) -> ActionFacts:
 async def show_rules(desk: Desk, _asked: Nothing, _user: User) -> OperatorRules:
     """What all operators of this database must keep to."""
     return await desk.operator.decisions.get_rules()
+
+
+async def _begin(desk: Desk, action_id: UUID) -> None:
+    """Carry out what is decided; if that is interrupted it is decided all the same, and the action says by what."""
+    with suppress(MainstayError):
+        await desk.carrying.carry_out(action_id)
 
 
 async def facts_of(desk: Desk, action_id: UUID) -> ActionFacts:
