@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, Self
 
-from mainstay.events.event import EventEnvelope
+from mainstay.events.event import DomainEvent, EventEnvelope
 from mainstay.events.log import EVERYTHING, FeedFilter, RecordedEvent
 from mainstay.events.reading import EventReader
+from mainstay.message import correlated
 from mainstay.projections.store import MOST_SHARDS, Claim, ProjectionStore
 from mainstay.telemetry import get_logger
 
@@ -19,6 +20,11 @@ OnError = Literal["stop", "dead_letter"]
 ``"stop"``: the subscription's shard stops there, until a person resumes it. ``"dead_letter"``: the event is laid apart,
 and so are all later ones with the same key, in order; the others go on.
 """
+
+
+def following(event: DomainEvent) -> correlated:
+    """What is done inside belongs to the event's conversation, has the event as its cause, and is its actor's."""
+    return correlated(event.correlation_id or event.event_id, event.event_id, event.actor_id)
 
 
 class Projection(ABC):

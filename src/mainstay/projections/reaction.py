@@ -46,6 +46,7 @@ from mainstay.events.event import DomainEvent, EventEnvelope
 from mainstay.events.log import RecordedEvent
 from mainstay.message import correlated
 from mainstay.projections.declarative import DatabaseProjection, in_hand
+from mainstay.projections.projection import following
 from mainstay.projections.store import ProjectionStore
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, checked_object
@@ -273,8 +274,8 @@ class Reaction(DatabaseProjection):
         """Call the method for this event, in the scope of its tenant and in the name of its actor."""
         if isinstance(envelope, DomainEvent):
             envelope = in_hand(envelope)
-        event, tenant = envelope.event, envelope.stream.tenant_id
-        with correlated(event.correlation_id or event.event_id, event.event_id, event.actor_id), scope_of(tenant):
+        tenant = envelope.stream.tenant_id
+        with following(envelope.event), scope_of(tenant):
             await super().handle(envelope, conn)
 
     def _arguments(self, envelope: EventEnvelope, conn: Any) -> tuple[Any, ...]:

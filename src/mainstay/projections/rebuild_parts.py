@@ -10,7 +10,7 @@ from uuid import UUID
 from mainstay.errors import RebuildError, StaleLeaseError, StorageUnavailableError
 from mainstay.events.log import EventLog, FeedFilter, FeedPage, Horizon, RecordedEvent
 from mainstay.events.reading import EventReader
-from mainstay.projections.projection import Projection
+from mainstay.projections.projection import Projection, following
 from mainstay.projections.rebuildable import Rebuildable
 from mainstay.projections.shard import shard_of
 from mainstay.projections.store import Batch, Checkpoint, Claim, DeadLetter, ProjectionStore, Rebuilding
@@ -162,7 +162,8 @@ class LastStep:
                 return
             async with projection.batch(batch.conn, [recorded]) as conn:
                 for envelope in envelopes:
-                    await projection.handle(envelope, conn)
+                    with following(envelope.event):
+                        await projection.handle(envelope, conn)
             self.taken.append(conn)
         except StorageUnavailableError:
             raise

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mainstay.errors import InvalidOperationError, StorageUnavailableError
 from mainstay.events.reading import EventReader
-from mainstay.projections.projection import Projection, tell_committed
+from mainstay.projections.projection import Projection, following, tell_committed
 from mainstay.projections.store import DeadLetter, DeadLetterStatus, ProjectionStore
 
 _PAGE = 500
@@ -98,6 +98,7 @@ class Replay:
                 return False
             async with self.projection.batch(batch.conn, [recorded]) as conn:
                 for envelope in self.projection.enveloped(self.source, recorded):
-                    await self.projection.handle(envelope, conn)
+                    with following(envelope.event):
+                        await self.projection.handle(envelope, conn)
         await tell_committed(self.projection, conn)
         return True

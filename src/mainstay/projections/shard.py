@@ -68,11 +68,10 @@ from mainstay.events.event import EventEnvelope
 from mainstay.events.log import FeedPage, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.events.stream import StreamId
-from mainstay.message import correlated
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.failure import Failure, about, times
 from mainstay.projections.feed import SharedFeed
-from mainstay.projections.projection import Projection, tell_committed
+from mainstay.projections.projection import Projection, following, tell_committed
 from mainstay.projections.store import Batch, Checkpoint, Claim, DeadLetter, ProjectionStore
 from mainstay.projections.tracing import count_apart, projecting
 from mainstay.telemetry import get_logger
@@ -372,12 +371,8 @@ class ShardRunner:
 
     async def _given(self, envelope: EventEnvelope, conn: Any) -> None:
         """Let the projection handle an event; one that cancels itself has failed, and does not end this shard."""
-        event = envelope.event
         try:
-            with (
-                self._config.scope(),
-                correlated(event.correlation_id or event.event_id, event.event_id, event.actor_id),
-            ):
+            with self._config.scope(), following(envelope.event):
                 await self._projection.handle(envelope, conn)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()

@@ -1,6 +1,7 @@
 """Rebuilding beside what serves: which events, in which way, and when it is swapped."""
 
 from copy import copy
+from dataclasses import replace
 
 import pytest
 
@@ -9,12 +10,16 @@ from mainstay.events.event import DomainEvent
 from mainstay.events.handles import handles
 from mainstay.events.store import InMemoryEventStore
 from mainstay.events.stream import StreamId
+from mainstay.message import causation_id_var, correlation_id_var
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.declarative import DeclarativeProjection
 from mainstay.projections.memory import MemoryProjectionStore
+from mainstay.projections.shard import shard_of
 from mainstay.projections.subscription import SubscriptionManager
 from mainstay.projections.tables import TableComparison, beside, kept
 from mainstay.retry import RetryPolicy
+from mainstay.tenancy import current_actor
+from tests.support.waiting import eventually
 
 QUICK = SubscriptionConfig(poll=0.05, retry_policy=RetryPolicy(max_attempts=2, backoff_schedule=(0.01,)))
 
@@ -144,6 +149,51 @@ async def test_what_fails_in_a_rebuild_stops_it_and_nothing_else(store, manager)
         await manager.wait_until(await count(store, 5, stream="b"))
 
     assert data_of(manager)["serving"] == [1, 2, 5]
+
+
+class Faltering(Counts):
+    """Handles no debts until it is rebuilt; notes in whose name, and why, it handles what."""
+
+    name = "counts"
+    most_owed = 0
+
+    @handles(Counted)
+    def counted(self, event):
+        if self.where == "serving" and event.amount < -self.most_owed:
+            raise ValueError("less than nothing")
+        why = causation_id_var.get() == event.event_id and correlation_id_var.get() == str(event.event_id)
+        self.data[self.where].append((event.amount, current_actor(), why))
+
+
+async def test_a_replay_handles_events_in_their_conversation(store) -> None:
+    checkpoints, projection = MemoryProjectionStore(), Faltering()
+    projection.on_error = "dead_letter"
+    manager = SubscriptionManager(store, checkpoints)
+    await manager.subscribe(projection, QUICK)
+    done = await store.append(StreamId("RebuildCounter", "a"), [Counted(amount=-1, actor_id="ben")])
+    async with manager:
+        await manager.wait_until(done.position)
+        projection.most_owed = 1
+        replayed = await manager.replay("counts", actor="ann")
+
+    assert replayed.handled == 1
+    assert projection.data["serving"] == [(-1, "ben", True)]
+
+
+async def test_the_last_step_handles_events_in_their_conversation(store) -> None:
+    """What one shard has seen and another has not, as it stopped, is all handled in the transaction that swaps."""
+    manager = SubscriptionManager(store, MemoryProjectionStore())
+    await manager.subscribe(Faltering(), replace(QUICK, shards=2))
+    by_shard = {shard_of(each, 2): each for each in (StreamId("RebuildCounter", name) for name in "abcdef")}
+    for shard, amount in ((0, -1), (1, 2)):
+        await store.append(by_shard[shard], [Counted(amount=amount, actor_id="ben")])
+    async with manager:
+        await eventually(lambda: data_of(manager)["serving"])
+        await eventually(lambda: manager.subscriptions["counts"].failures)
+        done = await manager.rebuild("counts", actor="ann")
+
+    assert done.swapped
+    assert data_of(manager)["serving"] == [(2, "ben", True), (-1, "ben", True)]
 
 
 async def test_what_is_not_this_managers_is_not_rebuilt(manager) -> None:
