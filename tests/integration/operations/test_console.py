@@ -187,6 +187,7 @@ async def test_a_stream_sends_a_part_when_it_changes_and_says_when_the_database_
             parts.append(part)
             if len(parts) == 2:
                 await operator.pool.close()
+                app._desk.shared.forget()
             if len(parts) == 3:
                 app.close()
 

@@ -18,8 +18,8 @@ from mainstay import CommandModel, ConfigurationError, HandlerRegistry
 from mainstay.operations.console import Anybody, Role, TokenAccess, User, console
 from mainstay.operations.console import api as console_api
 from mainstay.operations.console.asking import OPERATIONS
+from mainstay.operations.console.keeping import LONGEST_REST, Kept, Shared
 from mainstay.operations.console.masking import MASK, Masking
-from mainstay.operations.console.overview import Kept
 from mainstay.operations.console.pages.session import _inside
 from mainstay.operations.console.questions.commands import CommandsAsked
 from mainstay.operations.console.rendering import environment, length, when
@@ -353,3 +353,39 @@ async def test_many_who_look_ask_once_and_a_failure_is_told_to_all_and_not_kept(
     assert [await kept.get() for _ in range(3)] == [2, 2, 2]
     assert kept.now() == 2
     assert await kept.get(patience=-1.0) == 3
+
+
+async def test_what_took_long_rests_before_it_is_asked_again():
+    now, asked = [100.0], []
+
+    async def ask():
+        asked.append(now[0])
+        now[0] += 0.5
+        return len(asked)
+
+    kept = Kept(ask, fresh=2.0, patience=2.0, clock=lambda: now[0])
+    assert await kept.get() == 1
+    now[0] += 4.4  # older than the patience, but it took half a second
+    assert (await kept.get(), kept.now()) == (1, 1)
+    now[0] += 0.2
+    assert await kept.get() == 2
+    now[0] += LONGEST_REST + 0.1
+    assert await kept.get() == 3
+
+
+async def test_streams_that_ask_the_same_share_the_answer_until_something_is_changed():
+    now, asked = [0.0], []
+
+    async def ask():
+        asked.append(1)
+        return len(asked)
+
+    shared = Shared(2.0, clock=lambda: now[0])
+    assert [await shared.get("one", ask), await shared.get("one", ask), await shared.get("other", ask)] == [1, 1, 2]
+    shared.forget()
+    assert await shared.get("one", ask) == 3
+    now[0] += 2.1
+    assert await shared.get("one", ask) == 4
+    now[0] += 100.0
+    await shared.get("other", ask)
+    assert list(shared._kept) == ["other"]

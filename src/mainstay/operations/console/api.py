@@ -44,8 +44,8 @@ def _endpoint(operation: Operation) -> Any:
         fields = _query(request)
         if operation.method == "POST":
             fields = await _body(request)
-        asked = operation.asked(fields | request.path_params)
-        return answer(await operation.run(request.state.console_desk, asked, request.state.console_user))
+        desk, user = request.state.console_desk, request.state.console_user
+        return answer(await operation.answer(desk, fields | request.path_params, user))
 
     return endpoint
 

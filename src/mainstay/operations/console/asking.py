@@ -16,8 +16,9 @@ from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import User
 from mainstay.operations.console.building import Building
 from mainstay.operations.console.carrying import Carrying
+from mainstay.operations.console.keeping import Shared
 from mainstay.operations.console.masking import Masking
-from mainstay.operations.console.overview import Watch
+from mainstay.operations.console.overview import FRESH, Watch
 from mainstay.operations.operator import Operator
 from mainstay.operations.states import States
 
@@ -37,6 +38,7 @@ class Desk:
         states: Tells the states of aggregates whose classes are known.
         carrying: Carries out what operators decided on many commands.
         building: Replays and rebuilds with the application's projections.
+        shared: What streams have asked.
         closing: The server ends: so do streams.
     """
 
@@ -46,6 +48,7 @@ class Desk:
     states: States
     carrying: Carrying
     building: Building
+    shared: Shared = field(default_factory=lambda: Shared(FRESH))
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -89,6 +92,28 @@ class Operation:
         except ValidationError as error:
             problems = [f"{'.'.join(map(str, each['loc'])) or 'the request'}: {each['msg']}" for each in error.errors()]
             raise InvalidInputError("; ".join(problems)) from error
+
+    async def answer(self, desk: Desk, fields: Mapping[str, Any], user: User, *, shared: bool = False) -> Any:
+        """Ask or do it.
+
+        Args:
+            desk: What it works with.
+            fields: What the request says.
+            user: Who asks.
+            shared: Streams ask: what others have just asked need not be asked again.
+
+        Raises:
+            MainstayError: It cannot be answered, or done.
+        """
+        asked = self.asked(fields)
+        if self.method == "POST":
+            try:
+                return await self.run(desk, asked, user)
+            finally:
+                desk.shared.forget()
+        if not shared:
+            return await self.run(desk, asked, user)
+        return await desk.shared.get(f"{self.name} {asked.model_dump_json()}", lambda: self.run(desk, asked, user))
 
 
 def _has_nul(value: Any) -> bool:

@@ -5,12 +5,10 @@ once unless it is older than `PATIENCE`, and if it is no longer fresh, one quest
 two. Pages say of when their numbers are; the stream brings the next ones.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Final, Generic, TypeVar
+from typing import Final
 
 from mainstay.commands.activity import LiveWorker
 from mainstay.commands.failures import FailureGroup
@@ -18,9 +16,9 @@ from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.store import DomainStats
 from mainstay.operations.activity import Span, Traffic
 from mainstay.operations.console.checking import Checkup
+from mainstay.operations.console.keeping import Kept
 from mainstay.operations.operator import Operator
 from mainstay.storage.postgres.doctor import Check
-from mainstay.telemetry import get_logger
 
 FRESH: Final = 2.0
 """Seconds for which numbers are shown without asking again."""
@@ -30,9 +28,6 @@ READING: Final = 1.5
 """Seconds that one look at the history may take; what is older is read by the next."""
 PATIENCE: Final = 30.0
 """Seconds after which numbers are too old to be shown."""
-
-T = TypeVar("T")
-logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,56 +69,6 @@ class Overview:
     def total(self, status: str) -> int:
         """Commands of all domains in a status."""
         return sum(each.by_status.get(CommandStatus(status), 0) for each in self.domains)
-
-
-class Kept(Generic[T]):
-    """An answer that is kept for a while.
-
-    Args:
-        ask: Asks.
-        fresh: Seconds for which it is not asked again.
-        patience: Seconds for which the answer is given while a newer one is on its way.
-    """
-
-    def __init__(self, ask: Callable[[], Awaitable[T]], *, fresh: float, patience: float) -> None:
-        self._ask = ask
-        self._fresh = fresh
-        self._patience = patience
-        self._found: tuple[float, T] | None = None
-        self._asking: asyncio.Task[T] | None = None
-
-    def now(self) -> T | None:
-        """The answer if there is one, however old; asks in the background if it is not fresh."""
-        if self._age() > self._fresh:
-            self._begin()
-        return None if self._found is None else self._found[1]
-
-    async def get(self, patience: float | None = None) -> T:
-        """The answer, no older than the patience.
-
-        Raises:
-            MainstayError: It cannot be asked.
-        """
-        age = self._age()
-        if self._found is not None and age <= (self._patience if patience is None else patience):
-            if age > self._fresh:
-                self._begin()
-            return self._found[1]
-        return await asyncio.shield(self._begin())
-
-    def _age(self) -> float:
-        return float("inf") if self._found is None else asyncio.get_running_loop().time() - self._found[0]
-
-    def _begin(self) -> asyncio.Task[T]:
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._look())
-            self._asking.add_done_callback(_noted)
-        return self._asking
-
-    async def _look(self) -> T:
-        found = await self._ask()
-        self._found = (asyncio.get_running_loop().time(), found)
-        return found
 
 
 class Watch:
@@ -187,9 +132,3 @@ class Watch:
 
     async def _examine(self) -> list[Check]:
         return [each for each in await self._operator.doctor() if each.advice is not None]
-
-
-def _noted(task: asyncio.Task[Any]) -> None:
-    """Say that nobody was answered; whoever waits is told, too."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.warning("the console could not count: %s", error)

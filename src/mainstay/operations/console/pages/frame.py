@@ -56,6 +56,6 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
 
 
 async def ask(request: Request, operation: Operation, fields: dict[str, Any] | None = None) -> Any:
-    """What an operation answers to whoever made this request."""
-    asked = operation.asked({} if fields is None else fields)
-    return await operation.run(request.state.console_desk, asked, request.state.console_user)
+    """What an operation answers to whoever made this request; streams share what they ask."""
+    desk, user = request.state.console_desk, request.state.console_user
+    return await operation.answer(desk, fields or {}, user, shared=getattr(request.state, "console_stream", False))

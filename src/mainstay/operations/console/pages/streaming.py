@@ -28,6 +28,7 @@ async def stream(
     ends, last = loop.time() + seconds, ""
     yield "retry: 2000\n\n"
     closing = request.state.console_desk.closing
+    request.state.console_stream = True
     while loop.time() < ends and not closing.is_set() and not await request.is_disconnected():
         try:
             now = await part(request)

@@ -1,0 +1,216 @@
+"""What it costs that many look: streams open on pages that follow what happens, beside workers at full speed.
+
+``python -m tests.chaos.console_load --viewers 50 --seconds 5`` prints it. The console is a process of its own. Its
+processor time, and that of its connections to the server, are measured beside the rate of the worker, because the rate
+alone says more about the machine: rounds with and without viewers take turns.
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psutil
+
+from mainstay import CommandBus, HandlerRegistry, SendRequest, Worker
+from mainstay.operations.console.pages import LIVE
+from mainstay.storage.postgres.database import open_pool
+from tests.support.cli import PROGRAM
+from tests.support.console import VIEWER
+from tests.support.servers import Servers
+from tests.support.waiting import eventually
+
+DOMAIN = "load"
+PARTS = [part for part in ("dashboard", "troubleshooting", "events") if part in LIVE]
+CONNECTIONS = "select pid from pg_stat_activity where datname = current_database() and application_name = 'mainstay'"
+ENOUGH = 20_000
+CHUNK = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a stretch of time has cost.
+
+    Args:
+        rate: Commands a second.
+        python: Seconds of processor time of the console's process in each second.
+        server: The same of its connections' processes.
+        bytes_read: What all viewers together were sent.
+    """
+
+    rate: float
+    python: float
+    server: float
+    bytes_read: int
+
+
+@asynccontextmanager
+async def console_process(dsn: str) -> AsyncIterator[tuple[str, psutil.Process]]:
+    """The console as people start it."""
+    environ = {**os.environ, "TOKENS": f"Vera:viewer:{VIEWER}"}
+    command = [*PROGRAM, "console", "--dsn", dsn, "--port", "0", "--token-env", "TOKENS"]
+    program = await asyncio.to_thread(subprocess.Popen, command, stdout=subprocess.PIPE, text=True, env=environ)
+    try:
+        assert program.stdout is not None
+        told = await asyncio.to_thread(program.stdout.readline)
+        found = re.search(r"http://\S+", told)
+        assert found, told
+        yield found[0], psutil.Process(program.pid)
+    finally:
+        program.terminate()
+        program.communicate(timeout=30)
+
+
+class Viewers:
+    """Browsers that follow: each reads one stream, and begins again where it ends.
+
+    Args:
+        url: Of the console.
+        many: How many there are.
+    """
+
+    def __init__(self, url: str, many: int) -> None:
+        place = urlsplit(url)
+        self._place = place.hostname, place.port
+        self._many = many
+        self.bytes_read = 0
+        self.connected = 0
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """All of them, once each has been answered, for the length of a block."""
+        self.connected = 0
+        tasks = [asyncio.create_task(self._watch(PARTS[number % len(PARTS)])) for number in range(self._many)]
+        try:
+            await eventually(lambda: self.connected >= self._many, what="all viewers are answered")
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self, part: str) -> None:
+        reader, writer = await asyncio.open_connection(*self._place)
+        try:
+            head = f"GET /live/{part} HTTP/1.1\r\nHost: console\r\nAuthorization: Bearer {VIEWER}\r\n\r\n"
+            writer.write(head.encode())
+            assert (await reader.readline()).split()[1] == b"200", part
+            self.connected += 1
+            while read := await reader.read(65_536):
+                self.bytes_read += len(read)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+class Load:
+    """A worker that always has something to do.
+
+    Args:
+        pool: Open.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self.handled = 0
+        self._sent = 0
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """It works for the length of a block."""
+        registry = HandlerRegistry()
+
+        @registry.handler(DOMAIN, "Nothing")
+        async def nothing(_command: Any, _context: Any) -> None:
+            self.handled += 1
+
+        bus, worker = CommandBus(self._pool), Worker(self._pool, DOMAIN, registry)
+        await self._send(bus, ENOUGH)
+        running = asyncio.create_task(worker.run(concurrency=50, poll_interval=0.1))
+        feeding = asyncio.create_task(self._feed(bus))
+        try:
+            await eventually(lambda: self.handled > 100)
+            yield
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+            await worker.stop()
+            await running
+            await bus.close()
+
+    async def _feed(self, bus: CommandBus) -> None:
+        while True:
+            await eventually(lambda: self._sent - self.handled < ENOUGH - CHUNK, timeout=3_600)
+            await self._send(bus, CHUNK)
+
+    async def _send(self, bus: CommandBus, many: int) -> None:
+        self._sent += many
+        await bus.send_batch([SendRequest(DOMAIN, "Nothing", uuid4(), {}) for _ in range(many)])
+
+
+def _processor_time(process: psutil.Process) -> float:
+    spent = process.cpu_times()
+    return float(spent.user + spent.system)
+
+
+async def _measured(load: Load, console: list[psutil.Process], viewers: Viewers, seconds: float) -> Cost:
+    began, handled, read = time.monotonic(), load.handled, viewers.bytes_read
+    spent = [_processor_time(each) for each in console]
+    await eventually(lambda: time.monotonic() - began >= seconds, timeout=seconds + 60)
+    took = time.monotonic() - began
+    python, *server = [(_processor_time(each) - before) / took for each, before in zip(console, spent, strict=True)]
+    return Cost((load.handled - handled) / took, python, sum(server), viewers.bytes_read - read)
+
+
+async def measure(dsn: str, *, viewers: int, seconds: float, rounds: int) -> list[tuple[Cost, Cost]]:
+    """What each round cost, without viewers and with them."""
+    found = []
+    async with open_pool(dsn, max_size=8) as pool, console_process(dsn) as (url, process):
+        load, who = Load(pool), Viewers(url, viewers)
+        async with load.working():
+            for _ in range(rounds):
+                alone = await _measured(load, [process], who, seconds)
+                async with who.watching():
+                    async with pool.connection() as conn:
+                        pids = await (await conn.execute(CONNECTIONS)).fetchall()
+                    behind = [process, *(psutil.Process(pid) for (pid,) in pids)]
+                    found.append((alone, await _measured(load, behind, who, seconds)))
+    return found
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.console_load", description=__doc__)
+    parser.add_argument("--viewers", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    servers = Servers()
+    try:
+        server = servers.get("18")
+        with server.database() as name:
+            asked = {"viewers": given.viewers, "seconds": given.seconds, "rounds": given.rounds}
+            for alone, watched in asyncio.run(measure(server.dsn(name), **asked)):
+                print(
+                    f"{alone.rate:8,.0f} commands/s without, {watched.rate:8,.0f} with {given.viewers} viewers "
+                    f"({100 * (watched.rate / alone.rate - 1):+.0f} %); the console takes "
+                    f"{100 * watched.python:.0f} % of a processor, its connections {100 * watched.server:.0f} %; "
+                    f"{watched.bytes_read / given.seconds / 1_000:,.0f} kB/s"
+                )
+    finally:
+        servers.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""Fifty who look, the short form: counted in processor time, as the rate says more about the machine."""
+
+import pytest
+
+from tests.chaos.console_load import measure
+
+pytestmark = pytest.mark.thorough
+
+VIEWERS = 50
+SHARE = 0.3
+"""Of one processor; about 0.08 are needed on a machine that does nothing else."""
+
+
+async def test_fifty_viewers_cost_a_small_part_of_one_processor(dsn):
+    _, (alone, watched) = await measure(dsn, viewers=VIEWERS, seconds=3.0, rounds=2)
+
+    assert watched.bytes_read > VIEWERS * 1_000  # all of them were shown something
+    assert watched.python + watched.server < SHARE, (alone, watched)
