@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from fastapi import Body, Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg.rows import dict_row
 
@@ -147,6 +148,13 @@ def refused(_: Request, error: CommandFailedError) -> Response:
 @web.exception_handler(DuplicateProcessError)
 def another_request(_: Request, __: Exception) -> Response:
     return JSONResponse({"code": "KEY_USED", "detail": "this Idempotency-Key was used for another request"}, 422)
+
+
+@web.exception_handler(RequestValidationError)
+def not_understood(_: Request, error: RequestValidationError) -> Response:
+    """What is wrong, and where. What was sent is not repeated: 1e400 is a number that JSON cannot say back."""
+    wrong = [{name: each[name] for name in ("loc", "msg", "type")} for each in error.errors()]
+    return JSONResponse({"code": "INVALID", "detail": wrong}, 422)
 
 
 @web.exception_handler(InvalidPayloadError)

@@ -208,13 +208,19 @@ async def test_a_refusal_is_a_conflict_with_a_code_and_what_is_not_there_is_not_
     wrong = [await client.post("/accounts/ann/deposits", json={"amount": each}) for each in (0, -1, 1.5, "x", 10**13)]
     wrong += [await client.post("/accounts", json={"account_id": "A/b", "owner": ""})]
     wrong += [await client.post("/accounts", json={"account_id": "bob", "owner": "B\0b"})]
+    json = {"content-type": "application/json"}
+    wrong += [
+        await client.post("/accounts/ann/deposits", content=f'{{"amount": {each}}}', headers=json)
+        for each in ("1e400", "-1e400", "NaN")
+    ]
 
     assert too_much.status_code == 409
     assert too_much.json() == {"code": "NOT_ENOUGH_MONEY", "detail": "101 wanted, 100 there"}
     assert (again.status_code, again.json()["code"]) == (409, "ALREADY_OPENED")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "UNKNOWN_ACCOUNT")
     assert [answer.status_code for answer in absent] == [404, 404, 404]
-    assert [answer.status_code for answer in wrong] == [422] * 7
+    assert wrong[0].json()["detail"][0]["msg"] == "Input should be greater than 0"
+    assert [answer.status_code for answer in wrong] == [422] * 10
 
 
 async def test_a_transfer_to_a_closed_account_is_given_back(client: httpx.AsyncClient, bank: Bank) -> None:
