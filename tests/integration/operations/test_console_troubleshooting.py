@@ -324,6 +324,7 @@ async def test_a_payload_is_edited_checked_compared_and_retried_and_what_is_hidd
         for data, word in (
             ("{", "not valid JSON"),
             ("[]", "must be a JSON object"),
+            ('{"a":' * 900 + "1" + "}" * 900, "cannot be written as JSON"),
             ('{"amount": 123456789012345678901234567890}', "does not fit in 64 bits"),
             (shown | {"note": "•••1"}, "stands for a hidden value"),
             (shown, '<span class="line">  &#34;amount&#34;: &#34;many&#34;,</span><span class="wrong"'),

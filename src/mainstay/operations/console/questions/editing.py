@@ -15,6 +15,7 @@ from mainstay.operations.console.editing import hide, restore
 from mainstay.operations.console.masking import without_in_diff
 from mainstay.operations.console.questions.commands import OneCommand
 from mainstay.operations.console.questions.troubleshooting import Standing
+from mainstay.serialization import from_json, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,9 @@ async def retry_edited(desk: Desk, asked: RetryingEdited, user: User) -> Standin
 
 async def _restored(desk: Desk, asked: Editing) -> tuple[TroubleshootingItem, dict[str, Any]]:
     """The command that is edited, and its new payload with what was hidden."""
+    data = from_json(to_json(asked.data))  # refuses what cannot be stored, before it is walked through
     item = await desk.operator.troubleshooting_item(asked.command_id, asked.domain)
     if item.updated_at != asked.seen:
         raise InvalidOperationError(f"command {item.command_id} was decided on meanwhile; look again, and edit anew")
     _, kept = hide(item.payload or {}, desk.masking.names_in(item.domain, item.command_type))
-    return item, restore(asked.data, kept)
+    return item, restore(data, kept)
