@@ -19,8 +19,8 @@ from mainstay.events.registry import EventRegistry
 from mainstay.events.stream import StreamId
 from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT
 
-MOST_FOLDED: Final = 5_000
-"""Events up to which states are told unasked: it takes some 100 ms."""
+MOST_FOLDED: Final = 2_000
+"""Events up to which states are told unasked: it takes some 50 ms."""
 _PAGE = 1_000
 _DEEPEST = 40
 Path: TypeAlias = tuple[str | int, ...]

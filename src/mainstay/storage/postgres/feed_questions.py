@@ -15,7 +15,7 @@ from mainstay.storage.postgres.shard_rows import letter_of
 
 MOST_COUNTED = 100_000
 """Positions behind a checkpoint up to which the events are counted; from there on it is that number."""
-LOOKED_BACK = 100_000
+LOOKED_BACK = 50_000
 """Positions among which the last events of a tenant are looked for, as eventsource.last_positions says."""
 _SMALL = 64 * 1024 * 1024
 """Bytes up to which a table is counted."""

@@ -6649,14 +6649,13 @@ CREATE FUNCTION eventsource.last_positions(p_types text[], p_categories text[], 
     AS $$
 declare
     v_kinds integer[];
-    v_after bigint := case when p_tenant is null then 0 else p_up_to - 100000 end;
+    v_after bigint := case when p_tenant is null then 0 else p_up_to - 50000 end;
 begin
     if p_types is null and p_categories is null then
         return array(
             select e.position from eventsource.event as e
             where e.position > v_after and e.position <= p_up_to
-              and (p_tenant is null or exists (
-                  select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
+              and (p_tenant is null or (select s.tenant_id from eventsource.stream as s where s.stream_no = e.stream_no) = p_tenant)
             order by e.position desc limit p_count);
     else
         v_kinds := array(
@@ -6668,8 +6667,7 @@ begin
             cross join lateral (
                 select e.position from eventsource.event as e
                 where e.kind_no = k.kind_no and e.position > v_after and e.position <= p_up_to
-                  and (p_tenant is null or exists (
-                      select from eventsource.stream as s where s.stream_no = e.stream_no and s.tenant_id = p_tenant))
+                  and (p_tenant is null or (select s.tenant_id from eventsource.stream as s where s.stream_no = e.stream_no) = p_tenant)
                 order by e.position desc limit p_count
             ) as f
             order by f.position desc limit p_count);
