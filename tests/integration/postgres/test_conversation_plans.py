@@ -18,7 +18,7 @@ from mainstay.storage.postgres import queries
 from tests.support.servers import Server
 
 ROWS = int(os.environ.get("MAINSTAY_TRACE_ROWS", "20000"))
-COMMANDS, EVENTS = queries.load("commands"), queries.load("events")
+COMMANDS, EVENTS, LEDGER = queries.load("commands"), queries.load("events"), queries.load("ledger")
 FILL = (Path(__file__).parent / "many_commands.sql").read_text(encoding="utf-8")
 FILL_EVENTS = """
 insert into eventsource.stream (category, stream_id, version, created_at)
@@ -114,3 +114,23 @@ def test_what_was_written_since_is_found_too(crowded, before) -> None:
 
     assert [ask(crowded, name, correlation_id)[0] for name in ("commands", "events")] == [1, 1]
     assert ask(crowded, "an event", event_id)[0] == 1
+
+
+def test_the_decisions_on_one_stream_are_one_pass_of_the_ledger_and_a_lookup_for_each(crowded) -> None:
+    """As `mainstay shadow --stream` asks. The ledger has one index, in the order of commands; no other is paid for."""
+    crowded.execute(
+        "insert into commandbus.decision (subject_no, decided_at, command_id, version_read, events, domain, category,"
+        " tenant_id, stream_id, handler, handler_version)"
+        " select subject_no, now(), command_id, 0, 1, domain, 'Account', '',"
+        " case when subject_no % 400 = 0 then 'one' else 'another ' || subject_no end, 'handler', '1'"
+        " from commandbus.command where command_type <> 'Late'"
+    )
+    anything = dict.fromkeys(["domain", "command_type", "since", "until"])
+    asked = anything | {"category": "Account", "stream_id": "one", "tenant_id": "", "after": 0, "limit": 500}
+    found = [blocks(crowded, LEDGER["list_decisions"], asked)]
+    crowded.execute("vacuum (analyze) commandbus.decision, commandbus.command")
+    found += [blocks(crowded, LEDGER["list_decisions"], asked)]
+    ((ledger,),) = crowded.execute("select pg_table_size('commandbus.decision') / 8192").fetchall()
+
+    assert [rows for rows, _ in found] == [ROWS // 400] * 2
+    assert max(touched for _, touched in found) <= ledger + 5 * ROWS // 400 + ROOM
