@@ -46,6 +46,8 @@ async def test_a_process_is_shown_with_its_steps_drawn_and_as_a_table_and_its_de
         assert (facts["process"]["state"]["article"], facts["waiting_for"]) == ("•••", {"1": "PENDING"})
         assert facts["process"]["steps"][0]["data"] == {"article": "•••"}
         assert [each["event_type"] for each in facts["audit"]] == ["STARTED", "STEP_SENT"]
+        for path in (f"/commands/{step.domain}/{step.command_id}", f"/conversations/{process_id}"):
+            assert f'href="/processes/{process_id}"' in (await client.get(path)).text, path
         assert (await client.get(f"/processes/{uuid4()}")).status_code == 404
 
 

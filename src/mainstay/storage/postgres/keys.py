@@ -23,9 +23,9 @@ class PostgresKeyStore:
         self, domain: str | None, key: str | None, *, blocked: bool, limit: int, offset: int
     ) -> Sequence[KeyState]:
         """Keys in use, the longest waiting head first."""
-        asked = {"domain": domain, "key": key, "blocked": blocked, "limit": limit, "offset": offset}
+        asked = {"domain": domain, "key": key, "limit": limit, "offset": offset}
         async with sealed(autocommit(self._pool)) as conn:
-            rows = await fetch_all(conn, self._sql["list_keys"], asked)
+            rows = await fetch_all(conn, self._sql["list_blocked_keys" if blocked else "list_keys"], asked)
         return [
             KeyState(**row | {"head_status": CommandStatus(row["head_status"]) if row["head_status"] else None})
             for row in rows

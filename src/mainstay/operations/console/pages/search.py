@@ -31,6 +31,8 @@ def _path(hit: Hit) -> str:
             return f"/commands/{quote(hit.place or '', safe='')}/{hit.id}"
         case HitKind.BATCH:
             return f"/batches/{quote(hit.place or '', safe='')}/{hit.id}"
+        case HitKind.PROCESS:
+            return f"/processes/{hit.id}"
         case HitKind.ACTION:
             return f"/actions/{hit.id}"
         case HitKind.EVENT:
