@@ -147,3 +147,25 @@ async def test_viewers_let_nothing_rest_and_give_nothing_up(app, operator, paid)
     after = (await operator.projections.list(), await operator.projections.dead_letters("apart"))
     assert [each.status for each in after[0]] == [each.status for each in before[0]]
     assert after[1] == before[1]
+
+
+async def test_each_shard_is_behind_by_what_comes_after_it_though_events_are_counted_once(pool, operator):
+    """The same numbers as of a count for each shard, at places between events, at none, and beyond the last."""
+    store = PostgreSQLEventStore(pool)
+    await store.append(StreamId("PaidAccount", "ann"), [AmountPaid(amount=each) for each in range(7)])
+    places = {"early": (0, 3), "late": (3, 6), "level": (7, 7), "beyond": (9, 5)}
+    async with pool.connection() as conn:
+        for name, positions in places.items():
+            await conn.execute("insert into eventsource.subscription (subscription, shards) values (%s, 2)", [name])
+            for shard, position in enumerate(positions):
+                await conn.execute(
+                    "insert into eventsource.shard (subscription, shard, position, event_position) "
+                    "values (%s, %s, %s, 0)",
+                    [name, shard, position],
+                )
+    found = {each.subscription: [shard.lag for shard in each.shards] for each in await operator.projections.list()}
+    alone = {name: [shard.lag for shard in (await operator.projections.list(name))[0].shards] for name in places}
+    behind = {name: [max(0, 7 - position) for position in positions] for name, positions in places.items()}
+    for lags in (found, alone):
+        assert {name: [each.events for each in mine] for name, mine in lags.items()} == behind
+        assert all(each.exact and (each.seconds > 0) == (each.events > 0) for mine in lags.values() for each in mine)

@@ -46,21 +46,32 @@ select case when pg_relation_size('eventsource.event') < %(small)s
 from (select eventsource.horizon() as horizon) as h;
 
 -- name: lags
--- How far each shard is behind: the events after its checkpoint, counted if there are not too many positions, and how long ago the first of them was recorded.
-select s.subscription, s.shard, h.horizon, greatest(n.events, case when p.exact then 0 else h.horizon - s.position end) as events, p.exact,
+-- How far each shard is behind: the events after its checkpoint, counted if there are not too many positions, and how long ago the first of them was recorded. Events are counted once, however many shards are behind them.
+with h as materialized (
+    select eventsource.horizon() as horizon
+), asked as (
+    select s.subscription, s.shard, s.position, h.horizon, h.horizon - s.position <= %(most)s as exact
+    from h cross join eventsource.shard as s
+    where %(subscription)s::text is null or s.subscription = %(subscription)s
+), parts as (
+    select p.position, least(lead(p.position, 1, p.horizon) over (order by p.position), p.horizon) as up_to
+    from (select distinct a.position, a.horizon from asked as a where a.exact) as p
+), counted as (
+    select p.position, (sum(c.events) over (order by p.position desc))::bigint as events
+    from parts as p
+    cross join lateral (
+        select count(*) as events from eventsource.event as e where e.position > p.position and e.position <= p.up_to
+    ) as c
+)
+select a.subscription, a.shard, a.horizon, coalesce(n.events, a.horizon - a.position) as events, a.exact,
        extract(epoch from clock_timestamp() - f.recorded_at)::double precision as seconds
-from (select eventsource.horizon() as horizon) as h
-cross join eventsource.shard as s
-cross join lateral (select h.horizon - s.position <= %(most)s as exact) as p
+from asked as a
+left join counted as n on n.position = a.position
 left join lateral (
     select e.recorded_at from eventsource.event as e
-    where e.position > s.position and e.position <= h.horizon order by e.position limit 1
+    where e.position > a.position and e.position <= a.horizon order by e.position limit 1
 ) as f on true
-left join lateral (
-    select count(*) as events from eventsource.event as e where p.exact and e.position > s.position and e.position <= h.horizon
-) as n on true
-where %(subscription)s::text is null or s.subscription = %(subscription)s
-order by s.subscription, s.shard;
+order by a.subscription, a.shard;
 
 -- name: letter_groups
 -- The first dead letter that waits of each key, and how many wait with it, by subscription and position.
