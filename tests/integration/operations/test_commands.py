@@ -463,8 +463,10 @@ def test_a_proposal_is_approved_by_somebody_else_and_retries_are_taken_back(dsn,
     approved = run("tsq", "approve", key, "--dsn", dsn, USER="bob")
     listed = run("tsq", "actions", "--dsn", dsn)
     one = run("tsq", "undo", broken[0], "--dsn", dsn)
+    undone = run("tsq", "steps", key, "--state", "undone", "--dsn", dsn).out
     rest = run("tsq", "undo", "--action", key, "--dsn", dsn, "--json")
 
+    assert [str(each) in undone for each in broken] == [True, False, False]
     assert "ask for a reason" in refused.err
     assert (proposed["action"]["state"], proposed["applied"]) == ("PROPOSED", 0)
     assert (own.code, approved.out.splitlines()[0]) == (5, "Retried 3 commands.")

@@ -30,6 +30,7 @@ COMMANDS = [
     ["tsq", "list"],
     ["tsq", "groups"],
     ["tsq", "actions"],
+    ["tsq", "steps", SOME_ID],
     ["tsq", "undo", SOME_ID],
     ["tsq", "approve", SOME_ID],
     ["tsq", "resume", SOME_ID],

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from mainstay.commands.actions import ActionState
+from mainstay.commands.actions import ActionState, StepState
 from mainstay.errors import ConfigurationError, InvalidOperationError
 from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.deciding import Who, name_of
@@ -16,9 +16,9 @@ from mainstay.operations.cli.options import AsJson, Domain, Dsn, Limit, Offset, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mainstay.commands.actions import OperatorAction, OperatorRules, Undone
+    from mainstay.commands.actions import ActionStep, OperatorAction, OperatorRules, Undone
     from mainstay.operations.cli.output import Output
-    from mainstay.operations.operator import Resolved
+    from mainstay.operations.operator import Operator, Resolved
 
 ActionId: TypeAlias = Annotated[UUID, typer.Argument(metavar="ACTION_ID", help="Id of the action.", show_default=False)]
 _STYLES = {"PROPOSED": "yellow", "RUNNING": "cyan", "DONE": "green", "STOPPED": "bright_black"}
@@ -31,10 +31,18 @@ def _state(text: str) -> ActionState:
         raise ConfigurationError(f"no state {text!r}; there are: proposed, running, done, stopped") from None
 
 
+def _step_state(text: str) -> StepState:
+    try:
+        return StepState(text.strip().upper())
+    except ValueError:
+        raise ConfigurationError(f"no state {text!r}; there are: waiting, applied, refused, undone") from None
+
+
 def add_to(group: typer.Typer) -> None:
     """Add these commands to their group."""
     group.command("undo")(undo)
     group.command("actions")(actions)
+    group.command("steps")(steps)
     group.command("approve")(approve)
     group.command("resume")(resume)
     group.command("stop")(stop)
@@ -70,6 +78,49 @@ def actions(
         out.show("No decision is in this state." if state else "Nothing was decided yet.")
     else:
         _show_actions(out, found)
+
+
+def steps(
+    *,
+    action_id: ActionId,
+    state: Annotated[
+        StepState | None,
+        typer.Option(
+            "--state",
+            "-s",
+            metavar="STATE",
+            parser=_step_state,
+            help="Only in this state: waiting, applied, refused (left alone) or undone.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Limit = 50,
+    after: Annotated[int, typer.Option("--after", metavar="PLACE", min=0, help="Begin after this place.")] = 0,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the commands of an action: what became of each, and where it stands now."""
+    found = ask(dsn, lambda operator: _steps(operator, action_id, state, limit, after))
+    from mainstay.operations.cli.output import NUMBER, WHOLE, Output, table
+
+    out = Output(as_json=as_json)
+    if as_json:
+        out.document(found)
+    elif not found:
+        out.show("There is none; those of an action that ended long ago are pruned.")
+    else:
+        rows = table(("place", NUMBER), ("command", WHOLE), ("domain", WHOLE), ("state", WHOLE), ("is now", WHOLE))
+        for each in found:
+            is_now = each.status.replace("_", " ").lower()
+            rows.add_row(f"{each.position:,}", str(each.command_id), each.domain, each.state.lower(), is_now)
+        out.show(rows)
+
+
+async def _steps(
+    operator: "Operator", action_id: UUID, state: StepState | None, limit: int, after: int
+) -> "list[ActionStep]":
+    await operator.decisions.get_action(action_id)  # says so if there is none
+    return await operator.decisions.list_steps(action_id, state, limit, after=after)
 
 
 def _show_actions(out: "Output", found: "Sequence[OperatorAction]") -> None:
