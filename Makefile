@@ -213,5 +213,5 @@ e2e-setup: venv ## Bring the Docker server's schema up to date
 	@.venv/bin/mainstay schema upgrade --dsn "$${DATABASE_URL:-$(DOCKER_DSN)}"
 
 .PHONY: e2e-app
-e2e-app: e2e-setup ## Serve the operators' console of the Docker server
-	@.venv/bin/mainstay console --demo --dsn "$${DATABASE_URL:-$(DOCKER_DSN)}"
+e2e-app: venv ## Serve the console and its load generator at http://localhost:5001 (DATABASE_URL, the Docker server, or its own)
+	@cd tests/e2e && "$(CURDIR)/$(PY)" -m app $(ARGS)

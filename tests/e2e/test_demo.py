@@ -110,7 +110,7 @@ def test_a_worker_of_the_application_joins_a_demo_that_runs(environ):
         read_until(demo, lambda line: "handle them" in line)
         joined = subprocess.Popen(
             [PROGRAM[0], "-m", "app.worker", "--json", "--report-every", "0.2"],
-            cwd=home, env=environ, stdout=subprocess.PIPE, text=True,
+            cwd=home, env=environ | {"DATABASE_URL": "embedded:mainstay_demo"}, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         with joined:
             read_until(joined, lambda line: json.loads(line).get("handled", 0) > 0)

@@ -2,16 +2,17 @@
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from mainstay.errors import ConfigurationError, MissingDependencyError
+from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.options import Dsn, LogLevel, checked_log_level
 
 if TYPE_CHECKING:
     from mainstay.operations.operator import Operator
 
+PORT: Final = 8055
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _HOW = (
     "the console does not start without authentication: --token-env NAME names a variable with users as "
@@ -28,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 def console(
     *,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0: any that is free.")] = 8055,
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0: any that is free.")] = PORT,
     token_env: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +50,10 @@ def console(
         ),
     ] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Everybody on this machine is an operator; on loopback only.")
+        bool,
+        typer.Option(
+            "--demo", help="Everybody on this machine is an operator, and there is a load generator; on loopback only."
+        ),
     ] = False,
     registry: Annotated[
         str | None,
@@ -110,7 +114,7 @@ def console(
     if demo and host not in _LOOPBACK:
         raise ConfigurationError(f"--demo lets everybody in, so it listens on loopback only, not on {host}")
     code = {"registry": registry, "aggregates": aggregates or (), "events": events, "projections": projections}
-    asyncio.run(_run(dsn, (host, port), token_env=token_env, auth=auth, personal=personal or (), **code))
+    asyncio.run(_run(dsn, (host, port), token_env=token_env, auth=auth, personal=personal or (), demo=demo, **code))
 
 
 async def _run(
@@ -124,6 +128,8 @@ async def _run(
     path = rest["registry"]
     found = None if path is None else here(path)
     known: dict[str, Any] = {
+        "personal": rest["personal"],
+        "demo": rest["demo"],
         "aggregates": [here(each) for each in rest["aggregates"]],
         "events": None if rest["events"] is None else codec_of(rest["events"]).registry,
     }
@@ -132,7 +138,7 @@ async def _run(
         if projections is not None:
             known["projections"] = _projecting(operator, projections, rest["projections"])
         registry = None if path is None else await registry_of(found, path, operator.pool)
-        await _serve(operator, address, auth=who, registry=registry, personal=rest["personal"], **known)
+        await _serve(operator, address, auth=who, registry=registry, **known)
 
 
 def _projecting(operator: "Operator", found: Any, path: str) -> Any:
@@ -166,31 +172,11 @@ def _auth(token_env: str | None, auth: str | None) -> Any:
 
 async def _serve(operator: "Operator", address: tuple[str, int], **options: Any) -> None:
     import signal
-    import socket
 
-    from mainstay.operations.console import console as application
+    from mainstay.operations.cli.serving import serving
 
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingDependencyError('serving the console needs uvicorn: pip install "mainstay[console]"') from error
-
-    host, port = address
-    try:
-        listening = socket.create_server(address, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error}") from error
-    served = application(operator, **options)
-    config = uvicorn.Config(served, log_config=None, lifespan="off", server_header=False, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-
-    def stop() -> None:
-        server.should_exit = True
-        served.close()
-
-    for each in (signal.SIGTERM, signal.SIGINT):  # else uvicorn, when it has ended, kills the process with it
-        asyncio.get_running_loop().add_signal_handler(each, stop)
-    shown = f"[{host}]" if ":" in host else host
-    typer.echo(f"The console is at http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
-    with listening:
-        await server.serve(sockets=[listening])
+    async with serving(operator, address, **options) as served:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(each, served.stop)
+        typer.echo(f"The console is at {served.url} (Ctrl-C ends it)")
+        await served.ended

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import typer
 
+from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.exits import Exit
 from mainstay.operations.cli.options import AsJson
 
@@ -47,6 +48,9 @@ def demo(
     ] = 8,
     kill: Annotated[bool, typer.Option("--kill/--no-kill", help="Kill a worker on the way.")] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Afterwards keep the database up until Ctrl-C.")] = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="Serve the console meanwhile, and afterwards until Ctrl-C.")
+    ] = False,
     svg: Annotated[
         Path | None,
         typer.Option("--svg", metavar="PATH", help="Also write the tables as a picture.", show_default=False),
@@ -76,7 +80,7 @@ def demo(
     settings = Settings(commands, seed, workers, concurrency, kill=kill)
     progress = out.notes if as_json else out.console
     try:
-        report = asyncio.run(_until_signal(_demo(out, progress, settings, dsn, svg, keep=keep)))
+        report = asyncio.run(_until_signal(_demo(out, progress, settings, dsn, svg, keep=keep, console=console)))
     except ExceptionGroup as group:  # what matters is what went wrong first
         raise group.exceptions[0] from group
     if not report.holds:
@@ -110,7 +114,14 @@ async def _until_signal(work: Coroutine[Any, Any, "Report"]) -> "Report":
 
 
 async def _demo(
-    out: "Output", progress: "Console", settings: "Settings", dsn: str | None, svg: Path | None, *, keep: bool
+    out: "Output",
+    progress: "Console",
+    settings: "Settings",
+    dsn: str | None,
+    svg: Path | None,
+    *,
+    keep: bool,
+    console: bool,
 ) -> "Report":
     from rich.text import Text
 
@@ -119,10 +130,13 @@ async def _demo(
     from mainstay.operations.demo.tables import tables
 
     screen = screen_for(progress)
-    async with _place(screen, dsn) as (where, url):
+    async with _place(screen, dsn) as (where, url), AsyncExitStack() as stack:
         with screen:
             run_settings = settings if dsn is None else replace(settings, run=str(uuid4()))
             async with directed(url, run_settings, screen) as run:
+                seen_at = await stack.enter_async_context(_console(url)) if console else None
+                if seen_at:
+                    progress.print(Text(f"The console is at {seen_at}"))
                 report = await run.run()
         if out.as_json:
             out.document(asdict(report) | {"holds": report.holds})
@@ -132,8 +146,14 @@ async def _demo(
         if svg:
             _write_svg(report, svg)
             out.note(f"The picture is in {svg}.")
-        if keep:
+        if console:
+            progress.print(Text(f"\nThe console is at {seen_at} until Ctrl-C."))
+        elif keep:
             progress.print(Text(f"\nThe database is up until Ctrl-C. Look around: mainstay stats --dsn '{where}'"))
+            progress.print(Text(f"In a browser: mainstay console --demo --dsn '{where}'"))
+        else:
+            progress.print(Text("\nTo watch it in a browser: mainstay demo --console"))
+        if keep or console:
             await asyncio.Event().wait()
     return report
 
@@ -151,6 +171,22 @@ async def _place(screen: "Screen", dsn: str | None) -> AsyncIterator[tuple[str, 
         screen.begin("Start PostgreSQL")
         async with fresh_database() as (name, url):
             yield f"{EMBEDDED}:{name}", url
+
+
+@asynccontextmanager
+async def _console(url: str) -> AsyncIterator[str]:
+    """Where the console is, for as long as the block lasts."""
+    from mainstay.operations.cli.console import PORT
+    from mainstay.operations.cli.serving import serving
+    from mainstay.operations.console import Anybody
+    from mainstay.operations.operator import Operator
+
+    async with Operator.connect(url) as operator, AsyncExitStack() as stack:
+        try:
+            served = await stack.enter_async_context(serving(operator, ("127.0.0.1", PORT), auth=Anybody()))
+        except ConfigurationError:  # somebody else is there
+            served = await stack.enter_async_context(serving(operator, ("127.0.0.1", 0), auth=Anybody()))
+        yield served.url
 
 
 def _write_svg(report: "Report", path: Path) -> None:

@@ -45,6 +45,7 @@ from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import Watch
 from mainstay.operations.console.pages import frame
 from mainstay.operations.console.rendering import STATIC
+from mainstay.operations.demo.generating import Generator
 from mainstay.operations.events import NoSuchEventError
 from mainstay.operations.operator import Operator
 from mainstay.operations.states import States, aggregates_in
@@ -97,6 +98,7 @@ def console(
     aggregates: Iterable[type[AggregateRoot[Any]]] = (),
     events: EventRegistry | None = None,
     projections: SubscriptionManager | Projecting | None = None,
+    demo: bool = False,
 ) -> "Console":
     """The console as an ASGI application: to be served by itself, or mounted in a Starlette or FastAPI application.
 
@@ -113,6 +115,7 @@ def console(
         events: The classes of events, with their upcasters; all classes that this process has, unless given.
         projections: The manager of the application's projections, or a coroutine function that gives it when it is
             first needed: dead letters are handled again, and tables rebuilt, from here. It need not be started.
+        demo: Offer the load generator, whose commands the handlers of ``mainstay demo`` handle.
 
     Raises:
         ConfigurationError: There is no authentication, or the secret is too short.
@@ -125,7 +128,15 @@ def console(
     kinds = [*aggregates, *(aggregates_in(registry) if registry else ())]
     states = States(kinds, events)
     masking, building = Masking(registry, personal, events), Building(projecting_of(projections))
-    desk = Desk(operator, masking, Watch(operator), states, Carrying(operator), building)
+    desk = Desk(
+        operator,
+        masking,
+        Watch(operator),
+        states,
+        Carrying(operator),
+        building,
+        generator=Generator(operator.bus) if demo else None,
+    )
     routes = [*pages.ROUTES, *api.routes(), Mount("/static", _Assets(directory=STATIC))]
     handlers: Any = {HTTPException: _refused, MainstayError: _went_wrong, Exception: _failed}
     inner = Starlette(routes=routes, exception_handlers=handlers)
@@ -152,6 +163,8 @@ class Console:
         What operators decided on many commands stays where it is; it can be gone on with.
         """
         self._desk.closing.set()
+        if self._desk.generator is not None:
+            self._desk.generator.close()
         self._desk.carrying.close()
         self._desk.building.close()
 

@@ -19,6 +19,7 @@ from mainstay.operations.console.carrying import Carrying
 from mainstay.operations.console.keeping import Shared
 from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import FRESH, Watch
+from mainstay.operations.demo.generating import Generator
 from mainstay.operations.operator import Operator
 from mainstay.operations.states import States
 
@@ -39,6 +40,7 @@ class Desk:
         carrying: Carries out what operators decided on many commands.
         building: Replays and rebuilds with the application's projections.
         shared: What streams have asked.
+        generator: Sends loads, in a demo.
         closing: The server ends: so do streams.
     """
 
@@ -49,6 +51,7 @@ class Desk:
     carrying: Carrying
     building: Building
     shared: Shared = field(default_factory=lambda: Shared(FRESH))
+    generator: Generator | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -23,6 +23,8 @@ NAVIGATION: Final = (
     ("/streams", "Streams"),
     ("/projections", "Projections"),
 )
+_LOAD: Final = ("/load", "Load")
+"""In a demo."""
 
 
 def render(request: Request, template: str, **values: Any) -> str:
@@ -42,7 +44,7 @@ def render(request: Request, template: str, **values: Any) -> str:
             csrf=access.form_token(request, user),
             assets=f"{root}/static",
             asset_version=asset_version(),
-            navigation=NAVIGATION,
+            navigation=NAVIGATION if request.state.console_desk.generator is None else (*NAVIGATION, _LOAD),
             command_url=lambda domain, command_id: f"{root}/commands/{quote(domain, safe='')}/{command_id}",
             query=lambda **fields: urlencode({name: each for name, each in fields.items() if each is not None}),
             **values,

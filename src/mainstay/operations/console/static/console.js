@@ -103,7 +103,26 @@
     });
   }
 
+  // -- forms that say what must come of their numbers while they change
+  function calculate(form) {
+    const there = document.querySelector("[data-expected]");
+    let newest = 0;
+    form.addEventListener("input", async (event) => {
+      const said = event.target.parentElement.querySelector("output");
+      if (said) said.textContent = event.target.value;
+      const fields = new FormData(form);
+      fields.delete("csrf");
+      const mine = ++newest;
+      try {
+        const answer = await fetch(`${form.dataset.expects}?${new URLSearchParams(fields)}`);
+        const text = await answer.text();
+        if (answer.ok && mine === newest) there.innerHTML = text;  // made and escaped by the server's templates
+      } catch { /* the button says it, too */ }
+    });
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll("[data-expects]").forEach(calculate);
     takeKeys();
     offerThemes();
     showTimes(document);
