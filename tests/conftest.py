@@ -4,6 +4,7 @@ Tests in folders named contracts, postgres or schema, and tests that ask for `po
 PostgreSQL 18 and on PostgreSQL 15, with every rung above on that server. The second time is a thorough test.
 """
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ settings.load_profile("unhurried")
 VERSIONS = ["18", "15"]
 ON_BOTH = {"contracts", "postgres", "schema"}
 HERE = Path(__file__).parent
+
+
+def pytest_sessionstart() -> None:
+    """Collecting makes millions of objects and drops few: looking for garbage meanwhile takes half of its time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end, and is not looked through for garbage again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
