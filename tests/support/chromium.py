@@ -9,12 +9,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
 MISSING = "no Chromium was found, so the tests in a browser are skipped: `make browser` installs one"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
+_PATIENCE = 150.0
+"""Seconds that getting one may take: without a network some ways wait for ever."""
 
 
 def chromium(of_playwright: str) -> str | None:
@@ -36,12 +40,14 @@ def _of_playwright() -> str:
 
 def _install() -> str | None:
     """Get one, and say where it is."""
-    ways = [[sys.executable, "-m", "playwright", "install", "chromium"]]
+    ways = [[[sys.executable, "-m", "playwright", "install", "chromium"]]]
     if shutil.which("apt-get") and os.geteuid() == 0:
-        ways.insert(0, ["apt-get", "install", "--yes", "--quiet", "chromium"])
-        subprocess.run(["apt-get", "update", "--quiet"], stdout=sys.stderr, check=False)
+        ways.insert(0, [["apt-get", "update", "--quiet"], ["apt-get", "install", "--yes", "--quiet", "chromium"]])
+    until = time.monotonic() + _PATIENCE
     for way in ways:
-        subprocess.run(way, stdout=sys.stderr, check=False)
+        for step in way:
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run(step, stdout=sys.stderr, check=False, timeout=max(1.0, until - time.monotonic()))
         if found := chromium(_of_playwright()):
             return found
     return None
