@@ -8,6 +8,7 @@ import pytest
 from mainstay import HandlerRegistry
 from mainstay.errors import ConfigurationError
 from mainstay.testing.certifier import Certificate, IdempotencyCertifier
+from tests.support.thorough import thorough
 
 DOMAIN = "billing"
 DATA = {"amount": 5}
@@ -136,10 +137,10 @@ async def posts_under_a_key_and_then_records(pool, command, ctx):
     ("handle", "options", "fault", "what"),
     [
         (counts_without_a_guard, {}, "the process dies", "account"),
-        (inserts_without_a_key, {}, "the process dies", "charge: 1 too many"),
-        (writes_on_a_connection_of_its_own, {"transactional": True}, "the process dies", "account"),
+        thorough(inserts_without_a_key, {}, "the process dies", "charge: 1 too many"),
+        thorough(writes_on_a_connection_of_its_own, {"transactional": True}, "the process dies", "account"),
         (checks_then_acts, {}, "it stalls", "charge: 1 too many"),
-        (records_before_it_posts, {"state": rows_and_post}, "the process dies", "post: 1 missing"),
+        thorough(records_before_it_posts, {"state": rows_and_post}, "the process dies", "post: 1 missing"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -157,9 +158,9 @@ async def test_a_wrong_handler_is_found(dsn, handle, options, fault, what) -> No
     ("handle", "options"),
     [
         (counts_in_the_transaction, {"transactional": True}),
-        (inserts_once_by_its_id, {}),
-        (sets_what_shall_be, {}),
-        (guards_its_counting, {}),
+        thorough(inserts_once_by_its_id, {}),
+        thorough(sets_what_shall_be, {}),
+        thorough(guards_its_counting, {}),
         (posts_under_a_key_and_then_records, {"transactional": True, "state": rows_and_post}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -17,6 +17,8 @@ from mainstay.storage.postgres.embedded import EmbeddedServer
 from mainstay.storage.postgres.embedded.place import find_binaries
 from tests.support.embedded import another, answers, ended, remember, remembered
 
+pytestmark = pytest.mark.thorough
+
 IS_ROOT = os.geteuid() == 0
 NEEDS_ROOT = pytest.mark.skipif(not IS_ROOT, reason="only root has to run the server as somebody else")
 
