@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.thorough
 
 FILL = """form => {
-    for (const each of form.querySelectorAll("details")) each.open = true;
+    for (const each of document.querySelectorAll("main details")) each.open = true;
     for (const each of form.querySelectorAll("input, textarea, select")) {
         if (!each.required || each.value || each.type === "hidden") continue;
         if (each.type === "checkbox") each.checked = true;
@@ -68,7 +68,7 @@ def test_what_is_retried_is_handled_again(browser, own_live):
         operator.open(f"/commands/shop/{world.broken}")
         operator.page.get_by_label("Why").fill("it is mended")
         operator.page.get_by_role("button", name="Retry").click()
-        expect(operator.page.get_by_role("status")).to_have_text("Retried. It waits to be received.")
+        expect(operator.page.locator(".said")).to_have_text("Retried. It waits to be received.")
 
         async def failed_again():
             told = [each.event_type.value for each in await asked.audit(world.broken)]

@@ -84,6 +84,6 @@ def test_without_scripts_pages_are_right_and_decisions_can_be_made(browser, own_
         operator.page.get_by_role("link", name=str(broken)[:8]).first.click()
         operator.page.get_by_label("Why").fill("as agreed")
         operator.page.get_by_role("button", name="Cancel").click()
-        expect(operator.page.get_by_role("status")).to_have_text("Canceled.")
+        expect(operator.page.locator(".said")).to_have_text("Canceled.")
     told = own_live.ask(own_live.console.operator.audit, broken)
     assert [each.details["operator"] for each in told if each.event_type.value == "OPERATOR_CANCEL"] == ["Olga"]

@@ -102,15 +102,16 @@ class ConsoleWorld:
         }
 
 
-async def settle(pool: Any, words: Words | None = None) -> ConsoleWorld:
-    """Make one of everything."""
+async def settle(pool: Any, words: Words | None = None, *, project: bool = True) -> ConsoleWorld:
+    """Make one of everything; without projections, which would go through all events, if told so."""
     said = words or Words()
     operator = Operator(pool)
     try:
         made = await _settled(pool, operator, said)
     finally:
         await operator.bus.close()
-    await _projected(pool)
+    if project:
+        await _projected(pool)
     return made
 
 

@@ -127,6 +127,7 @@
     offerThemes();
     showTimes(document);
     letScroll(document);
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });  // on a phone it may lie outside
     setInterval(() => showTimes(document), 10000);
     document.querySelectorAll("[data-live]").forEach(follow);
   });
