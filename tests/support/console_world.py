@@ -130,15 +130,15 @@ async def _settled(pool: Any, operator: Operator, said: Words) -> ConsoleWorld:
             SendRequest(QUIET, types["Bad"], uuid4(), data),  # a limit, a pause and a breaker are of its type
         ]
     )
-    given_up = uuid4()
+    given_up = await bus.send(DOMAIN, types["Bad"], uuid4(), data)
     batch = await bus.create_batch(
         DOMAIN,
-        [BatchCommand(types["Good"], uuid4(), data), BatchCommand(types["Bad"], given_up, data)],
+        [BatchCommand(types["Good"], uuid4(), data), BatchCommand(types["Bad"], uuid4(), data)],
         name=f"batch {said.name}",
         custom_data=data,
     )
     await _handled(pool, operator, said)
-    one = Selection(domain=DOMAIN, command_ids=(given_up,))
+    one = Selection(domain=DOMAIN, command_ids=(given_up.command_id,))
     decided = await operator.resolve(Action.CANCEL, one, operator="Olga", reason=said.text)
     schedule = f"nightly {said.name}"
     await operator.schedules.set(schedule, QUIET, types["Later"], data, cron="30 2 * * *")
@@ -181,7 +181,7 @@ async def _handled(pool: Any, operator: Operator, said: Words) -> None:
 
     async def ended() -> bool:
         by_status = (await operator.stats(DOMAIN))[0].by_status
-        return by_status.get(CommandStatus.IN_TROUBLESHOOTING_QUEUE) == 2 and by_status[CommandStatus.COMPLETED] == 2
+        return by_status.get(CommandStatus.IN_TROUBLESHOOTING_QUEUE) == 3 and by_status[CommandStatus.COMPLETED] == 2
 
     worker = Worker(pool, DOMAIN, handlers(said))
     running = asyncio.create_task(worker.run(concurrency=2, poll_interval=0.05))
