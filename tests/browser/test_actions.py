@@ -59,6 +59,8 @@ def _opened(operator, address):
     if operator.page.url != operator.url + address:
         answer = operator.page.goto(operator.url + address)
         assert answer.status < 500
+        if answer.status == 404:  # what was done before has taken it away, and the browser tells of that
+            operator.troubles.clear()
     return operator.page.locator(BUTTONS)
 
 
