@@ -41,7 +41,7 @@ bank: venv ## Run the example: a bank, its transfers, and its books (ARGS=--serv
 
 .PHONY: test
 test: venv ## Run every test that is not thorough, JOBS of them (5) side by side
-	@$(PYTEST) -m 'not thorough' $(ARGS) $(IF_FAILED)
+	@$(PYTEST) -m 'not thorough and not browser' $(ARGS) $(IF_FAILED)
 
 .PHONY: install
 install: venv ## Make .venv with everything that running and developing needs (uv inside it)
@@ -56,8 +56,8 @@ test-thorough: venv ## Run the thorough tests: what repeats elsewhere, or more o
 	@$(PYTEST) -m thorough $(ARGS) $(IF_FAILED)
 
 .PHONY: test-all
-test-all: venv ## Run all tests
-	@$(PYTEST) $(ARGS) $(IF_FAILED)
+test-all: venv ## Run all tests, but for those in a browser
+	@$(PYTEST) -m 'not browser' $(ARGS) $(IF_FAILED)
 
 .PHONY: test-unit
 test-unit: venv ## Run the tests that need no server

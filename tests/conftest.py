@@ -20,7 +20,7 @@ from tests.support.servers import Server, Servers, copy_data, open_pool, reachab
 from tests.support.thorough import thorough
 
 pytest.register_assert_rewrite("tests.scenarios")
-pytest_plugins = ["tests.support.skipped"]
+pytest_plugins = ["tests.support.in_time", "tests.support.skipped"]
 
 # How long an example takes says something about the machine only.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])

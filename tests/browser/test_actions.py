@@ -10,7 +10,7 @@ from tests.support.console import OPERATOR
 from tests.support.crawling import shape
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.browser
 
 FILL = """form => {
     for (const each of document.querySelectorAll("main details")) each.open = true;

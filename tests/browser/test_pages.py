@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import visiting
 from tests.support.console import OPERATOR, VIEWER
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.browser
 
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 WIDER = """() => {
