@@ -1,7 +1,7 @@
 """As many tests as there is time for: what is not begun in MAINSTAY_TEST_SECONDS is skipped, and is said to be.
 
-With MAINSTAY_TEST_SEED, any text, the modules come in an order that the text draws, so that over many runs each has its
-turn. Within a module the order stays, and with it what its tests share.
+With MAINSTAY_TEST_ORDER, any text, the modules come in an order that the text draws, so that over many runs each has
+its turn. Within a module the order stays, and with it what its tests share.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ import pytest
 
 BEGAN = time.monotonic()
 SECONDS = float(os.environ.get("MAINSTAY_TEST_SECONDS", "inf"))
-SEED = os.environ.get("MAINSTAY_TEST_SEED")
+ORDER = os.environ.get("MAINSTAY_TEST_ORDER")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Draw the order of the modules."""
-    if SEED is not None:
-        items.sort(key=lambda item: hashlib.sha256(f"{SEED} {item.path.name}".encode()).digest())
+    if ORDER is not None:
+        items.sort(key=lambda item: hashlib.sha256(f"{ORDER} {item.path.name}".encode()).digest())
 
 
 @pytest.hookimpl(tryfirst=True)
