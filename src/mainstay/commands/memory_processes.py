@@ -20,7 +20,7 @@ from mainstay.commands.process import (
     StepMetadata,
     StepStatus,
 )
-from mainstay.commands.process_store import NewProcess, ProcessChange, ProcessFilter
+from mainstay.commands.process_store import HeldProcess, NewProcess, ProcessChange, ProcessFilter
 from mainstay.commands.store import Finding
 
 _STANDS = frozenset(status.value for status in ProcessStatus)
@@ -47,6 +47,7 @@ class MemoryProcesses:
         self._state = state
         self._joined = joined
         self._written: WeakKeyDictionary[Unit, dict[UUID, ProcessMetadata]] = WeakKeyDictionary()
+        self._chained: WeakKeyDictionary[Unit, dict[UUID, tuple[int, ...]]] = WeakKeyDictionary()
 
     async def start(self, processes: Sequence[NewProcess], *, conn: Any) -> list[UUID]:
         """Put processes in. Returns the ids that were known already."""
@@ -75,9 +76,15 @@ class MemoryProcesses:
             return refused
 
     async def lock(
-        self, *, process_id: UUID | None = None, command_id: UUID | None = None, with_events: bool = False, conn: Any
-    ) -> ProcessMetadata | None:
-        """A process with its steps, and with its events if they are asked for, held until the transaction ends."""
+        self,
+        *,
+        process_id: UUID | None = None,
+        command_id: UUID | None = None,
+        step_no: int | None = None,
+        event_id: UUID | None = None,
+        conn: Any,
+    ) -> HeldProcess | None:
+        """A process, held until the transaction ends, with what is asked for besides."""
         async with self._joined(conn) as unit:
             if process_id is None:
                 owners = (
@@ -89,8 +96,43 @@ class MemoryProcesses:
             if process_id is None:
                 return None
             await unit.claim([_key(process_id)])
-            found = deepcopy(self._seen(unit, process_id))
-            return found if found is None or with_events else replace(found, events=())
+            found = self._seen(unit, process_id)
+            if found is None:
+                return None
+            step = next(
+                (
+                    step
+                    for step in found.steps
+                    if command_id in {None, step.command_id} and step_no in {None, step.step_no}
+                ),
+                None,
+            )
+            return HeldProcess(
+                known=deepcopy(replace(found, steps=(), events=())),
+                step=None if command_id is None and step_no is None else deepcopy(step),
+                last_no=len(found.steps),
+                last_name=found.steps[-1].name if found.steps else None,
+                open_steps=sum(step.status is StepStatus.SENT for step in found.steps),
+                has_done=bool(self._chain(unit, process_id)),
+                was_told=any(event.event_id == event_id for event in found.events),
+            )
+
+    async def steps(self, process_id: UUID, *, conn: Any) -> list[StepMetadata]:
+        """All steps of a process, in order, as this transaction sees them."""
+        async with self._joined(conn) as unit:
+            found = self._seen(unit, process_id)
+            return [] if found is None else list(deepcopy(found.steps))
+
+    async def to_undo(
+        self, process_id: UUID, *, after: int | None = None, limit: int = 20, conn: Any
+    ) -> list[StepMetadata]:
+        """The steps of a process that were done, the one done last first."""
+        async with self._joined(conn) as unit:
+            found = self._seen(unit, process_id)
+            chain = self._chain(unit, process_id)
+            until = len(chain) if after is None else chain.index(after)
+            steps = {} if found is None else {step.step_no: step for step in found.steps}
+            return [deepcopy(steps[number]) for number in reversed(chain[max(0, until - limit) : until])]
 
     async def advance(self, change: ProcessChange, *, conn: Any) -> None:
         """Write a move of a process that is locked."""
@@ -98,9 +140,10 @@ class MemoryProcesses:
             if (found := self._seen(unit, change.process_id)) is not None:
                 self._write(unit, found, change)
 
-    async def get(self, process_id: UUID) -> ProcessMetadata | None:
-        """A process with its steps."""
-        return deepcopy(self._state.processes.get(process_id))
+    async def get(self, process_id: UUID, *, with_steps: bool = True) -> ProcessMetadata | None:
+        """A process with its steps and events, or without them."""
+        found = self._state.processes.get(process_id)
+        return deepcopy(found if found is None or with_steps else replace(found, steps=(), events=()))
 
     async def query(self, which: ProcessFilter, *, limit: int, offset: int) -> list[ProcessMetadata]:
         """Processes without their steps, newest first."""
@@ -126,9 +169,19 @@ class MemoryProcesses:
         """A process as this unit sees it."""
         return self._written.get(unit, {}).get(process_id) or self._state.processes.get(process_id)
 
+    def _chain(self, unit: Unit, process_id: UUID) -> tuple[int, ...]:
+        """The numbers of the steps that may have to be undone, in the order in which they were done."""
+        written = self._chained.get(unit, {})
+        return written[process_id] if process_id in written else self._state.process_done.get(process_id, ())
+
     def _write(self, unit: Unit, found: ProcessMetadata, change: ProcessChange) -> None:
         steps = {step.step_no: step for step in found.steps}
-        for outcome in change.outcomes:
+        chain = self._chain(unit, found.process_id)
+        for outcome in sorted(change.outcomes, key=lambda outcome: outcome.step_no):
+            before = steps[outcome.step_no]
+            is_done = outcome.status is StepStatus.SUCCESS and before.undoes is None
+            if is_done and before.status is not StepStatus.SUCCESS and before.step_no not in chain:
+                chain = (*chain, before.step_no)
             steps[outcome.step_no] = replace(
                 steps[outcome.step_no],
                 status=outcome.status,
@@ -150,6 +203,8 @@ class MemoryProcesses:
                 sent_at=unit.now,
                 undoes=step.undoes,
             )
+            if step.undoes in chain:
+                chain = chain[: chain.index(step.undoes)]
         written = replace(
             found,
             status=change.status,
@@ -165,9 +220,11 @@ class MemoryProcesses:
         )
 
         self._written.setdefault(unit, {})[written.process_id] = written
+        self._chained.setdefault(unit, {})[written.process_id] = chain
 
         def commit() -> None:
             self._state.processes[written.process_id] = written
+            self._state.process_done[written.process_id] = chain
             for told in change.told:
                 number = len(self._state.process_audit) + 1
                 event = ProcessEvent(number, written.process_id, told.event_type, unit.now, told.step_no, told.details)

@@ -10,17 +10,17 @@ is locked, the reply noted on its step, `Process.on_reply` asked what comes next
 audit and the completion of the reply are one COMMIT.
 
 Promises. No step is sent twice and none is lost, wherever a worker dies: ids are derived from the process, the step's
-name and its count. A reply that comes twice changes nothing. If a step fails for a business reason, the steps that were
-done are undone one after another, the last first, with what `Process.compensate` says, and only then has the process
-ended: COMPENSATED, or CANCELED if somebody canceled it or the step. A step whose command waits for an operator holds
-the process up until he has decided. Deadlines are commands that are due later.
+name and its number. A reply that comes twice changes nothing. If a step fails for a business reason, the steps that
+were done are undone one after another, the last first, with what `Process.compensate` says, and only then has the
+process ended: COMPENSATED, or CANCELED if somebody canceled it or the step. A step whose command waits for an operator
+holds the process up until he has decided. Deadlines are commands that are due later.
 
 How it fails. If undoing fails for a business reason the process is FAILED, and a person must look. A step that timed
 out is taken for not done; if its success comes after all, it is undone if the process was.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -240,7 +240,11 @@ class Process(ABC, Generic[StateT]):
         return None
 
     def compensate(self, state: StateT, done: StepReply) -> Step | Awaitable[Step | None] | None:
-        """What undoes a step that succeeded; None if there is nothing to undo."""
+        """What undoes a step that succeeded; None if there is nothing to undo.
+
+        Asked of the step that was done last, then of the one done before it, until there is something to undo; the
+        next time, of those done before that one.
+        """
         del state, done
         return None
 
@@ -297,8 +301,8 @@ class TakenEvent:
 class ProcessMetadata:
     """All that is known of a process.
 
-    ``steps`` and ``events`` are empty in lists. With ``pruned_at`` set, its state was cleared. ``deadlines`` are those
-    that are set, by name, each with the id of the command that tells of it.
+    ``steps`` and ``events`` are empty in lists, and of a process that is being moved. With ``pruned_at`` set, its state
+    was cleared. ``deadlines`` are those that are set, by name, each with the id of the command that tells of it.
     """
 
     process_id: UUID
@@ -330,13 +334,27 @@ class ProcessMetadata:
         return self.status in ENDED
 
 
+async def _no_steps() -> list[StepMetadata]:
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class StepSending:
-    """A step on its way out: the process as it stood before this move, and the command that the step will be."""
+    """A step on its way out.
+
+    Args:
+        process: The process as it stood before this move, without its steps and events: `steps` has them.
+        command_id: The command that the step will be.
+        conn: In a database, the connection of the transaction in which the process moves.
+        last_step: Name of the step that was sent last before this move; None if none was.
+        steps: Reads all steps, as they stood before this move: ``await sending.steps()``. There may be many.
+    """
 
     process: ProcessMetadata
     command_id: UUID
     conn: Any = field(default=None, repr=False, compare=False)
+    last_step: str | None = None
+    steps: Callable[[], Awaitable[list[StepMetadata]]] = field(default=_no_steps, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,13 @@
-"""What a process does next: decisions only. Nothing here reads or writes; `Flow.change` says what to write."""
+"""What a process does next: decisions only. `Flow.change` says what to write.
+
+A move is told of the step that it is about, and how many are under way; what that costs does not depend on how many the
+process has sent. It reads more only if it must: to undo, what was done, the last first, until there is something to
+undo; and if the process was not done in time, what is under way.
+"""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,7 +23,6 @@ from mainstay.commands.process import (
     Deadline,
     Process,
     ProcessEventType,
-    ProcessMetadata,
     ProcessStatus,
     Step,
     StepMetadata,
@@ -26,7 +31,7 @@ from mainstay.commands.process import (
     StepStatus,
     TakenEvent,
 )
-from mainstay.commands.process_store import NewStep, ProcessChange, StepOutcome, Told
+from mainstay.commands.process_store import HeldProcess, NewStep, ProcessChange, ProcessStore, StepOutcome, Told
 from mainstay.commands.store import NewCommand
 from mainstay.errors import ConfigurationError
 from mainstay.message import causation_id_var, checked_text, command_queue
@@ -40,6 +45,8 @@ MOVE_ATTEMPTS = 10
 
 _P, _S, _E = ProcessStatus, StepStatus, ProcessEventType
 _LONGEST_NAME = 200
+_PAGE = 20
+"""Steps that were done, read at once when some are to be undone."""
 _UNDONE = frozenset({_P.COMPENSATED, _P.CANCELED})
 _TOLD = {
     _S.SUCCESS: _E.STEP_SUCCEEDED,
@@ -54,17 +61,29 @@ class Flow:
 
     Args:
         process: How this kind moves.
-        known: The process as it stands.
+        held: The process as it stands.
         state: Its state, which the process's methods change.
-        conn: Given to them.
+        conn: Given to them, and what steps are read with.
+        store: Where its steps are; None of one that begins, which has none.
     """
 
-    def __init__(self, process: Process[Any], known: ProcessMetadata, state: BaseModel, conn: Any = None) -> None:
+    def __init__(
+        self,
+        process: Process[Any],
+        held: HeldProcess,
+        state: BaseModel,
+        conn: Any = None,
+        store: ProcessStore | None = None,
+    ) -> None:
+        known = held.known
         self._process = process
+        self._held = held
         self._known = known
         self._state = state
         self._conn = conn
-        self._steps = {step.step_no: step for step in known.steps}
+        self._store = store
+        self._open = held.open_steps
+        self._done_now: list[StepMetadata] = []
         self._status = known.status
         self._ends_as = known.ends_as
         self._error = known.error_code, known.error_message
@@ -123,8 +142,9 @@ class Flow:
             await self._send(await _waited(steps(self._state)))
             self._end_if_done()
 
-    async def replied(self, step: StepMetadata, told: StepReply) -> None:
-        """A step was answered."""
+    async def replied(self, told: StepReply) -> None:
+        """The step that is held was answered."""
+        step = self._step
         if step.status is not _S.SENT and step.status is not _S.TIMED_OUT:
             self._tell(_E.REPLY_IGNORED, step.step_no, status=told.status.value)
             return
@@ -138,22 +158,23 @@ class Flow:
             await self._undo_next()
 
     async def ran_out_of_time(self, step_no: int | None) -> None:
-        """The deadline of a step, or of the process, has come."""
+        """The deadline of the step that is held, or of the process, has come."""
         if step_no is None:
             if self._status not in FORWARD:
                 return
             late = StepReply("", _S.TIMED_OUT, {}, None, "DEADLINE", "the process was not done in time")
-            for waiting in self._pending():
-                self._note(waiting, replace(self._reply(waiting), status=_S.TIMED_OUT))
+            for step in await self._all_steps() if self._open else []:
+                if step.status is _S.SENT:
+                    self._note(step, replace(self._reply(step), status=_S.TIMED_OUT))
             await self._begin_to_undo(late)
             return
-        step = self._steps.get(step_no)
-        if step is None or step.status is not _S.SENT:
+        waiting = self._held.step
+        if waiting is None or waiting.status is not _S.SENT:
             return
         late = replace(
-            self._reply(step), status=_S.TIMED_OUT, error_code="DEADLINE", error_message="no reply came in time"
+            self._reply(waiting), status=_S.TIMED_OUT, error_code="DEADLINE", error_message="no reply came in time"
         )
-        await self.replied(step, late)
+        await self.replied(late)
 
     async def deadline_reached(self, name: str, command_id: UUID) -> None:
         """A deadline that it has set; unless it was canceled or set anew, or it is not to go on."""
@@ -185,7 +206,7 @@ class Flow:
     def _end_if_done(self) -> None:
         if self._status not in FORWARD:
             return
-        if self._pending():
+        if self._open:
             self._status = _P.WAITING_FOR_REPLY
         elif self._process.is_done(self._state):
             self._status = _P.COMPLETED
@@ -213,29 +234,47 @@ class Flow:
 
     async def _undo_next(self) -> None:
         """Send what undoes the last step that was done and is not undone, or end; one at a time."""
-        if self._pending():
+        if self._open:
             return
-        undone = {step.undoes for step in self._steps.values() if step.undoes is not None}
-        done = [step for step in self._steps.values() if step.undoes is None and step.status is _S.SUCCESS]
-        for step in sorted(
-            done, key=lambda step: (step.replied_at is None, step.replied_at, step.step_no), reverse=True
-        ):
-            if step.step_no in undone:
-                continue
-            undoing = await _waited(self._process.compensate(self._state, self._reply(step)))
-            if undoing is not None:
-                if self._status is not _P.COMPENSATING:
-                    self._status = _P.COMPENSATING
-                    self._tell(_E.COMPENSATING, step.step_no)
-                await self._send(undoing, undoes=step.step_no)
-                return
+        async with aclosing(self._done()) as done:
+            async for step in done:
+                undoing = await _waited(self._process.compensate(self._state, self._reply(step)))
+                if undoing is not None:
+                    if self._status is not _P.COMPENSATING:
+                        self._status = _P.COMPENSATING
+                        self._tell(_E.COMPENSATING, step.step_no)
+                    await self._send(undoing, undoes=step.step_no)
+                    return
         if self._status is _P.COMPENSATING:
             self._status = self._ends_as or _P.COMPENSATED
             self._tell(_E(self._status.value))
 
+    async def _done(self) -> AsyncGenerator[StepMetadata, None]:
+        """The steps that were done and are not undone, the one done last first."""
+        for step in reversed(self._done_now):
+            yield step
+        if self._store is None or not self._held.has_done:
+            return
+        after: int | None = None
+        while found := await self._store.to_undo(self._known.process_id, after=after, limit=_PAGE, conn=self._conn):
+            for step in found:
+                if step.status is _S.SUCCESS:
+                    yield step
+            after = found[-1].step_no
+
     # -- steps --------------------------------------------------------------------------------------------------------
-    def _pending(self) -> list[StepMetadata]:
-        return [step for step in self._steps.values() if step.status is _S.SENT]
+    @property
+    def _step(self) -> StepMetadata:
+        """The step that this move is about."""
+        if self._held.step is None:
+            raise LookupError(f"process {self._known.process_id} has sent no such step")
+        return self._held.step
+
+    async def _all_steps(self) -> list[StepMetadata]:
+        """Every step, as it stood before this move."""
+        if self._store is None:
+            return []
+        return await self._store.steps(self._known.process_id, conn=self._conn)
 
     async def _send(self, steps: Any, *, undoes: int | None = None) -> None:
         for step in _as_steps(steps):
@@ -271,10 +310,10 @@ class Flow:
 
     async def _send_one(self, step: Step, undoes: int | None) -> None:
         name = step.name or step.command_type
-        step_no = len(self._steps) + 1
-        count = sum(known.name == name for known in self._steps.values()) + 1
-        command_id = uuid5(self._known.process_id, f"{name}/{count}")
-        await _waited(self._process.before_send(self._state, step, StepSending(self._known, command_id, self._conn)))
+        step_no = self._held.last_no + len(self._sent) + 1
+        command_id = uuid5(self._known.process_id, f"{name}#{step_no}")
+        sending = StepSending(self._known, command_id, self._conn, self._held.last_name, self._all_steps)
+        await _waited(self._process.before_send(self._state, step, sending))
         command = self._command(
             step.domain,
             step.command_type,
@@ -289,10 +328,7 @@ class Flow:
             reply_to=command_queue(self._known.reply_domain),
         )
         self._sent.append(NewStep(step_no, name, command, undoes))
-        self._steps[step_no] = StepMetadata(
-            step_no, name, step.domain, step.command_type, command.command_id, step.data, _S.SENT,
-            self._known.updated_at, undoes,
-        )  # fmt: skip
+        self._open += 1
         self._tell(_E.STEP_SENT, step_no, command_id=str(command.command_id), undoes=undoes)
         if step.deadline is not None:
             self._set_deadline(step_no, step.deadline)
@@ -328,10 +364,10 @@ class Flow:
         """What became of a step."""
         result = None if told.result is None else to_json(told.result, what="the reply")
         self._outcomes.append(StepOutcome(step.step_no, told.status, result, told.error_code, told.error_message))
-        self._steps[step.step_no] = replace(
-            step, status=told.status, result=told.result, error_code=told.error_code,
-            error_message=told.error_message, replied_at=None,
-        )  # fmt: skip
+        self._open -= step.status is _S.SENT
+        if told.status is _S.SUCCESS and step.undoes is None:
+            noted = {"status": told.status, "result": told.result, "error_code": told.error_code}
+            self._done_now.append(replace(step, **noted, error_message=told.error_message))
         self._tell(_TOLD[told.status], step.step_no, error_code=told.error_code)
 
     def _reply(self, step: StepMetadata) -> StepReply:

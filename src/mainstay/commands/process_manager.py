@@ -223,7 +223,7 @@ class _Managed(Process[_Document]):
 
     async def before_send(self, state: _Document, step: Step, sending: StepSending) -> None:
         """The manager's own hook."""
-        process = shown(sending.process, self._read(state))
+        process = shown(sending.process, self._read(state), sending.last_step)
         name = self._step(step.name or step.command_type)
         await self._manager.before_send_command(process, name, sending.command_id, step.data, sending.conn)
         state.root = as_dict(process.state)

@@ -23,7 +23,7 @@ from mainstay.commands.process import (
     TakenEvent,
 )
 from mainstay.commands.process_flow import CANCEL, DEADLINE, MOVE_ATTEMPTS, Flow
-from mainstay.commands.process_store import NewProcess, ProcessChange
+from mainstay.commands.process_store import HeldProcess, NewProcess, ProcessChange
 from mainstay.commands.sends import sent
 from mainstay.commands.store import CommandStore, NewCommand
 from mainstay.errors import ConfigurationError, PermanentCommandError, shown
@@ -74,23 +74,24 @@ class _Moves:
     async def deadline(self, command: Command, ctx: HandlerContext) -> dict[str, Any]:
         """The deadline of a step or a process has come."""
         store = _store_of(ctx)
-        flow, known = await _locked(store, self._kinds, ctx.conn, process_id=UUID(command.data["process_id"]))
+        process_id, step_no = UUID(command.data["process_id"]), command.data.get("step_no")
+        flow, held = await _locked(store, self._kinds, ctx.conn, process_id=process_id, step_no=step_no)
         if flow is None:
-            return _moved(_no_change(known), ctx)
-        with in_name_of(known):
+            return _moved(_no_change(held.known), ctx)
+        with in_name_of(held.known):
             if (name := command.data.get("deadline")) is not None:
                 await flow.deadline_reached(name, command.command_id)
             else:
-                await flow.ran_out_of_time(command.data["step_no"])
+                await flow.ran_out_of_time(step_no)
         return _moved(await write(store, flow.change(), ctx.conn), ctx)
 
     async def cancel(self, command: Command, ctx: HandlerContext) -> dict[str, Any]:
         """Somebody wants a process undone."""
         store = _store_of(ctx)
-        flow, known = await _locked(store, self._kinds, ctx.conn, process_id=UUID(command.data["process_id"]))
+        flow, held = await _locked(store, self._kinds, ctx.conn, process_id=UUID(command.data["process_id"]))
         if flow is None:
-            return _moved(_no_change(known), ctx)
-        with in_name_of(known):
+            return _moved(_no_change(held.known), ctx)
+        with in_name_of(held.known):
             await flow.cancel_asked(command.data["reason"], command.data.get("operator"))
         return _moved(await write(store, flow.change(), ctx.conn), ctx)
 
@@ -112,16 +113,16 @@ async def take_reply(
     Raises:
         PermanentCommandError: No process has sent this command, or one that is not among the kinds.
     """
-    flow, known = await _locked(store, kinds, conn, command_id=reply.command_id)
-    if flow is None:
+    flow, held = await _locked(store, kinds, conn, command_id=reply.command_id)
+    known, step = held.known, held.step
+    if flow is None or step is None:
         return _no_change(known)
-    (step,) = (step for step in known.steps if step.command_id == reply.command_id)
     answer = StepReply(
         step.name, StepStatus(reply.outcome.value), step.data, reply.data, reply.error_code, reply.error_message, conn,
         known.process_id, step.command_id,
     )  # fmt: skip
     with in_name_of(known):
-        await flow.replied(step, answer)
+        await flow.replied(answer)
     return await write(store, flow.change(), conn)
 
 
@@ -165,18 +166,17 @@ async def take_event(
         What was written: wake the domains of its commands after the commit. None if there is nothing to do: it was told
         of this event before, it was pruned, or there is none and this event begins none.
     """
-    known = await store.processes.lock(process_id=process_id, with_events=True, conn=conn)
-    if known is None and told.begin is not None:
+    event_id = told.event.event_id
+    held = await store.processes.lock(process_id=process_id, event_id=event_id, conn=conn)
+    if held is None and told.begin is not None:
         change = await _begun_by(store, process, process_id, told, conn)
         if change is not None:
             return change
-        known = await store.processes.lock(process_id=process_id, with_events=True, conn=conn)
-    if known is None or known.pruned_at is not None:
+        held = await store.processes.lock(process_id=process_id, event_id=event_id, conn=conn)
+    if held is None or held.known.pruned_at is not None or held.was_told:
         return None
-    if any(each.event_id == told.event.event_id for each in known.events):
-        return None
-    flow = Flow(process, known, _state_of(process, known), conn)
-    with _because_of(known, told):
+    flow = Flow(process, held, _state_of(process, held.known), conn, store.processes)
+    with _because_of(held.known, told):
         await flow.told_of(told.event, told.steps)
         change = flow.change()
     return await write(store, change, conn)
@@ -198,7 +198,7 @@ async def _begun_by(
         if not isinstance(state, process.state_class):
             message = f"{process_type} begins with a {process.state_class.__name__}, not with {shown(state)}"
             raise ConfigurationError(message)
-        flow = Flow(process, known, state, conn)
+        flow = Flow(process, HeldProcess(known), state, conn)
         await flow.begun_by(told.event, told.steps)
         change = flow.change()
     new = NewProcess(
@@ -231,19 +231,21 @@ async def _locked(
     *,
     process_id: UUID | None = None,
     command_id: UUID | None = None,
-) -> tuple[Flow | None, ProcessMetadata]:
+    step_no: int | None = None,
+) -> tuple[Flow | None, HeldProcess]:
     """A process, held, and its next move; None if it was pruned, and so ended long ago."""
-    known = await store.processes.lock(process_id=process_id, command_id=command_id, conn=conn)
-    if known is None:
+    held = await store.processes.lock(process_id=process_id, command_id=command_id, step_no=step_no, conn=conn)
+    if held is None:
         which = f"id {process_id}" if command_id is None else f"command {command_id}"
         raise PermanentCommandError("UNKNOWN_PROCESS", f"there is no process with {which}")
+    known = held.known
     if known.pruned_at is not None:
-        return None, known
+        return None, held
     process = kinds.get(known.process_type)
     if process is None:
         message = f"no process {known.process_type!r} is registered in domain {known.reply_domain!r}"
         raise PermanentCommandError("UNKNOWN_PROCESS_TYPE", message)
-    return Flow(process, known, _state_of(process, known), conn), known
+    return Flow(process, held, _state_of(process, known), conn, store.processes), held
 
 
 def _state_of(process: Process[Any], known: ProcessMetadata) -> BaseModel:

@@ -4,7 +4,7 @@ Nothing here moves a process: see `mainstay.commands.process_manager`. What is w
 and no lease behind it; `mainstay fsck` names what does not fit together.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,7 +17,15 @@ from mainstay.commands.lifecycle import CommandStatus, ReplyOutcome
 from mainstay.commands.process import FORWARD, ProcessEventType, StepMetadata, StepStatus
 from mainstay.commands.process import ProcessMetadata as Known
 from mainstay.commands.process import ProcessStatus as Status
-from mainstay.commands.process_store import NewProcess, NewStep, ProcessChange, ProcessFilter, StepOutcome, Told
+from mainstay.commands.process_store import (
+    HeldProcess,
+    NewProcess,
+    NewStep,
+    ProcessChange,
+    ProcessFilter,
+    StepOutcome,
+    Told,
+)
 from mainstay.commands.processes import ProcessManager
 from mainstay.commands.store import CommandStore, NewCommand
 from mainstay.errors import DuplicateProcessError, InvalidInputError, ProcessNotFoundError
@@ -236,7 +244,8 @@ class StoredProcessRepository:
         Raises:
             ProcessNotFoundError: There is none.
         """
-        async with self._held(process.domain, process.process_id, conn) as (known, joined):
+        async with self._held(process.domain, process.process_id, None, conn) as (held, joined):
+            known = held.known
             change = replace(_change(process, known.process_id), ends_as=known.ends_as, armed=known.deadlines)
             if change.status is not known.status and change.status is not Status.WAITING_FOR_REPLY:
                 change = replace(change, told=(Told(ProcessEventType(change.status.value)),))
@@ -272,8 +281,8 @@ class StoredProcessRepository:
         Raises:
             ProcessNotFoundError: There is no such process.
         """
-        async with self._held(domain, process_id, conn) as (known, joined):
-            step_no = len(known.steps) + 1
+        async with self._held(domain, process_id, None, conn) as (held, joined):
+            known, step_no = held.known, held.last_no + 1
             command = NewCommand(
                 known.domain,
                 checked_type(as_name(entry.command_type)),
@@ -298,9 +307,9 @@ class StoredProcessRepository:
             ProcessNotFoundError: There is no such process.
             InvalidInputError: The process has no such step, or the entry no outcome.
         """
-        async with self._held(domain, process_id, conn) as (known, joined):
-            step_no = next((step.step_no for step in known.steps if step.command_id == command_id), None)
-            if step_no is None or entry.reply_outcome is None:
+        async with self._held(domain, process_id, command_id, conn) as (held, joined):
+            known, step = held.known, held.step
+            if step is None or entry.reply_outcome is None:
                 raise InvalidInputError(f"process {process_id} has no step with command {command_id}, or no outcome")
             status = StepStatus(ReplyOutcome(entry.reply_outcome).value)
             result = None if entry.reply_data is None else to_json(entry.reply_data, what="the reply")
@@ -308,7 +317,9 @@ class StoredProcessRepository:
             if status is not StepStatus.SUCCESS:
                 event = ProcessEventType(f"STEP_{status.value}")
             change = replace(
-                _unchanged(known), outcomes=(StepOutcome(step_no, status, result),), told=(Told(event, step_no),)
+                _unchanged(known),
+                outcomes=(StepOutcome(step.step_no, status, result),),
+                told=(Told(event, step.step_no),),
             )
             await self._store.processes.advance(change, conn=joined)
 
@@ -326,13 +337,16 @@ class StoredProcessRepository:
         key = checked_id(process_id, "process_id")
         if conn is None:
             known = await self._store.processes.get(key)
-        else:
-            known = await self._store.processes.lock(process_id=key, conn=conn)
-        return known if known is not None and known.domain == domain else None
+            return known if known is not None and known.domain == domain else None
+        held = await self._store.processes.lock(process_id=key, conn=conn)
+        if held is None or held.known.domain != domain:
+            return None
+        return replace(held.known, steps=tuple(await self._store.processes.steps(key, conn=conn)))
 
     async def _shown(self, known: Known) -> ProcessMetadata[Any, Any]:
         waits = CommandStatus.IN_TROUBLESHOOTING_QUEUE in (await self._processes.waiting_for(known)).values()
-        return shown(known, known.state, waits_for_operator=waits)
+        last = known.steps[-1].name if known.steps else None
+        return shown(known, known.state, last, waits_for_operator=waits)
 
     @asynccontextmanager
     async def _joined(self, conn: Any) -> AsyncIterator[Any]:
@@ -344,27 +358,31 @@ class StoredProcessRepository:
             yield own
 
     @asynccontextmanager
-    async def _held(self, domain: str, process_id: UUID, conn: Any) -> AsyncIterator[tuple[Known, Any]]:
-        """A process, and the transaction that holds it."""
+    async def _held(
+        self, domain: str, process_id: UUID, command_id: UUID | None, conn: Any
+    ) -> AsyncIterator[tuple[HeldProcess, Any]]:
+        """A process, with the step of this command, and the transaction that holds it."""
+        key = checked_id(process_id, "process_id")
         async with self._joined(conn) as joined:
-            known = await self._known(domain, process_id, joined)
-            if known is None:
+            held = await self._store.processes.lock(process_id=key, command_id=command_id, conn=joined)
+            if held is None or held.known.domain != domain:
                 raise ProcessNotFoundError(process_id)
-            yield known, joined
+            yield held, joined
 
 
-def shown(known: Known, state: Any, *, waits_for_operator: bool = False) -> ProcessMetadata[Any, Any]:
-    """A process as a manager sees it, with this state."""
+def shown(
+    known: Known, state: Any, last_step: str | None, *, waits_for_operator: bool = False
+) -> ProcessMetadata[Any, Any]:
+    """A process as a manager sees it, with this state; ``last_step`` is the one that was sent last, if one was."""
     status = ProcessStatus.WAITING_FOR_REPLY if known.status in FORWARD else ProcessStatus[known.status.name]
     if waits_for_operator and status is ProcessStatus.WAITING_FOR_REPLY:
         status = ProcessStatus.WAITING_FOR_TSQ
-    steps: Sequence[StepMetadata] = known.steps
-    current: Any = steps[-1].name if steps else None
+    current: Any = last_step
     return ProcessMetadata(
         domain=known.domain,
         process_id=known.process_id,
         process_type=known.process_type,
-        status=status if steps else ProcessStatus.PENDING,
+        status=ProcessStatus.PENDING if last_step is None else status,
         current_step=current,
         state=state,
         created_at=known.created_at,

@@ -10,6 +10,7 @@ from mainstay.commands.process import (
     ProcessEventType,
     ProcessMetadata,
     ProcessStatus,
+    StepMetadata,
     StepStatus,
     TakenEvent,
 )
@@ -88,6 +89,29 @@ class NewProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldProcess:
+    """A process that is held, and what a move needs to know of its steps and events.
+
+    Args:
+        known: The process, without its steps and events.
+        step: The step that was asked for; None if none was, or the process has none such.
+        last_no: Number of the step that was sent last; 0: none was.
+        last_name: Its name.
+        open_steps: Steps under way.
+        has_done: Whether there is something `ProcessStore.to_undo`.
+        was_told: Whether the process was told before of the event that was asked for.
+    """
+
+    known: ProcessMetadata
+    step: StepMetadata | None = None
+    last_no: int = 0
+    last_name: str | None = None
+    open_steps: int = 0
+    has_done: bool = False
+    was_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessFilter:
     """Which processes to list; None means any."""
 
@@ -105,11 +129,44 @@ class ProcessStore(Protocol):
         ...
 
     async def lock(
-        self, *, process_id: UUID | None = None, command_id: UUID | None = None, with_events: bool = False, conn: Any
-    ) -> ProcessMetadata | None:
-        """A process with its steps, by its id or by that of a step's command, held until the transaction ends.
+        self,
+        *,
+        process_id: UUID | None = None,
+        command_id: UUID | None = None,
+        step_no: int | None = None,
+        event_id: UUID | None = None,
+        conn: Any,
+    ) -> HeldProcess | None:
+        """A process, by its id or else by that of a step's command, held until the transaction ends.
 
-        Its events are read if they are asked for.
+        What this costs does not depend on how many steps it has sent, or events it was told of.
+
+        Args:
+            process_id: Which.
+            command_id: Of the step to give with it.
+            step_no: The same by its number.
+            event_id: Tell whether the process was told of this event.
+            conn: The transaction.
+        """
+        ...
+
+    async def steps(self, process_id: UUID, *, conn: Any) -> list[StepMetadata]:
+        """All steps of a process, in order, as this transaction sees them."""
+        ...
+
+    async def to_undo(
+        self, process_id: UUID, *, after: int | None = None, limit: int = 20, conn: Any
+    ) -> list[StepMetadata]:
+        """The steps of a process that were done, the one done last first.
+
+        Once a step is undone, it is not among them any more, and neither are those that were done after it: there was
+        nothing to undo. What this costs depends on the limit alone.
+
+        Args:
+            process_id: One that is held.
+            after: Only those that come after the step of this number, which was among them.
+            limit: How many at most.
+            conn: The transaction.
         """
         ...
 
@@ -117,8 +174,8 @@ class ProcessStore(Protocol):
         """Write a move of a process that is locked."""
         ...
 
-    async def get(self, process_id: UUID) -> ProcessMetadata | None:
-        """A process with its steps."""
+    async def get(self, process_id: UUID, *, with_steps: bool = True) -> ProcessMetadata | None:
+        """A process with its steps and events, or without them."""
         ...
 
     async def query(self, which: ProcessFilter, *, limit: int, offset: int) -> list[ProcessMetadata]:

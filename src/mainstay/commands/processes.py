@@ -32,7 +32,7 @@ from mainstay.commands.process import (
 )
 from mainstay.commands.process_flow import CANCEL, Flow
 from mainstay.commands.process_moves import checked_process, own, send_all
-from mainstay.commands.process_store import NewProcess, ProcessFilter
+from mainstay.commands.process_store import HeldProcess, NewProcess, ProcessFilter
 from mainstay.commands.sends import sent
 from mainstay.commands.store import CommandStore
 from mainstay.commands.unannounced import Unannounced
@@ -184,12 +184,14 @@ class ProcessManager:
         end = asyncio.get_running_loop().time() + seconds
         pause = _FIRST_PAUSE
         while True:
-            known = await self.get(process_id)
+            known = await self._store.processes.get(checked_id(process_id, "process_id"), with_steps=False)
+            left = end - asyncio.get_running_loop().time()
+            if known is not None and (known.has_ended or left <= 0):
+                known = await self.get(process_id)
             if known is None:
                 raise ProcessNotFoundError(process_id)
             if known.has_ended:
                 return known
-            left = end - asyncio.get_running_loop().time()
             if left <= 0:
                 waiting = await self.waiting_for(known)
                 steps = [f"{step.name} is {waiting[step.step_no]}" for step in known.steps if step.step_no in waiting]
@@ -252,7 +254,7 @@ class ProcessManager:
             InvalidOperationError: It has ended, or is being undone already.
         """
         key = checked_id(process_id, "process_id")
-        known = await self._store.processes.get(key)
+        known = await self._store.processes.get(key, with_steps=False)
         if known is None:
             raise ProcessNotFoundError(key)
         if known.status not in FORWARD:
@@ -294,7 +296,7 @@ class ProcessManager:
             tenant_id=current_tenant(),
             actor_id=current_actor(),
         )
-        flow = Flow(process, known, state.model_copy(deep=True), conn)
+        flow = Flow(process, HeldProcess(known), state.model_copy(deep=True), conn)
         await flow.started()
         return NewProcess(
             domain, reply_domain, process_type, known.correlation_id, known.batch_id, flow.change(),

@@ -15,11 +15,13 @@ from mainstay.commands.process import (
     StepStatus,
     TakenEvent,
 )
-from mainstay.commands.process_store import NewProcess, ProcessChange, ProcessFilter
+from mainstay.commands.process_store import HeldProcess, NewProcess, ProcessChange, ProcessFilter
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.callers import rows_in
-from mainstay.storage.postgres.database import Connection, Pool, autocommit, borrowed, fetch_all, fetch_one, sealed
+from mainstay.storage.postgres.database import Pool, autocommit, borrowed, fetch_all, fetch_one, sealed
 from mainstay.tenancy import checked_tenant
+
+_NOT_OF_A_STEP = {"process_id", "status", "done_after"}
 
 
 class PostgresProcesses:
@@ -53,21 +55,58 @@ class PostgresProcesses:
         return [row[0] for row in rows]
 
     async def lock(
-        self, *, process_id: UUID | None = None, command_id: UUID | None = None, with_events: bool = False, conn: Any
-    ) -> ProcessMetadata | None:
-        """A process with its steps, held until the transaction ends; its steps are read once it is held."""
-        asked = {"process_id": process_id, "command_id": command_id}
+        self,
+        *,
+        process_id: UUID | None = None,
+        command_id: UUID | None = None,
+        step_no: int | None = None,
+        event_id: UUID | None = None,
+        conn: Any,
+    ) -> HeldProcess | None:
+        """A process, held until the transaction ends; what is asked for besides is read once it is held."""
         async with sealed(borrowed(self._pool, conn)) as own:
-            return await self._found(own, "lock", asked, with_events=with_events)
+            row = await fetch_one(own, self._sql["lock"], {"process_id": process_id, "command_id": command_id})
+            if row is None:
+                return None
+            asked = {
+                "process_id": row["process_id"],
+                "command_id": command_id,
+                "step_no": step_no,
+                "event_id": event_id,
+            }
+            (told,) = await fetch_all(own, self._sql["standing"], asked)
+        last_no, last_name, was_told = told.pop("last_no"), told.pop("last_name"), told.pop("was_told")
+        step = None if told["step_no"] is None else _step_from(told)
+        has_done = row["last_done"] > 0
+        return HeldProcess(process_from(row), step, last_no, last_name, row["open_steps"], has_done, was_told)
+
+    async def steps(self, process_id: UUID, *, conn: Any) -> list[StepMetadata]:
+        """All steps of a process, in order, as this transaction sees them."""
+        async with sealed(borrowed(self._pool, conn)) as own:
+            return [_step_from(row) for row in await fetch_all(own, self._sql["steps"], {"process_id": process_id})]
+
+    async def to_undo(
+        self, process_id: UUID, *, after: int | None = None, limit: int = 20, conn: Any
+    ) -> list[StepMetadata]:
+        """The steps of a process that were done, the one done last first."""
+        asked = {"process_id": process_id, "after": after, "limit": limit}
+        async with sealed(borrowed(self._pool, conn)) as own:
+            return [_step_from(row) for row in await fetch_all(own, self._sql["to_undo"], asked)]
 
     async def advance(self, change: ProcessChange, *, conn: Any) -> None:
         """Write a move of a process that is locked; one round trip."""
         await rows_in(conn, self._sql["advance"], {"change": orjson.dumps(_change_fields(change)).decode()})
 
-    async def get(self, process_id: UUID) -> ProcessMetadata | None:
-        """A process with its steps."""
+    async def get(self, process_id: UUID, *, with_steps: bool = True) -> ProcessMetadata | None:
+        """A process with its steps and events, or without them."""
+        asked = {"process_id": process_id}
         async with sealed(autocommit(self._pool)) as own:
-            return await self._found(own, "get", {"process_id": process_id}, with_events=True)
+            row = await fetch_one(own, self._sql["get"], asked)
+            if row is None or not with_steps:
+                return None if row is None else process_from(row)
+            steps = tuple(_step_from(step) for step in await fetch_all(own, self._sql["steps"], asked))
+            events = tuple(TakenEvent(**event) for event in await fetch_all(own, self._sql["events"], asked))
+        return process_from(row, steps, events)
 
     async def query(self, which: ProcessFilter, *, limit: int, offset: int) -> list[ProcessMetadata]:
         """Processes without their steps, newest first."""
@@ -104,18 +143,6 @@ class PostgresProcesses:
             rows = await fetch_all(own, self._sql["count"], {"batch_id": batch_id})
         return {ProcessStatus(row["status"]): row["processes"] for row in rows}
 
-    async def _found(
-        self, conn: Connection, query: str, parameters: dict[str, Any], *, with_events: bool
-    ) -> ProcessMetadata | None:
-        row = await fetch_one(conn, self._sql[query], parameters)
-        if row is None:
-            return None
-        steps = await fetch_all(conn, self._sql["steps"], {"process_id": row["process_id"]})
-        events = await fetch_all(conn, self._sql["events"], {"process_id": row["process_id"]}) if with_events else []
-        return process_from(
-            row, tuple(_step_from(step) for step in steps), tuple(TakenEvent(**event) for event in events)
-        )
-
 
 def process_from(
     row: dict[str, Any], steps: tuple[StepMetadata, ...] = (), events: tuple[TakenEvent, ...] = ()
@@ -146,7 +173,7 @@ def process_from(
 
 
 def _step_from(row: dict[str, Any]) -> StepMetadata:
-    fields = {name: value for name, value in row.items() if name not in {"process_id", "status"}}
+    fields = {name: value for name, value in row.items() if name not in _NOT_OF_A_STEP}
     return StepMetadata(**fields, status=StepStatus(row["status"]))
 
 

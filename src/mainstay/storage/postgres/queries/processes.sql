@@ -14,6 +14,15 @@ select commandbus.advance_process(%(change)s::jsonb);
 -- One process.
 select * from commandbus.process where process_id = %(process_id)s;
 
+-- name: standing
+-- What a move needs to know of a process that is held, besides its row.
+select h.last_no, h.last_name, h.was_told, (h.step).*
+from commandbus.process_standing(%(process_id)s, %(command_id)s, %(step_no)s, %(event_id)s) as h;
+
+-- name: to_undo
+-- The steps of a process that were done, the last first.
+select * from commandbus.steps_to_undo(%(process_id)s, %(after)s, %(limit)s);
+
 -- name: steps
 -- The steps of a process, in order.
 select * from commandbus.process_steps(%(process_id)s);

@@ -14,8 +14,23 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from mainstay.commands.process import ProcessEventType, ProcessMetadata, ProcessStatus, StepStatus, TakenEvent
-from mainstay.commands.process_store import NewProcess, NewStep, ProcessChange, ProcessFilter, StepOutcome, Told
+from mainstay.commands.process import (
+    ProcessEventType,
+    ProcessMetadata,
+    ProcessStatus,
+    StepMetadata,
+    StepStatus,
+    TakenEvent,
+)
+from mainstay.commands.process_store import (
+    HeldProcess,
+    NewProcess,
+    NewStep,
+    ProcessChange,
+    ProcessFilter,
+    StepOutcome,
+    Told,
+)
 from mainstay.commands.store import CommandStore
 from mainstay.message import command_queue
 from mainstay.testing.contracts.commands.base import DOMAIN, CommandStoreSuite, new, rolled_back
@@ -90,6 +105,25 @@ class ProcessContract(CommandStoreSuite):
             await self.advance(store, change, tx)
         return await self.process(store, change.process_id)
 
+    async def held(self, store: CommandStore, conn: Any, **which: Any) -> HeldProcess:
+        """A process that must exist, held."""
+        found = await store.processes.lock(**which, conn=conn)
+
+        assert found is not None
+        return found
+
+    async def next(self, store: CommandStore, change: ProcessChange) -> HeldProcess:
+        """Write a move; the process as the next one finds it."""
+        await self.move(store, change)
+        async with store.transaction() as tx:
+            return await self.held(store, tx, process_id=change.process_id)
+
+    def as_held(self, known: ProcessMetadata) -> HeldProcess:
+        """What a move finds of a process, whose steps are under way, if it asks for nothing."""
+        return HeldProcess(
+            replace(known, steps=(), events=()), None, len(known.steps), known.steps[-1].name, len(known.steps)
+        )
+
     async def process(self, store: CommandStore, process_id: UUID) -> ProcessMetadata:
         """A process that must exist."""
         found = await store.processes.get(process_id)
@@ -132,8 +166,11 @@ class ProcessContract(CommandStoreSuite):
         late = moved(done, event=replace(ignored, was_taken=False), told=(Told(E.EVENT_IGNORED),))
         ended = await self.move(store, late)
         async with store.transaction() as tx:
-            held = await store.processes.lock(process_id=known.process_id, with_events=True, conn=tx)
-            shortly = await store.processes.lock(process_id=known.process_id, conn=tx)
+            told = [
+                (await self.held(store, tx, process_id=known.process_id, event_id=event_id)).was_told
+                for event_id in (begun_by.event_id, ignored.event_id, uuid4())
+            ]
+            held = await self.held(store, tx, process_id=known.process_id)
         (listed,) = await store.processes.query(ProcessFilter(), limit=10, offset=0)
 
         assert (known.tenant_id, known.actor_id, known.deadlines) == ("acme", "ann", deadlines)
@@ -145,10 +182,9 @@ class ProcessContract(CommandStoreSuite):
             (ignored.event_id, "C", 3, False),
         ]
         assert all(each.taken_at is not None for each in ended.events)
-        assert held is not None
-        assert held.events == ended.events
-        assert shortly is not None
-        assert shortly.events == listed.events == ()
+        assert told == [True, True, False]
+        assert not held.was_told
+        assert held.known.events == listed.events == ()
 
     async def test_an_id_that_is_known_is_told_and_nothing_of_it_is_stored(self, store: CommandStore) -> None:
         known = await self.started(store)
@@ -248,30 +284,30 @@ class ProcessContract(CommandStoreSuite):
         one = begun()
         async with store.transaction() as tx:
             await self.start(store, [one], tx)
-            first = await store.processes.lock(command_id=one.change.sent[0].command.command_id, conn=tx)
-            assert first is not None
-            await self.advance(store, moved(first, state=b'{"n":1}'), tx)
-            second = await store.processes.lock(process_id=first.process_id, conn=tx)
-            assert second is not None
-            assert await self.start(store, [one], tx) == [first.process_id]
+            first = await self.held(store, tx, command_id=one.change.sent[0].command.command_id)
+            await self.advance(store, moved(first.known, state=b'{"n":1}'), tx)
+            second = await self.held(store, tx, process_id=first.known.process_id)
+            assert await self.start(store, [one], tx) == [first.known.process_id]
 
-        assert second.state == (await self.process(store, first.process_id)).state == {"n": 1}
+        assert second.known.state == (await self.process(store, first.known.process_id)).state == {"n": 1}
 
     # -- holding ------------------------------------------------------------------------------------------------------
     async def test_a_process_is_found_by_its_id_or_a_steps_command(self, store: CommandStore) -> None:
         known, other = await self.started(store), await self.started(store)
         async with store.transaction() as tx:
-            assert await store.processes.lock(process_id=known.process_id, conn=tx) == known
-            assert await store.processes.lock(command_id=other.steps[0].command_id, conn=tx) == other
+            assert await self.held(store, tx, process_id=known.process_id) == self.as_held(known)
+            by_step = await self.held(store, tx, command_id=other.steps[0].command_id)
+            assert by_step == replace(self.as_held(other), step=other.steps[0])
             assert await store.processes.lock(process_id=uuid4(), conn=tx) is None
             assert await store.processes.lock(command_id=uuid4(), conn=tx) is None
 
     async def test_who_comes_second_waits_and_sees_what_the_first_has_written(self, store: CommandStore) -> None:
         known = await self.started(store)
 
-        async def second() -> ProcessMetadata | None:
+        async def second() -> tuple[HeldProcess, list[StepMetadata]]:
             async with store.transaction() as tx:
-                return await store.processes.lock(command_id=known.steps[0].command_id, conn=tx)
+                held = await self.held(store, tx, command_id=known.steps[0].command_id)
+                return held, await store.processes.steps(known.process_id, conn=tx)
 
         async with store.transaction() as tx:
             await store.processes.lock(process_id=known.process_id, conn=tx)
@@ -281,16 +317,116 @@ class ProcessContract(CommandStoreSuite):
             await self.advance(store, moved(known, state=b'{"n":2}', told=(Told(E.STEP_SENT, 2),)), tx)
 
             assert not waiting.done()
-        seen = await waiting
+        seen, steps = await waiting
 
-        assert seen is not None
-        assert (seen.state, len(seen.steps)) == ({"n": 2}, 2)
+        assert (seen.known.state, seen.last_no, seen.last_name, seen.open_steps, len(steps)) == (
+            {"n": 2},
+            2,
+            "Pay",
+            2,
+            2,
+        )
 
     async def test_two_processes_are_held_at_once(self, store: CommandStore) -> None:
         known, other = await self.started(store), await self.started(store)
         async with store.transaction() as first, store.transaction() as second:
-            assert await store.processes.lock(process_id=known.process_id, conn=first) == known
-            assert await store.processes.lock(process_id=other.process_id, conn=second) == other
+            assert await self.held(store, first, process_id=known.process_id) == self.as_held(known)
+            assert await self.held(store, second, process_id=other.process_id) == self.as_held(other)
+
+    async def test_the_step_that_a_move_is_about_is_found_by_its_command_or_its_number(
+        self, store: CommandStore
+    ) -> None:
+        known = await self.started(store, begun(None, a_step(), a_step(2, "Pay")))
+        other = await self.started(store)
+        async with store.transaction() as tx:
+            by_number = await self.held(store, tx, process_id=known.process_id, step_no=2)
+            by_command = await self.held(store, tx, process_id=known.process_id, command_id=known.steps[1].command_id)
+            none = await self.held(store, tx, process_id=known.process_id, step_no=3)
+            foreign = await self.held(store, tx, process_id=known.process_id, command_id=other.steps[0].command_id)
+
+        assert by_number == by_command == replace(self.as_held(known), step=known.steps[1])
+        assert none == foreign == self.as_held(known)
+
+    async def test_steps_under_way_are_counted(self, store: CommandStore) -> None:
+        known = await self.started(store, begun(None, a_step(), a_step(2, "Pay"), a_step(3, "Ship")))
+        counts = []
+        for fields in (
+            answered(1) | {"sent": (a_step(4, "Thank"),)},
+            answered(2, S.TIMED_OUT, E.STEP_TIMED_OUT),
+            answered(2),  # late
+            answered(3, S.FAILED, E.STEP_FAILED),
+            answered(4, S.CANCELED, E.STEP_CANCELED),
+        ):
+            told = (*fields["told"], *(Told(E.STEP_SENT, step.step_no) for step in fields.get("sent", ())))
+            counts.append((await self.next(store, moved(known, **fields | {"told": told}))).open_steps)
+        ended = moved(known, status=P.COMPLETED, told=(Told(E.COMPLETED),))
+        await self.move(store, ended)
+
+        assert counts == [3, 2, 2, 1, 0]
+
+    # -- undoing ------------------------------------------------------------------------------------------------------
+    async def undone_next(self, store: CommandStore, process_id: UUID, **page: Any) -> list[int]:
+        """The numbers of the steps that were done, the last first."""
+        async with store.transaction() as tx:
+            held = await self.held(store, tx, process_id=process_id)
+            assert held.has_done is bool(await store.processes.to_undo(process_id, conn=tx))
+            return [step.step_no for step in await store.processes.to_undo(process_id, conn=tx, **page)]
+
+    async def test_what_was_done_is_undone_the_last_first_each_step_once(self, store: CommandStore) -> None:
+        known = await self.started(store, begun(None, *(a_step(number) for number in range(1, 6))))
+        assert await self.undone_next(store, known.process_id) == []
+        for number in (2, 5, 1):
+            await self.move(store, moved(known, **answered(number)))
+        await self.move(store, moved(known, **answered(4, S.FAILED, E.STEP_FAILED)))
+        begins = moved(known, status=P.COMPENSATING, ends_as=P.COMPENSATED, **answered(3))
+        begins = replace(
+            begins, sent=(a_step(6, "Undo", undoes=3),), told=(*begins.told, Told(E.COMPENSATING), Told(E.STEP_SENT, 6))
+        )
+        done = await self.undone_next(store, known.process_id)
+        await self.move(store, begins)
+        after_one = await self.undone_next(store, known.process_id)
+        goes_on = moved(known, status=P.COMPENSATING, **answered(6))
+        goes_on = replace(goes_on, sent=(a_step(7, "Undo", undoes=5),), told=(*goes_on.told, Told(E.STEP_SENT, 7)))
+        await self.move(store, goes_on)  # there was nothing to undo of 1
+        after_two = await self.undone_next(store, known.process_id)
+
+        assert done == [1, 5, 2]
+        assert after_one == [1, 5, 2]
+        assert after_two == [2]
+
+    async def test_what_is_done_late_is_undone_next(self, store: CommandStore) -> None:
+        known = await self.started(store, begun(None, a_step(), a_step(2)))
+        await self.move(store, moved(known, **answered(1)))
+        late = moved(known, status=P.COMPENSATING, **answered(2, S.TIMED_OUT, E.STEP_TIMED_OUT))
+        late = replace(
+            late, sent=(a_step(3, "Undo", undoes=1),), told=(*late.told, Told(E.COMPENSATING), Told(E.STEP_SENT, 3))
+        )
+        await self.move(store, late)
+        before = await self.undone_next(store, known.process_id)
+        await self.move(store, moved(known, status=P.COMPENSATING, **answered(2)))
+
+        assert before == []
+        assert await self.undone_next(store, known.process_id) == [2]
+
+    async def test_what_was_done_is_read_in_pages(self, store: CommandStore) -> None:
+        known = await self.started(store, begun(None, *(a_step(number) for number in range(1, 7))))
+        for number in range(1, 6):
+            await self.move(store, moved(known, **answered(number)))
+
+        assert await self.undone_next(store, known.process_id, limit=2) == [5, 4]
+        assert await self.undone_next(store, known.process_id, after=4, limit=2) == [3, 2]
+        assert await self.undone_next(store, known.process_id, after=2, limit=2) == [1]
+        assert await self.undone_next(store, known.process_id, after=1, limit=2) == []
+
+    async def test_what_is_rolled_back_was_not_done(self, store: CommandStore) -> None:
+        known = await self.started(store)
+        async with rolled_back(store) as tx:
+            await self.held(store, tx, process_id=known.process_id)
+            await self.advance(store, moved(known, **answered(1)), tx)
+
+            assert [step.step_no for step in await store.processes.to_undo(known.process_id, conn=tx)] == [1]
+
+        assert await self.undone_next(store, known.process_id) == []
 
     # -- asking -------------------------------------------------------------------------------------------------------
     async def test_processes_are_listed_newest_first_by_any_mix_of_conditions(self, store: CommandStore) -> None:
@@ -326,6 +462,7 @@ class ProcessContract(CommandStoreSuite):
 
     async def test_what_is_not_there_is_not_found(self, store: CommandStore) -> None:
         assert await store.processes.get(uuid4()) is None
+        assert await store.processes.get(uuid4(), with_steps=False) is None
         assert await store.processes.audit_trail(uuid4()) == []
         assert await store.processes.query(ProcessFilter(), limit=10, offset=0) == []
 

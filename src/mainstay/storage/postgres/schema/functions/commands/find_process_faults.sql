@@ -34,6 +34,40 @@ begin
            or (p.status in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT', 'COMPENSATING')) <> (p.completed_at is null);
 
     return query
+        select 'a process knows how many of its steps are under way', p.domain, null::uuid,
+               jsonb_build_object('process_id', p.process_id, 'known', p.open_steps, 'steps_under_way', coalesce(s.under_way, 0))
+        from commandbus.process as p
+        left join (
+            select s.process_id, count(*) as under_way from commandbus.process_step as s where s.status = 'SENT' group by s.process_id
+        ) as s on s.process_id = p.process_id
+        where p.open_steps <> coalesce(s.under_way, 0);
+
+    return query
+        with going as (
+            select p.process_id, p.domain, p.last_done from commandbus.process as p
+            where p.status in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT')
+        ), done as (
+            select s.process_id, s.step_no, s.done_after from commandbus.process_step as s
+            join going as g on g.process_id = s.process_id
+            where s.status = 'SUCCESS' and s.undoes is null
+        ), first_and_done as (
+            select g.process_id, 0 as step_no from going as g
+            union all
+            select d.process_id, d.step_no from done as d
+        ), followed as (
+            select g.process_id, g.last_done as step_no from going as g
+            union all
+            select d.process_id, d.done_after from done as d
+        )
+        select 'what was done in a process is undone in turn, each step once', g.domain, null::uuid,
+               jsonb_build_object('process_id', g.process_id, 'step_no', coalesce(t.step_no, f.step_no), 'times', count(f.process_id))
+        from first_and_done as t
+        full join followed as f on f.process_id = t.process_id and f.step_no = t.step_no
+        join going as g on g.process_id = coalesce(t.process_id, f.process_id)
+        group by g.process_id, g.domain, t.step_no, f.step_no
+        having t.step_no is null or count(f.process_id) <> 1;
+
+    return query
         select 'events belong to a process', null::text, null::uuid, jsonb_build_object('process_id', e.process_id, 'events', count(*))
         from commandbus.process_event as e
         where not exists (select from commandbus.process as p where p.process_id = e.process_id)

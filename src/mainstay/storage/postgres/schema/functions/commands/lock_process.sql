@@ -1,6 +1,6 @@
 -- A process, by its id or by that of a step's command, held until the transaction ends.
 --
--- Called by the handlers of replies, deadlines and cancellations before they ask what comes next; process_steps afterwards, which sees what
+-- Called by the handlers of replies, deadlines and cancellations before they ask what comes next; process_standing afterwards, which sees what
 -- whoever held the process before has written. No row if there is none.
 -- Locks: the process's row. It comes before the queue row and the command row of what moves the process; who holds those waits for no process.
 create or replace function commandbus.lock_process(p_process_id uuid, p_command_id uuid)

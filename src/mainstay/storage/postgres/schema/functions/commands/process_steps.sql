@@ -1,6 +1,7 @@
--- The steps of a process, in order.
+-- The steps of a process, in order: all that it ever sent.
 --
--- Called after lock_process, and by whoever shows a process. Locks nothing.
+-- Called by whoever shows a process, and by a move whose process was not done in time, which ends all that are under way; other moves
+-- ask process_standing. Locks nothing.
 create or replace function commandbus.process_steps(p_process_id uuid)
 returns setof commandbus.process_step
 language plpgsql stable
