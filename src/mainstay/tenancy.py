@@ -17,21 +17,33 @@ which operators' tools and subscriptions use, because they serve all tenants.
 
 Commands carry both: what is sent inside a scope is the scope's tenant's, and is handled in that scope, by whatever
 worker; see `mainstay.commands.carried`. The actor limits nothing: it is put on commands and events that name none.
+
+Nor does the operator of ``operator_scope``: what is changed inside for all, a schedule, a limit, a rule, is written to
+the operators' trail in this name. It is not handed on: a command that an operator sends is handled in nobody's.
 """
 
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 from uuid import UUID
 
-from mainstay.errors import InvalidInputError, TenantMissingError, TenantScopeError
+from mainstay.errors import InvalidInputError, TenantMissingError, TenantScopeError, shown
 from mainstay.message import actor_id_var, checked_name, checked_text
 
 T = TypeVar("T")
 
 _LIMIT = 200
 
+
+class OperatorNamed(NamedTuple):
+    """Who decides, and why."""
+
+    name: str
+    reason: str | None
+
+
 _tenant: ContextVar[UUID | str | None] = ContextVar("mainstay_tenant", default=None)
+_operator: ContextVar[OperatorNamed | None] = ContextVar("mainstay_operator", default=None)
 
 
 def checked_tenant(value: UUID | str | None) -> UUID | str | None:
@@ -91,6 +103,11 @@ def scoped_tenant(tenant_id: UUID | str | None, what: str) -> UUID | str | None:
 def current_actor() -> str | None:
     """Who wants what this code does; None if nobody said."""
     return actor_id_var.get()
+
+
+def current_operator() -> OperatorNamed | None:
+    """The operator who decides what this code does; None if nobody said."""
+    return _operator.get()
 
 
 class _Scope(Generic[T]):
@@ -154,3 +171,19 @@ def actor_scope(actor_id: str) -> _Scope[str | None]:
         InvalidInputError: No such text.
     """
     return _Scope(actor_id_var, checked_text(actor_id, "an actor's id", _LIMIT))
+
+
+def operator_scope(operator: str, reason: str | None = None) -> _Scope[OperatorNamed | None]:
+    """A block in which an operator decides: what it changes stands in the operators' trail in this name.
+
+    Args:
+        operator: A text of 1 to 200 printable characters. A scope inside another replaces it.
+        reason: Why.
+
+    Raises:
+        InvalidInputError: No such text.
+    """
+    if reason is not None and (not isinstance(reason, str) or "\0" in reason):
+        message = f"a reason must be a text without a zero character, not {shown(reason)}"
+        raise InvalidInputError(message)
+    return _Scope(_operator, OperatorNamed(checked_text(operator, "an operator's name", _LIMIT), reason))

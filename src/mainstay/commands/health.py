@@ -60,7 +60,7 @@ class Observed:
 
     @property
     def slot_count(self) -> int:
-        """Handlers that may run at once; 0 if it does not run."""
+        """Commands that may be handled at once; 0 if it does not run."""
         return self._concurrency if self._is_running else 0
 
     def health(self) -> Health:

@@ -196,7 +196,8 @@ class MemoryActions:
         self, state: ActionState | None, *, limit: int, offset: int, after: ActionPlace | None = None
     ) -> list[OperatorAction]:
         """Actions, newest first; after a place."""
-        newest_first = [held.facts for held in reversed(self._actions.values())]
+        newest_first = sorted((held.facts for held in self._actions.values()), key=lambda facts: facts.action_id)
+        newest_first.sort(key=lambda facts: facts.created_at, reverse=True)
         if after is not None:
             newest_first = [facts for facts in newest_first if _is_after(ActionPlace.of(facts), after)]
         return [facts for facts in newest_first if state in (None, facts.state)][offset : offset + limit]

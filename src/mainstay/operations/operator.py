@@ -32,6 +32,7 @@ from mainstay.operations.ledger import Ledger
 from mainstay.operations.missing import NoSuchBatchError, NoSuchCommandError
 from mainstay.operations.projections import Projections
 from mainstay.operations.search import Search
+from mainstay.operations.trail import Trail
 from mainstay.storage.postgres.commands import command_store
 from mainstay.storage.postgres.doctor import Check, Limits, examine
 from mainstay.storage.postgres.events import PostgresEventLog
@@ -95,6 +96,7 @@ class Operator(Holding, Turns):
         conversations: What led to something, and what followed from it.
         activity: What happened lately, and which workers are alive.
         search: Commands by any conditions, and anything by its id.
+        trail: Who changed what, when and why.
     """
 
     def __init__(self, pool: Any, *, registry: HandlerRegistry | None = None) -> None:
@@ -112,6 +114,7 @@ class Operator(Holding, Turns):
         self.projections = Projections(pool)
         self.activity = Activity(pool)
         self.search = Search(pool)
+        self.trail = Trail(pool)
         self.conversations = Conversations(self._commands, PostgresEventLog(pool))
 
     def use_registry(self, registry: HandlerRegistry | None) -> None:
@@ -469,8 +472,7 @@ class Operator(Holding, Turns):
     async def doctor(self, limits: Limits | None = None) -> tuple[Check, ...]:
         """Look at everything around the commands that makes them slow, unsafe or stand still; changes nothing.
 
-        Args:
-            limits: From where on something is worth a word.
+        ``limits`` say from where on something is worth a word.
         """
         return await examine(self.pool, limits)
 

@@ -36,6 +36,7 @@ from mainstay.storage.postgres.database import (
 )
 from mainstay.storage.postgres.failures import selection_fields
 from mainstay.storage.postgres.replies import tell
+from mainstay.storage.postgres.trail import deciding
 
 
 class PostgresActions:
@@ -168,7 +169,7 @@ class PostgresActions:
     async def set_rules(self, rules: OperatorRules, operator: str | None) -> None:
         """Change what operators must keep to."""
         asked = {"approve_above": rules.approve_above, "reason_required": rules.reason_required, "operator": operator}
-        async with self._actions() as conn:
+        async with deciding(self.pool, operator) as conn:
             await execute(conn, queries.load("troubleshooting")["set_rules"], asked)
 
 

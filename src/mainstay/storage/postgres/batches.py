@@ -13,6 +13,7 @@ from mainstay.commands.store import Answer, NewBatch, NewCommand
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.command_rows import batch_from, command_fields, commands_document, text
 from mainstay.storage.postgres.database import Pool, autocommit, execute, fetch_all, fetch_one, sealed
+from mainstay.storage.postgres.trail import deciding
 from mainstay.storage.query_files import QueryFile
 
 
@@ -53,7 +54,7 @@ class PostgresBatches:
 
     async def seal_batch(self, domain: str, batch_id: UUID) -> None:
         """Let a batch end with what it has; wakes a worker, who finds out whether that is now."""
-        async with sealed(autocommit(self.pool)) as conn:
+        async with deciding(self.pool) as conn:
             await execute(conn, _sql()["seal_batch"], {"domain": domain, "batch_id": batch_id})
         await self.wake([domain])
 

@@ -6,6 +6,7 @@ from typing import Any
 from mainstay.commands.breakers import Breaker, BreakerEvent, BreakerEventType, BreakerRule, BreakerState
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Pool, autocommit, execute, fetch_all, fetch_value, sealed
+from mainstay.storage.postgres.trail import deciding
 
 
 class PostgresBreakerStore:
@@ -21,7 +22,7 @@ class PostgresBreakerStore:
 
     async def set_rule(self, rule: BreakerRule, *, operator: str | None) -> None:
         """Set the rule of a type, also for breakers that are open."""
-        async with sealed(autocommit(self._pool)) as conn:
+        async with deciding(self._pool) as conn:
             await execute(conn, self._sql["set_rule"], asdict(rule) | {"operator": operator})
 
     async def remove_rule(self, domain: str, command_type: str, *, operator: str | None) -> bool:
@@ -60,5 +61,5 @@ class PostgresBreakerStore:
         return [BreakerEvent(**row | {"event_type": BreakerEventType(row["event_type"])}) for row in rows]
 
     async def _asked(self, query: str, **parameters: Any) -> bool:
-        async with sealed(autocommit(self._pool)) as conn:
+        async with deciding(self._pool) as conn:
             return bool(await fetch_value(conn, self._sql[query], parameters))

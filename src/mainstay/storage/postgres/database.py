@@ -100,7 +100,7 @@ def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 10, timeout: float
 
 
 @asynccontextmanager
-async def autocommit(pool: Pool) -> AsyncIterator[Connection]:
+async def autocommit(pool: Pool, *, timeout: float | None = None) -> AsyncIterator[Connection]:
     """A connection on which every statement commits by itself.
 
     The mode is changed on the client only: no round trip. It is put back however the block ends; a transaction that the
@@ -108,6 +108,7 @@ async def autocommit(pool: Pool) -> AsyncIterator[Connection]:
 
     Args:
         pool: An open pool.
+        timeout: Seconds to wait for a free one; None: as long as the pool says.
 
     Raises:
         StorageUnavailableError: The pool is closed, or the server cannot be reached.
@@ -117,7 +118,7 @@ async def autocommit(pool: Pool) -> AsyncIterator[Connection]:
     lost = False
     try:
         with translate_errors():
-            async with pool.connection() as conn:
+            async with pool.connection(timeout) as conn:
                 before = conn.autocommit
                 await conn.set_autocommit(True)
                 try:

@@ -6,6 +6,7 @@ from typing import Any
 from mainstay.commands.gates import Limit, LimitState, Pause
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Pool, autocommit, execute, fetch_all, fetch_value, sealed
+from mainstay.storage.postgres.trail import deciding
 
 
 class PostgresGateStore:
@@ -21,7 +22,7 @@ class PostgresGateStore:
 
     async def set_limit(self, limit: Limit) -> None:
         """Set all limits of a type."""
-        async with sealed(autocommit(self._pool)) as conn:
+        async with deciding(self._pool) as conn:
             await execute(conn, self._sql["set_limit"], asdict(limit))
 
     async def remove_limit(self, domain: str, command_type: str) -> bool:
@@ -48,5 +49,5 @@ class PostgresGateStore:
             return [Pause(**row) for row in await fetch_all(conn, self._sql["list_pauses"], {"domain": domain})]
 
     async def _asked(self, query: str, **parameters: Any) -> bool:
-        async with sealed(autocommit(self._pool)) as conn:
+        async with deciding(self._pool) as conn:
             return bool(await fetch_value(conn, self._sql[query], parameters))

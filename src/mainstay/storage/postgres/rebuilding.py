@@ -14,6 +14,7 @@ from mainstay.projections.tables import TableComparison, kept
 from mainstay.serialization import storable
 from mainstay.storage.postgres.database import Connection, Pool, borrowed, execute, fetch_all, fetch_value, sealed
 from mainstay.storage.postgres.shard_rows import PostgresBatch, checkpoint_fields, state_from
+from mainstay.storage.postgres.trail import say_who
 from mainstay.storage.query_files import QueryFile
 
 
@@ -144,4 +145,5 @@ class PostgresRebuilding:
     async def cancel(self) -> None:
         """Forget the rebuild; one round trip."""
         async with sealed(borrowed(self._pool, self._conn)) as conn:
+            await say_who(conn)
             await execute(conn, self._sql["forget"], {"subscription": self._rebuild})

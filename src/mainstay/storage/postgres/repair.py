@@ -24,6 +24,10 @@ BY_HAND: Final = {
     '{"command_id": ..., "outcome": "CANCELED"}',
     "a process is under way as long as one of its steps": "see `mainstay processes show ID`: if it waits for nothing, "
     "cancel it, which undoes what was done",
+    "a process knows how many of its steps are under way": "find out who wrote to the tables; then set open_steps of "
+    "commandbus.process to the number of its steps that are SENT",
+    "what was done in a process is undone in turn, each step once": "find out who wrote to the tables; steps that "
+    "last_done and done_after do not lead to are not undone: undo them by hand if it comes to that",
     "steps belong to a process, are numbered from one and undo an earlier one": "find out who wrote to the tables; "
     "nothing can be made up",
     "the audit trail of a process tells each step and ends at its status": "see `mainstay processes show ID`: what "

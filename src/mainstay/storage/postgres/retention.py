@@ -31,7 +31,7 @@ class Retention:
     Args:
         completed: Payload, headers and error text of ended commands, state and steps' data of ended processes, custom
             data of ended batches, and what is needed to take operators' actions back; from when they ended.
-        audit: Their audit trails, and who decided what; at least as long. None: as long.
+        audit: Their audit trails, and what operators did; at least as long. None: as long.
         archive: Messages in PGMQ's archives. None: for ever.
         forget: After ``audit``, delete even the slim rows: the id of a forgotten command may be sent again. A batch
             goes when all its commands can. Of processes only the steps are deleted.
@@ -67,7 +67,7 @@ class Pruned:
         walked: Commands looked at.
         pruned: Commands whose payload, headers and error text were cleared.
         forgotten: Commands deleted, batches, and steps of processes.
-        audit: Audit events deleted, of commands, processes, batches and breakers.
+        audit: Audit events deleted, of commands, processes, batches, breakers and operators.
         archive: Archived messages deleted.
         processes: Processes whose state, error text and steps' data were cleared.
         batches: Batches whose custom data was cleared.
@@ -112,6 +112,7 @@ async def prune(
         await run.walk("prune_batches", lambda row: {"batches": row["pruned"]})
     await run.empty_actions()
     await run.forget_breakers()
+    await run.forget_trail()
     await run.empty_archives()
     return run.done
 
@@ -160,10 +161,17 @@ class _Run:
 
     async def forget_breakers(self) -> None:
         """Delete what happened to breakers long ago."""
+        await self._forget("prune_breakers")
+
+    async def forget_trail(self) -> None:
+        """Delete what operators did long ago."""
+        await self._forget("prune_trail")
+
+    async def _forget(self, query: str) -> None:
         if self._stopping.is_set():
             return
         async with autocommit(self._pool) as conn:
-            self._count(audit=int(await fetch_value(conn, self._sql["prune_breakers"], self._asked)))
+            self._count(audit=int(await fetch_value(conn, self._sql[query], self._asked)))
 
     async def empty_actions(self) -> None:
         """Delete what operators' actions hold, a chunk in a transaction."""

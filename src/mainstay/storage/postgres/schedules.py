@@ -18,6 +18,7 @@ from mainstay.commands.schedule import (
     due_id,
     firing,
     first_due,
+    refuse_unseen,
     rule_of,
 )
 from mainstay.commands.store import Answer
@@ -35,6 +36,7 @@ from mainstay.storage.postgres.database import (
     sealed,
     transaction,
 )
+from mainstay.storage.postgres.trail import deciding, say_who
 from mainstay.telemetry import get_logger
 
 _DRAWN_ANEW = ("command_id", "correlation_id")
@@ -64,9 +66,11 @@ class PostgresScheduleStore:
         """Store a schedule, or change the one of this name."""
         command = {name: value for name, value in command_fields(new.command).items() if name not in _DRAWN_ANEW}
         async with self._transaction() as conn:
-            before = await fetch_one(conn, self._sql["lock"], {"name": new.name})
+            await say_who(conn)
+            before = _found(await fetch_one(conn, self._sql["lock"], {"name": new.name}))
+            refuse_unseen(new.name, new.seen, before)
             now = await fetch_value(conn, self._sql["now"])
-            next_due_at, counts_from = first_due(new, _found(before), now)
+            next_due_at, counts_from = first_due(new, before, now)
             values = {
                 "name": new.name,
                 "command": orjson.dumps(command).decode(),
@@ -83,17 +87,18 @@ class PostgresScheduleStore:
 
     async def remove(self, name: str) -> bool:
         """Remove a schedule; False if there was none."""
-        async with self._own() as conn:
+        async with deciding(self._pool) as conn:
             return bool(await fetch_value(conn, self._sql["remove"], {"name": name}))
 
     async def pause(self, name: str) -> Schedule | None:
         """Let it not be fired until `resume`."""
-        async with self._own() as conn:
+        async with deciding(self._pool) as conn:
             return _found(await fetch_one(conn, self._sql["pause"], {"name": name}))
 
     async def resume(self, name: str) -> Schedule | None:
         """Let it be fired from now on; one that is not paused stays as it is."""
         async with self._transaction() as conn:
+            await say_who(conn)
             found = _found(await fetch_one(conn, self._sql["lock"], {"name": name}))
             if found is None or not found.is_paused:
                 return found
@@ -114,7 +119,7 @@ class PostgresScheduleStore:
     async def run_now(self, name: str, command_id: UUID) -> Answer | None:
         """Send its command now."""
         headers = orjson.dumps({"schedule": name}).decode()
-        async with self._own() as conn:
+        async with deciding(self._pool) as conn:
             row = await fetch_one(conn, self._sql["run"], {"name": name, "command_id": command_id, "headers": headers})
         if row is None or not row["found"]:
             return None

@@ -171,7 +171,7 @@ class HandlerTransactions:
             domain: The command's.
             lease: The command's.
             result: JSON.
-            decision: JSON, as commandbus.record_decision takes it, if the handler decided on an aggregate.
+            decision: JSON, as commandbus.record_decisions takes it, if the handler decided on an aggregate.
             also: Appends what was decided; its row is the version and the position that the result says if it is None.
 
         Raises:

@@ -27,7 +27,8 @@ begin
         for update of c
     ) as l;
     with asked as (
-        update commandbus.command as c set cancel_request = jsonb_build_object('reason', p_request -> 'reason')
+        update commandbus.command as c set cancel_request = jsonb_build_object('reason', p_request -> 'reason') || case
+            when commandbus.named_operator() is null then '{}' else jsonb_build_object('operator', commandbus.named_operator()) end
         from unnest(v_ids) as t(id)
         where c.command_id = any (array[t.id]) and c.domain || '' = p_domain and c.cancel_request is null
         returning c.subject_no

@@ -31,6 +31,9 @@ begin
             insert into commandbus.audit (subject_no, event_type, details)
             values (v_command.subject_no, 'KEY_RELEASED', jsonb_strip_nulls(jsonb_build_object(
                 'operator', p_operator, 'reason', p_reason)));
+            perform commandbus.note_deed(
+                'KEY', p_domain || '/' || p_key, 'RELEASED', jsonb_build_object('domain', p_domain, 'command_id', v_head.command_id),
+                p_operator, p_reason);
             return query select v_head.command_id, v_command.status, true;
             return;
         end if;

@@ -2,6 +2,7 @@
 --
 -- Called by CommandBus at the end of a stream, and by operators after the sender of one died. Does nothing to a sealed batch. Raises MS002
 -- (detail: domain/batch) if there is no such batch.
+-- If an operator does it, it stands in the trail.
 -- Locks: the batch row, after waiting for the chunks that are on their way. The delta lets the next fold look at it.
 create or replace function commandbus.seal_batch(p_domain text, p_batch_id uuid)
 returns void
@@ -18,6 +19,9 @@ begin
     elsif not v_sealed then
         update commandbus.batch as b set sealed = true where b.batch_id = p_batch_id and b.domain = p_domain;
         insert into commandbus.batch_delta (domain, batch_id) values (p_domain, p_batch_id);
+        if commandbus.named_operator() is not null then
+            perform commandbus.note_deed('BATCH', p_domain || '/' || p_batch_id, 'SEALED');
+        end if;
     end if;
 end;
 $$;

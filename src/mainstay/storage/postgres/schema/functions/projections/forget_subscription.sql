@@ -8,5 +8,8 @@ as $$
 begin
     perform eventsource.hold_subscription(p_subscription);
     delete from eventsource.subscription as s where s.subscription = p_subscription;
+    if found then
+        perform commandbus.note_deed('PROJECTION', p_subscription, 'FORGOTTEN');
+    end if;
 end;
 $$;

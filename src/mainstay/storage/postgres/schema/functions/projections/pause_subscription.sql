@@ -16,6 +16,9 @@ begin
     set status = 'PAUSED', actor = p_actor, reason = p_reason, owner = null, leased_until = null
     where s.subscription = p_subscription and s.status = 'ACTIVE';
     get diagnostics v_count = row_count;
+    if v_count > 0 then
+        perform commandbus.note_deed('PROJECTION', p_subscription, 'PAUSED', '{}', p_actor, p_reason);
+    end if;
     return v_count;
 end;
 $$;

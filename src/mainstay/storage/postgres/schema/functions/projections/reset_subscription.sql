@@ -24,6 +24,8 @@ begin
     update eventsource.dead_letter as d
     set status = 'DISCARDED', actor = p_actor, reason = 'reset', settled_at = clock_timestamp()
     where d.subscription = p_subscription and d.status = 'WAITING' and d.position > p_position;
+    perform commandbus.note_deed(
+        'PROJECTION', p_subscription, 'RESET', jsonb_build_object('position', p_position), p_actor);
     return v_count;
 end;
 $$;

@@ -16,6 +16,9 @@ begin
     set status = 'ACTIVE', actor = p_actor, reason = null
     where s.subscription = p_subscription and s.status <> 'ACTIVE';
     get diagnostics v_count = row_count;
+    if v_count > 0 then
+        perform commandbus.note_deed('PROJECTION', p_subscription, 'RESUMED', '{}', p_actor);
+    end if;
     return v_count;
 end;
 $$;

@@ -37,6 +37,7 @@ begin
     from eventsource.subscription as n
     where s.subscription = p_subscription and n.subscription = p_rebuild;
     delete from eventsource.subscription as s where s.subscription = p_rebuild;
+    perform commandbus.note_deed('PROJECTION', p_subscription, 'SWAPPED', '{}', p_actor);
     return v_settled;
 end;
 $$;
