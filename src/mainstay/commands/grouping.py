@@ -16,7 +16,7 @@ committed after the first, and where the first could not write something of a de
 is taken out. So no decision rests on what did not come true, and a hot stream has its part in every group.
 
 Others. States are kept in memory, so that most commands cost no question. When another worker proves to have appended,
-all states are brought up to date before they are used, for `_WARY` seconds; and a stream whose command was overtaken
+all states are brought up to date before they are used, for `WARY` seconds; and a stream whose command was overtaken
 twice is decided on apart: in a transaction that holds it from the beginning, so that nobody is quicker. What is
 prepared while another group commits would come too late each time, and keep its slots from others.
 
@@ -41,7 +41,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from uuid import UUID
 
-from mainstay.commands.aggregates import FIRST_PAUSE, TRIES
+from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, WARY
 from mainstay.commands.deciders import Decided, Decider, Deciders, Fate
 from mainstay.commands.grouped import Alone, End, Group, Item, Judge, Overtaken, Written
 from mainstay.commands.handler import Handler
@@ -57,9 +57,6 @@ MOST = 256
 """Commands in a group at most."""
 _LONGEST_REST = 7
 """How often the time is doubled for which a stream rests that somebody else holds."""
-
-_WARY = 5.0
-"""Seconds for which others are taken to append, too, after one was quicker."""
 
 logger = get_logger(__name__)
 
@@ -407,7 +404,7 @@ class Grouping:
 
     def _beware(self, item: Item, fate: Fate) -> None:
         """Somebody else was quicker."""
-        until = self._now() + _WARY
+        until = self._now() + WARY
         self._fresh_until = until
         if item.tries > 1:
             self._contended[item.stream] = until

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from mainstay.commands.deciders import Decided, Decider, Fate, Held
 from mainstay.deciding.repositories import Repositories, naming_an_aggregate
-from mainstay.deciding.store import GroupStore, HeldStreams, StreamConsequence, ToCommit
+from mainstay.deciding.store import GroupStore, HeldStreams, StreamConsequence, ToCommit, stream_name
 from mainstay.errors import MainstayError, StorageUnavailableError
 from mainstay.events.checks import check_written
 from mainstay.events.decider import DeciderAggregate
@@ -35,7 +35,7 @@ MOST_KEPT = 10_000
 class StreamDecider:
     """An aggregate in memory that decides; see `mainstay.commands.deciders.Decider`."""
 
-    __slots__ = ("_repository", "_store", "aggregate", "committed")
+    __slots__ = ("_name", "_repository", "_store", "aggregate", "committed")
 
     def __init__(
         self, store: EventStore, repository: AggregateRepository[Any], aggregate: DeciderAggregate[Any, Any]
@@ -44,6 +44,7 @@ class StreamDecider:
         self.committed = 0
         self._store = store
         self._repository = repository
+        self._name = stream_name(aggregate.stream)
 
     @property
     def is_settled(self) -> bool:
@@ -56,16 +57,16 @@ class StreamDecider:
         before = aggregate.version
         events, others = aggregate.decide_on(command)
         if not events:
-            return StreamConsequence(aggregate.stream, before, sends=others)
+            return StreamConsequence(aggregate.stream, before, sends=others, name=self._name)
         append = self._store.written(Append(aggregate.stream, events, ExpectedVersion.exact(before)))
         check_written(append.events)
         snapshot = self._repository.due_snapshot(aggregate, before)
         aggregate.mark_events_as_committed()
-        return StreamConsequence(aggregate.stream, before, carrying(append.events), others, snapshot)
+        return StreamConsequence(aggregate.stream, before, carrying(append.events), others, snapshot, self._name)
 
     def unchanged(self) -> StreamConsequence:
         """That nothing follows, in the state as it is."""
-        return StreamConsequence(self.aggregate.stream, self.aggregate.version)
+        return StreamConsequence(self.aggregate.stream, self.aggregate.version, name=self._name)
 
 
 class EventDeciders:
@@ -83,6 +84,8 @@ class EventDeciders:
         self._repositories = Repositories(store, snapshots)
         self._kept: OrderedDict[StreamId, StreamDecider] = OrderedDict()
         self._keeping: set[asyncio.Task[None]] = set()
+        self._named: dict[tuple[type, UUID | str, UUID | str | None], StreamId] = {}
+        """Streams that were asked for lately: to see that an id is one takes longer than to find it."""
 
     def check(self, kind: type) -> None:
         """Refuse what is no aggregate, or one whose snapshots cannot be kept.
@@ -94,9 +97,19 @@ class EventDeciders:
 
     def stream_of(self, kind: type, aggregate_id: UUID | str) -> StreamId:
         """What names the stream of an aggregate, in the scope that this is called in."""
-        decider = cast("type[DeciderAggregate[Any, Any]]", kind)
-        with naming_an_aggregate():
-            return StreamId(decider.aggregate_type, aggregate_id, current_tenant())
+        asked = kind, aggregate_id, current_tenant()
+        try:
+            named = self._named.get(asked)
+        except TypeError:  # a list, for instance: no id either
+            named = None
+        if named is None:
+            decider = cast("type[DeciderAggregate[Any, Any]]", kind)
+            with naming_an_aggregate():
+                named = StreamId(decider.aggregate_type, aggregate_id, current_tenant())
+            if len(self._named) >= MOST_KEPT:
+                self._named.clear()
+            self._named[asked] = named
+        return named
 
     # -- loading -------------------------------------------------------------------------------------------------------
     async def load(

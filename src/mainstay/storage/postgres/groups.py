@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from mainstay.commands.deciders import Fate
+from mainstay.commands.ledger import StreamName
 from mainstay.commands.memory import MemoryCommandStore
 from mainstay.commands.store import CommandStore, WouldWaitError
 from mainstay.deciding.groups import EventDeciders
@@ -27,7 +28,7 @@ from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.command_rows import outcome_fields
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.database import Connection, HeldConnection, Pool, autocommit, sealed, transaction
-from mainstay.storage.postgres.event_rows import group_events, names_of, plain_array_of, tenant_text
+from mainstay.storage.postgres.event_rows import array_of, group_events, plain_array_of, tenant_text
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.replies import tell
 
@@ -55,8 +56,8 @@ class PostgresGroupStore:
         names = sorted(streams, key=lambda each: (each.category, tenant_text(each.tenant_id), str(each.id)))
         with _saying_that_it_would_wait():
             async with sealed(transaction(self._pool)) as conn:
-                (found,) = await _rows(conn, self._sql["hold_streams"], names_of(names))
-                held = HeldStreams([names[place - 1] for place in found[0]], conn)
+                places = await self._log.hold_streams(names, conn=conn)
+                held = HeldStreams([names[place - 1] for place in places], conn)
                 yield held
         self._log.nudge()
         async with sealed(autocommit(self._pool)) as conn:
@@ -66,15 +67,15 @@ class PostgresGroupStore:
         """Write what can still be written of a group, in one transaction; of the rest nothing; one round trip."""
         parameters = {"domain": domain, **_group_parameters(group)}
         if held is not None:
-            rows = await _rows(held.conn, self._sql["commit_group"], parameters)
-            held.awaited.extend((domain, command_id) for command_id, _, awaited in rows if awaited)
-            return _fates(group, rows)
+            ((fates, awaited),) = await _rows(held.conn, self._sql["commit_group"], parameters)
+            held.awaited.extend((domain, command_id) for command_id in awaited)
+            return [Fate(fate) for fate in fates]
         with _saying_that_it_would_wait():
             async with sealed(autocommit(self._pool) if self._held is None else self._held.connection()) as conn:
-                rows = await _rows(conn, self._sql["commit_group"], parameters)
-                await tell(conn, [(domain, command_id) for command_id, _, awaited in rows if awaited])
+                ((fates, awaited),) = await _rows(conn, self._sql["commit_group"], parameters)
+                await tell(conn, [(domain, command_id) for command_id in awaited])
         self._log.nudge()
-        return _fates(group, rows)
+        return [Fate(fate) for fate in fates]
 
     async def close(self) -> None:
         """Give the connection back."""
@@ -99,11 +100,6 @@ async def _rows(conn: Connection, query: LiteralString, parameters: dict[str, An
         return await cursor.fetchall()
 
 
-def _fates(group: Sequence[ToCommit], rows: Sequence[tuple[Any, ...]]) -> list[Fate]:
-    fates = {command_id: Fate(fate) for command_id, fate, _ in rows}
-    return [fates[each.outcome.lease.command_id] for each in group]
-
-
 def group_deciders(
     store: CommandStore, event_store: EventStore, snapshots: SnapshotPolicy | None
 ) -> EventDeciders | None:
@@ -126,14 +122,14 @@ def group_deciders(
 
 def _group_parameters(group: Sequence[ToCommit]) -> dict[str, Any]:
     """What commandbus.commit_group takes."""
-    places: dict[StreamId, int] = {}
+    places: dict[StreamName, int] = {}
     expected: list[int] = []
     counts: list[int] = []
     outcomes: list[dict[str, Any]] = []
     events: list[tuple[int, int, str, Any]] = []
     for each in group:
         found = each.consequence
-        place = places.setdefault(found.stream_id, len(places) + 1)
+        place = places.setdefault(found.stream, len(places) + 1)
         if place > len(expected):
             expected.append(found.version_read)
             counts.append(0)
@@ -151,7 +147,9 @@ def _group_parameters(group: Sequence[ToCommit]) -> dict[str, Any]:
     return {
         "outcomes": orjson.dumps(outcomes).decode(),
         "sends": any(each.outcome.sends for each in group),
-        **names_of(list(places)),
+        "categories": array_of(stream.category for stream in places),
+        "tenants": array_of(tenant_text(stream.tenant_id) for stream in places),
+        "ids": array_of(stream.stream_id for stream in places),
         "expected": plain_array_of(expected),
         "counts": plain_array_of(counts),
         **group_events(events),

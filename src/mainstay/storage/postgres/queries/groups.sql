@@ -1,13 +1,9 @@
 -- name: commit_group
--- Commit what was decided on for many commands; what became of each, and whether somebody waits for it.
-select command_id, fate, awaited
+-- Commit what was decided on for many commands; what became of each, and which of them somebody waits for.
+select fates, awaited
 from commandbus.commit_group(
     %(domain)s, %(outcomes)s::jsonb, %(sends)s::boolean,
     %(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(expected)s::integer[], %(counts)s::integer[],
     %(places)s::integer[], %(versions)s::integer[], %(event_ids)s::uuid[], %(kind_categories)s::text[], %(kind_types)s::text[],
     %(kinds)s::integer[], %(payloads)s::text[], %(occurred_at)s::timestamptz[], %(event_versions)s::integer[],
     %(correlation_ids)s::uuid[], %(causation_ids)s::uuid[], %(actor_ids)s::text[], %(metadata)s::text[], %(tags)s::text[]);
-
--- name: hold_streams
--- Hold streams until the transaction ends; the places of those that are held.
-select eventsource.hold_streams(%(categories)s::text[], %(tenants)s::text[], %(ids)s::text[]);

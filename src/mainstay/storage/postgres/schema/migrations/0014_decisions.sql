@@ -1,5 +1,5 @@
 -- breaking: no
--- The decision ledger: for each command whose handler decided on an aggregate, what it had read, and what followed. See commandbus.record_decision.
+-- The decision ledger: for each command whose handler decided on an aggregate, what it had read, and what followed. See commandbus.record_decisions.
 --
 -- A row is added in the transaction that ends its command, is never changed, and goes when the command is forgotten. The reply is in the command's
 -- row; the events are those of the stream after version_read. One index, which grows at its end; the command itself is found by its own.

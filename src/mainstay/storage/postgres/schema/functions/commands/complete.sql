@@ -2,14 +2,18 @@
 --
 -- Called by workers when they flush, and on a transactional handler's own connection, where it commits the handler's effects too.
 -- p_outcomes is an array of {command_id, msg_id, lease_no, verb, result, error_type, error_code, error_message, details, delay
--- (seconds), exhausted, decision (as record_decision takes it), position (of the last event that its handler appended)}. Returns for each command
+-- (seconds), exhausted, decision (as record_decisions takes it), position (of the last event that its handler appended)}. Returns for each command
 -- APPLIED, REPEATED (this lease had finished it before: the answer to a flush
 -- repeated after an unknown COMMIT) or STALE (another lease holds it; refused, and audited as STALE_REFUSED).
+--
+-- p_positions is for commit_group, which has locked the queue's rows before: the positions of the events that it appended, null for one that it did not. There an
+-- outcome may say which event is the last that follows from it (last, from 1), and the version of its stream after it. A COMPLETE without a result gets that version and
+-- the position of that event.
 --
 -- Fencing: an outcome counts only if its lease_no is the newest and the command is IN_PROGRESS.
 -- Locks: queue rows in the order of msg_id, then command rows in the order of ids. A second worker that holds a newer lease waits for neither.
 -- A crash before COMMIT leaves the commands leased; after it they are done, message gone, reply queued, audit written.
-create or replace function commandbus.complete(p_domain text, p_outcomes jsonb)
+create or replace function commandbus.complete(p_domain text, p_outcomes jsonb, p_positions bigint[] default null)
 returns table (command_id uuid, verdict text)
 language plpgsql volatile
 set enable_hashjoin = off
@@ -35,17 +39,27 @@ declare
     v_counted uuid[];
     v_called_off uuid[];
     v_decided uuid[];
+    v_subject_nos bigint[];
+    v_decisions jsonb[];
 begin
     select array_agg(o.command_id), array_agg(o.msg_id) into v_asked, v_asked_msg_ids
     from jsonb_to_recordset(p_outcomes) as o(command_id uuid, msg_id bigint);
-    execute format('select q.msg_id from %s as q where q.msg_id = any ($1) order by q.msg_id for update', v_table)
-    using v_asked_msg_ids;
+    if p_positions is null then
+        execute format('select q.msg_id from %s as q where q.msg_id = any ($1) order by q.msg_id for update', v_table)
+        using v_asked_msg_ids;
+    end if;
 
     with given as materialized (
-        select o.*
+        select
+            o.command_id, o.msg_id, o.lease_no, o.verb, o.error_type, o.error_code, o.error_message, o.details, o.delay, o.decision,
+            case
+                when p_positions is null or o.result is not null then o.result
+                when o.last is null then jsonb_build_object('version', o.version)
+                else jsonb_build_object('version', o.version, 'position', p_positions[o.last]) end as result,
+            coalesce(o.position, p_positions[o.last]) as position
         from jsonb_to_recordset(p_outcomes) as o(
             command_id uuid, msg_id bigint, lease_no bigint, verb text, result jsonb, error_type text, error_code text,
-            error_message text, details jsonb, delay double precision, exhausted boolean, decision jsonb, position bigint)
+            error_message text, details jsonb, delay double precision, decision jsonb, position bigint, last integer, version integer)
         order by o.command_id
     ), done as (
         update commandbus.command as c
@@ -67,7 +81,7 @@ begin
         from given as g
         where c.command_id = any (array[g.command_id]) and c.domain || '' = p_domain and c.lease_no = g.lease_no and c.status = 'IN_PROGRESS'
         returning c.command_id, c.subject_no, c.batch_id, c.reply_to, c.key, c.cancel_request, c.attempts, g.msg_id, g.verb, g.error_type, g.error_code,
-            g.error_message, g.details, g.decision is not null and g.verb in ('COMPLETE', 'FAIL') as decided
+            g.error_message, g.details, case when g.verb in ('COMPLETE', 'FAIL') then g.decision end as decision
     ), audited as (  -- what follows from a failure is added below: most commands do not fail
         insert into commandbus.audit (subject_no, event_type, ts, details)
         select
@@ -97,8 +111,10 @@ begin
         array_agg(d.command_id) filter (where d.key is not null and d.verb in ('COMPLETE', 'FAIL')),
         array_agg(d.command_id) filter (where d.batch_id is not null and d.verb in ('COMPLETE', 'FAIL', 'TROUBLESHOOT')),
         array_agg(d.command_id) filter (where d.cancel_request is not null and d.verb not in ('COMPLETE', 'FAIL')),
-        array_agg(d.command_id) filter (where d.decided)
-    into v_done, v_gone, v_returned, v_to_reply, v_retried, v_troubled, v_keyed, v_counted, v_called_off, v_decided
+        array_agg(d.command_id) filter (where d.decision is not null),
+        array_agg(d.subject_no) filter (where d.decision is not null),
+        array_agg(d.decision) filter (where d.decision is not null)
+    into v_done, v_gone, v_returned, v_to_reply, v_retried, v_troubled, v_keyed, v_counted, v_called_off, v_decided, v_subject_nos, v_decisions
     from done as d;
 
     if v_done is not null then
@@ -127,10 +143,7 @@ begin
             group by c.batch_id;
         end if;
         if v_decided is not null then
-            perform commandbus.record_decision(c.subject_no, p_domain, c.command_id, v_now, o.decision)
-            from jsonb_to_recordset(p_outcomes) as o(command_id uuid, lease_no bigint, decision jsonb)
-            join commandbus.command as c on c.command_id = any (array[o.command_id]) and c.domain || '' = p_domain
-            where o.command_id = any (v_decided) and c.lease_no = o.lease_no;
+            perform commandbus.record_decisions(p_domain, v_now, v_subject_nos, v_decided, v_decisions);
         end if;
         if v_keyed is not null then
             perform commandbus.release_keys(p_domain, v_keyed);

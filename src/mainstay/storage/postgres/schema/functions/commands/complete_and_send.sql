@@ -1,6 +1,6 @@
 -- Write what became of received commands and send the commands that go with it, in one transaction.
 --
--- Called by workers instead of complete when a handler has sent something. p_outcomes is as there; an element that says COMPLETE may hold
+-- Called by workers instead of complete when a handler has sent something. p_outcomes and p_positions are as there; an element that says COMPLETE may hold
 -- sends, an array as send takes, whose elements may say skip_known: an id that was sent before is passed over. Returns what complete
 -- returns. What belongs to an outcome that is not applied is not sent. If one command is refused, nothing at all is written, and the error
 -- names it: MS001 (detail: the queue), MS002 (detail: domain/batch), MS003 (detail: domain/id), MS006 (detail: domain/id/holder's id/unique key). The caller finds the culprit by halving.
@@ -9,7 +9,7 @@
 --
 -- Locks: those of complete, then those of send, which are rows that nobody else has yet.
 -- A crash before COMMIT leaves the commands leased and nothing sent; after it everything is done.
-create or replace function commandbus.complete_and_send(p_domain text, p_outcomes jsonb)
+create or replace function commandbus.complete_and_send(p_domain text, p_outcomes jsonb, p_positions bigint[] default null)
 returns table (command_id uuid, verdict text)
 language plpgsql volatile
 set enable_hashjoin = off
@@ -30,7 +30,7 @@ declare
     v_patience text := current_setting('lock_timeout');
 begin
     select array_agg(c.command_id), array_agg(c.verdict) into v_ids, v_verdicts
-    from commandbus.complete(p_domain, p_outcomes) as c;
+    from commandbus.complete(p_domain, p_outcomes, p_positions) as c;
 
     -- By lease, too: an older lease's outcome may stand in the same flush, refused.
     select jsonb_agg(s.value order by o.place, s.place) into v_sends
