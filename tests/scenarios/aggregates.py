@@ -331,6 +331,17 @@ class AggregateScenarios(WorldSuite):
         assert (found.status, found.attempts) == (S.IN_TROUBLESHOOTING_QUEUE, 1)
         assert "a stream's id must be 1 to 200 printable characters" in str(found.last_error_msg)
 
+    @pytest.mark.parametrize("group_commit", [True, False])
+    async def test_what_is_no_id_at_all_of_a_deciders_stream_goes_to_an_operator(
+        self, world, event_store, group_commit
+    ):
+        world.registry.register_decider(domain=DOMAIN, decider=Account, stream=lambda command: [1])
+        sent = await world.bus.send(Deposit(account_id=uuid4(), amount=1))
+        found = await self.done(world, event_store, sent.command_id, group_commit=group_commit)
+
+        assert (found.status, found.attempts) == (S.IN_TROUBLESHOOTING_QUEUE, 1)
+        assert "a stream's id must be" in str(found.last_error_msg)
+
     async def test_a_permanent_error_after_the_decision_appends_nothing(self, world, event_store, baskets):
         @world.handles(DOMAIN, "Fill", aggregate=Basket, stream="basket_id")
         async def fill(basket: Basket, command: Command, context: HandlerContext) -> None:

@@ -219,6 +219,15 @@ class GroupScenarios(PurseSuite):
         assert sum(map(len, watched.committed)) == 64
         assert max(map(len, watched.committed)) >= 16
 
+    @pytest.mark.parametrize("others", [False, True], ids=["deciders alone", "beside another handler"])
+    async def test_few_handlers_make_small_groups_only_where_they_may_be_others(self, world, worker, watched, others):
+        if others:
+            world.registry.register(DOMAIN, "Other", lambda _command, _context: None)
+        sent = await self.sent(world, *(Take(purse_id=uuid4(), amount=1) for _ in range(64)))
+        await self.done(world, worker, *sent, concurrency=1)
+
+        assert max(map(len, watched.committed)) == 1 if others else max(map(len, watched.committed)) >= 16
+
     async def test_the_next_group_is_on_its_way_before_who_waited_for_the_last_is_told(self, world, worker, watched):
         grouping, in_hand = worker._execution.grouping, []
 
@@ -434,8 +443,9 @@ class GroupScenarios(PurseSuite):
         with recorded_values() as values, recorded_spans() as spans:
             sent = await self.sent(world, *(Pay(purse_id=each, amount=1, to=ids[0]) for each in ids))
             refused = await self.sent(world, Pay(purse_id=ids[1], amount=500))
-            await self.done(world, worker, *sent, *refused)
-            await eventually(lambda: values.total(HANDLED, DOMAIN, "Take", "completed") == 3)
+            async with world.working(worker, concurrency=16):
+                await world.settled(*sent, *refused)
+                await eventually(lambda: values.total(HANDLED, DOMAIN, "Take", "completed") == 3)
 
         assert values.total(APPENDED, "GroupedPurse", "GroupedPaid") == 6
         assert values.total(HANDLED, DOMAIN, "Pay", "completed") == 3

@@ -21,6 +21,7 @@ from tests.scenarios.requesting import RequestingScenarios
 from tests.scenarios.running import RunningScenarios
 from tests.scenarios.sending_on import SendingOnScenarios
 from tests.scenarios.shadows import ShadowScenarios
+from tests.scenarios.timeouts import TimeoutScenarios
 from tests.scenarios.tracing import TracingScenarios
 from tests.scenarios.typed import TypedScenarios
 from tests.scenarios.world import World, WorldSuite
@@ -66,6 +67,12 @@ class TestDecidersInMemory(OnMemory, DeciderScenarios):
 
 
 class TestGroupsInMemory(OnMemory, GroupScenarios):
+    @pytest.fixture
+    def event_store(self):
+        return InMemoryEventStore()
+
+
+class TestTimeoutsInMemory(OnMemory, TimeoutScenarios):
     @pytest.fixture
     def event_store(self):
         return InMemoryEventStore()

@@ -9,9 +9,11 @@ States of one command. *Loaded*: the transaction has read the stream and locks n
 these events; so this comes last. *Completed*: all of it is visible, at once.
 
 How it fails. If somebody else has appended meanwhile, nothing of this transaction remains, and the command is handled
-again from a fresh load, by the same worker and in the same attempt, after a short pause. One that is overtaken
-`TRIES` times in a row is given back, which counts no attempt either. A refusal (`BusinessRuleException`, `Failure`)
-appends nothing. A crash before the COMMIT leaves nothing, one after it a command that is completed.
+again from a fresh load, by the same worker and in the same attempt, after a short pause. If it is a decider's, the
+commands of this stream queue up for `WARY` seconds (`mainstay.commands.turns`), and whose turn it is locks the stream's
+row before it is read. One that is overtaken, or waits for another's lock for a second, `TRIES` times in a row is given
+back, which counts no attempt either. A refusal (`BusinessRuleException`, `Failure`) appends nothing. A crash before the
+COMMIT leaves nothing, one after it a command that is completed.
 """
 
 import re
@@ -26,16 +28,22 @@ from pydantic import BaseModel
 from mainstay.commands.command import Command
 from mainstay.commands.ledger import StreamName
 from mainstay.commands.model import CommandModel, name_of
-from mainstay.errors import ConfigurationError, InvalidInputError, PermanentCommandError, shown
+from mainstay.errors import ConfigurationError, InvalidInputError, MainstayError, PermanentCommandError, shown
 from mainstay.message import checked_domain
 
 TRIES = 10
 """How often a command is handled in one attempt, if others are quicker each time."""
 FIRST_PAUSE = 0.002
 """Seconds; up to this, drawn, before the second try, doubled each time, so that workers get apart."""
+WARY = 5.0
+"""Seconds for which others are taken to append to a stream, too, after one was quicker."""
 
 StreamChoice: TypeAlias = Callable[[Command[Any]], UUID | str] | str
 """What tells which aggregate a command is for: a function of it, or the name of a field of its payload."""
+
+
+class StreamHeldError(MainstayError):
+    """Another transaction has held a stream for too long; nothing of the one that waited remains."""
 
 
 class Opened(Protocol):
@@ -118,7 +126,7 @@ class Aggregates(Protocol):
         ...
 
     def opened(
-        self, kind: type, aggregate_id: UUID | str, conn: Any, ahead: Any = None
+        self, kind: type, aggregate_id: UUID | str, conn: Any, ahead: Any = None, *, hold: bool = False
     ) -> AbstractAsyncContextManager[Opened]:
         """An aggregate, new if it has no events; what it has raised is appended at the end of the block, or left.
 
@@ -127,9 +135,11 @@ class Aggregates(Protocol):
             aggregate_id: Which one.
             conn: The transaction in which the command is completed.
             ahead: What was asked when it began.
+            hold: Let nobody else append to it from the beginning, as far as the store of events knows how to.
 
         Raises:
             OptimisticLockError: At the end: somebody else has appended since it was loaded.
+            StreamHeldError: It is to be held, and somebody else has held it for too long.
         """
         ...
 

@@ -12,11 +12,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, cast
 
-from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, Aggregates, Opened, Target, check_all
+from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, Aggregates, Opened, StreamHeldError, Target, check_all
 from mainstay.commands.carried import said_by
 from mainstay.commands.command import Failure, Success
 from mainstay.commands.context import HandlerContext
@@ -27,8 +27,9 @@ from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
 from mainstay.commands.ledger import FIRST_VERSION, NewDecision
 from mainstay.commands.sends import Sends
 from mainstay.commands.store import CommandStore, Lease, NewCommand, Outcome, Received, Verb
-from mainstay.commands.threads import LeftBehindError, call_in_thread
+from mainstay.commands.threads import LeftBehindError, call_in_thread, limited
 from mainstay.commands.tracing import Handling
+from mainstay.commands.turns import Turns
 from mainstay.errors import (
     BusinessRuleException,
     ConfigurationError,
@@ -47,12 +48,14 @@ from mainstay.positions import noting
 from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, as_seconds, checked_policy
 from mainstay.serialization import storable, to_json
 from mainstay.telemetry import get_logger
-from mainstay.tenancy import scope_of
+from mainstay.tenancy import current_tenant, scope_of
 
 TRANSIENT = "TRANSIENT"
 PERMANENT = "PERMANENT"
 BUSINESS_RULE = "BUSINESS_RULE"
 
+IN_HAND = 128
+"""Commands that a worker has in hand at least, if all are for deciders in groups."""
 _TEXT_LIMIT = 4000
 _CODE_LIMIT = 200
 
@@ -110,7 +113,20 @@ class Execution:
         self._on_stuck = on_stuck
         self._report = report
         self._aggregates = aggregates
+        self._turns = Turns()
         self.grouping = None if deciders is None else Grouping(domain, store, deciders, self)
+        self._alone = asyncio.Semaphore()
+        """For deciders that are to decide in transactions of their own."""
+
+    def slots(self, concurrency: int) -> int:
+        """How many commands to have in hand, where so many handlers may run at once.
+
+        Deciders decide one after the other, in a moment; what their commands wait for is the COMMIT that they share. So
+        where there is nothing else, more are in hand, and groups are not small because few handlers may run.
+        """
+        self._alone = asyncio.Semaphore(concurrency)
+        only_groups = self.grouping is not None and self._registry.only_decides(self._domain)
+        return max(concurrency, IN_HAND) if only_groups else concurrency
 
     def check(self) -> None:
         """Refuse handlers on aggregates that nobody can load.
@@ -160,6 +176,9 @@ class Execution:
             if handler.reader is not None:
                 received = received._replace(command=handler.opened(received.command))
             if handler.options.target is not None:
+                if handler.decides and handler.options.timeout is not None:
+                    async with limited(handler.options.timeout):
+                        return await self._run_on_aggregate(received, handler)
                 return await self._run_on_aggregate(received, handler)
             if handler.options.transactional:
                 return await self._run_transactional(received, handler)
@@ -190,28 +209,38 @@ class Execution:
         return Outcome(received.lease, Verb.GIVE_BACK, details=Why.OVERTAKEN) if end is Overtaken else None
 
     async def _run_on_aggregate(self, received: Received, handler: Handler) -> Outcome | Written | Verb:
-        """As `_run_transactional`, again whenever somebody else was quicker to append; in a group, if that can be."""
+        """In a group if that can be, else by `_run_transactional`, again whenever somebody else was quicker.
+
+        A decider is limited with all that it waits for: if that is done after all, the failure changes nothing.
+        """
         if handler.decides and self.grouping is not None:
             grouped = await self._run_in_group(received, handler, self.grouping)
             if grouped is not None:
                 return grouped
-        for pauses in range(TRIES):
-            try:
-                return await self._run_transactional(received, handler)
-            except OptimisticLockError as error:
-                logger.debug("handled again: %s", error, extra=_fields(received))
-            await asyncio.sleep(random.uniform(0, FIRST_PAUSE * 2**pauses))  # noqa: S311 - spreads, guards nothing
+        stream = None
+        if handler.decides:
+            target = cast("Target", handler.options.target)
+            stream = target.kind, str(target.id_of(received.command)), current_tenant()
+        async with self._alone if handler.decides else nullcontext():
+            for pauses in range(TRIES):
+                async with self._turns.of(stream) as hold:
+                    try:
+                        return await self._run_transactional(received, handler, hold=hold)
+                    except (OptimisticLockError, StreamHeldError) as error:
+                        logger.debug("handled again: %s", error, extra=_fields(received))
+                        self._turns.contend(stream)
+                await asyncio.sleep(random.uniform(0, FIRST_PAUSE * 2**pauses))  # noqa: S311 - spreads, guards nothing
         return Outcome(received.lease, Verb.GIVE_BACK, details=Why.OVERTAKEN)
 
-    async def _run_transactional(self, received: Received, handler: Handler) -> Verb:
+    async def _run_transactional(self, received: Received, handler: Handler, *, hold: bool = False) -> Verb:
         """Effects and completion in one COMMIT."""
         target, ahead = handler.options.target, None
-        if target is not None and self._aggregates is not None:
+        if target is not None and self._aggregates is not None and not hold:
             ahead = self._aggregates.ahead(target.kind, target.id_of(received.command))
         with noting() as noted:  # apart from what is told outside: it is undone with the transaction
             async with self._store.transaction(ahead) as conn:
                 context = self._context(received, conn)
-                async with self._opened(received, handler, conn, ahead) as opened:
+                async with self._opened(received, handler, conn, ahead, hold=hold) as opened:
                     function = handler.function if opened is None else partial(handler.function, opened.aggregate)
                     try:
                         result = await self._call(received, handler, function, context)
@@ -238,7 +267,7 @@ class Execution:
 
     @asynccontextmanager
     async def _opened(
-        self, received: Received, handler: Handler, conn: Any, ahead: Any
+        self, received: Received, handler: Handler, conn: Any, ahead: Any, *, hold: bool
     ) -> AsyncIterator[Opened | None]:
         """The aggregate that a handler is called with; None for one that is called with none."""
         target = handler.options.target
@@ -247,7 +276,8 @@ class Execution:
             return
         if self._aggregates is None:
             raise ConfigurationError("a handler on aggregates needs a store of events: Worker(..., event_store=...)")
-        async with self._aggregates.opened(target.kind, target.id_of(received.command), conn, ahead) as opened:
+        which = target.kind, target.id_of(received.command)
+        async with self._aggregates.opened(*which, conn, ahead, hold=hold) as opened:
             yield opened
 
     async def _call(
@@ -258,15 +288,8 @@ class Execution:
         if handler.is_async and timeout is None:
             result = await function(received.command, context)
         elif handler.is_async:
-            limit = asyncio.timeout(timeout)
-            try:
-                async with limit:
-                    result = await function(received.command, context)
-            except TimeoutError as error:
-                if limit.expired():
-                    message = f"the handler took longer than {timeout:g} s"
-                    raise TransientCommandError("TIMEOUT", message) from error
-                raise
+            async with limited(cast("float", timeout)):
+                result = await function(received.command, context)
         else:
             result, raised = await call_in_thread(
                 function,

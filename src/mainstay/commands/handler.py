@@ -254,7 +254,8 @@ class HandlerRegistry:
             decider: A ``DeciderAggregate[State, Open | Close]`` whose commands are `CommandModel` classes.
             stream: As `handler` says.
             retry_policy: As `handler` says.
-            timeout: As `handler` says.
+            timeout: Seconds (or timedelta) one attempt may take, with all that it waits for: its turn, its stream, its
+                group, the COMMIT. ``decide`` itself cannot be interrupted.
             version: As `handler` says.
 
         Raises:
@@ -274,6 +275,11 @@ class HandlerRegistry:
         """The aggregates that handlers of a domain are called with."""
         found = (each.options.target for key, each in self._handlers.items() if key[0] == domain)
         return [target for target in found if target is not None]
+
+    def only_decides(self, domain: str) -> bool:
+        """Whether all handlers of a domain are deciders."""
+        found = [each for key, each in self._handlers.items() if key[0] == domain]
+        return bool(found) and all(each.decides for each in found)
 
     def decorator(
         self,

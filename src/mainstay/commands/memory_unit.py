@@ -172,6 +172,7 @@ class State:
     audit: dict[UUID, list[AuditEvent]] = field(default_factory=dict)
     claims: dict[Claimable, "Unit"] = field(default_factory=dict)
     processes: dict[UUID, ProcessMetadata] = field(default_factory=dict)
+    process_done: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
     process_audit: list[ProcessEvent] = field(default_factory=list)
     unique: dict[tuple[str, str], UniqueClaim] = field(default_factory=dict)
     actions: dict[UUID, Any] = field(default_factory=dict)

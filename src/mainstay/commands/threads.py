@@ -12,9 +12,9 @@ afterwards can reach the connection, which is somebody else's by then.
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
@@ -23,7 +23,7 @@ from mainstay.commands.command import Command, SendOptions, SendResult
 from mainstay.commands.context import HandlerContext, no_transaction
 from mainstay.commands.lending import Lent
 from mainstay.commands.model import CommandModel
-from mainstay.errors import InvalidOperationError
+from mainstay.errors import InvalidOperationError, TransientCommandError
 from mainstay.portal import refuse_in_event_loop
 
 T = TypeVar("T")
@@ -312,3 +312,16 @@ def _call_plainly(
 
 def _over() -> InvalidOperationError:
     return InvalidOperationError("the handler that this context belonged to has ended, or its time is over")
+
+
+@asynccontextmanager
+async def limited(seconds: float) -> AsyncIterator[None]:
+    """What takes longer is canceled: a `TransientCommandError` with the code TIMEOUT."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if limit.expired():
+            raise TransientCommandError("TIMEOUT", f"the handler took longer than {seconds:g} s") from error
+        raise

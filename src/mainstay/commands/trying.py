@@ -149,7 +149,7 @@ class Trial(Execution):
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="mainstay-trial")
         return self._executor
 
-    async def _run_transactional(self, received: Received, handler: Handler) -> Any:
+    async def _run_transactional(self, received: Received, handler: Handler, *, hold: bool = False) -> Any:  # noqa: ARG002 - a trial races nobody
         """As that of a worker, up to the COMMIT."""
         found = cast("DryRun", self._found)
         watch: Watch | None = None

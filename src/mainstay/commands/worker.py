@@ -184,7 +184,7 @@ class Worker(ForABlock, Observed):
         """Work until `stop` is called or this task is canceled.
 
         Args:
-            concurrency: Handlers that may run at once.
+            concurrency: Handlers that may run at once. Commands for deciders in groups only wait: more are in hand.
             poll_interval: Seconds (or timedelta) after which it looks even if nothing woke it.
             use_notify: Instead of the worker's setting.
 
@@ -199,7 +199,8 @@ class Worker(ForABlock, Observed):
             raise ConfigurationError("this worker is running already")
         self._execution.check()
         self._is_running = True
-        self._concurrency = self._threads.most = concurrency
+        self._threads.most = concurrency
+        self._concurrency = self._execution.slots(concurrency)
         self._finished.clear()
         self._writer.give_up.clear()
         self._is_ending = self._is_draining = False

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
-from mainstay.commands.aggregates import RaisedEvent
+from mainstay.commands.aggregates import RaisedEvent, StreamHeldError
 from mainstay.commands.ledger import StreamName
 from mainstay.deciding.repositories import Repositories, naming_an_aggregate
-from mainstay.deciding.store import name_in_ledger
+from mainstay.deciding.store import stream_name
 from mainstay.deciding.versions import PastDeciders
 from mainstay.errors import ConfigurationError, InvalidInputError, InvalidOperationError, shown
 from mainstay.events.aggregate import AggregateRoot
@@ -65,12 +65,16 @@ class EventAggregates:
             return None
 
     @asynccontextmanager
-    async def opened(self, kind: type, aggregate_id: Any, conn: Any, ahead: Any = None) -> AsyncIterator["_Opened"]:
+    async def opened(
+        self, kind: type, aggregate_id: Any, conn: Any, ahead: Any = None, *, hold: bool = False
+    ) -> AsyncIterator["_Opened"]:
         """An aggregate; what it has raised is appended at the end of the block, or left."""
         repository = self._repositories.of(kind)
         async with self._transaction(conn) as mine:
             with naming_an_aggregate():
                 made = repository.create_new(aggregate_id)
+            if hold and self._joins and not await self.store.hold(made.stream, conn=mine):
+                raise StreamHeldError(f"{made.stream} is held by another transaction")
             aggregate = None if ahead is None else repository.loaded_along(made, ahead)
             if aggregate is None:
                 aggregate = await repository.get_or_none(aggregate_id, conn=mine) or made
@@ -131,7 +135,7 @@ class _Opened:
     @property
     def stream(self) -> StreamName:
         """Where its events are."""
-        return name_in_ledger(self.aggregate.stream)
+        return stream_name(self.aggregate.stream)
 
     async def append(self, conn: Any, *, may_leave: bool) -> None:
         """Append what the aggregate has raised, or leave it to who commits."""

@@ -13,13 +13,12 @@ from mainstay.events.snapshot import Snapshot
 from mainstay.events.stream import StreamId
 
 
-def name_in_ledger(stream: StreamId) -> StreamName:
-    """A stream, as the ledger names it."""
+def stream_name(stream: StreamId) -> StreamName:
+    """A stream's name in texts, as the ledger keeps it."""
     return StreamName(stream.category, str(stream.id), None if stream.tenant_id is None else str(stream.tenant_id))
 
 
-@dataclass(frozen=True, slots=True)
-class StreamConsequence:
+class StreamConsequence(NamedTuple):
     """What follows from one command; see `mainstay.commands.deciders.Consequence`.
 
     Args:
@@ -28,6 +27,7 @@ class StreamConsequence:
         written: The events, in order; none if nothing follows.
         sends: What is no event.
         snapshot: To be kept after the COMMIT.
+        name: Of the stream, if it is known already.
     """
 
     stream_id: StreamId
@@ -35,11 +35,12 @@ class StreamConsequence:
     written: tuple[NewEvent, ...] = ()
     sends: Sequence[Any] = ()
     snapshot: Snapshot | None = None
+    name: StreamName | None = None
 
     @property
     def stream(self) -> StreamName:
         """In which stream, as the ledger names it."""
-        return name_in_ledger(self.stream_id)
+        return stream_name(self.stream_id) if self.name is None else self.name
 
     @property
     def events(self) -> int:

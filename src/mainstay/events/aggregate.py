@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from mainstay.errors import ConfigurationError, EventVersionError, InvalidInputError, shown
-from mainstay.events.event import DomainEvent
+from mainstay.events.event import DomainEvent, with_envelope
 from mainstay.events.stream import StreamId
 from mainstay.tenancy import current_tenant
 
@@ -295,4 +295,4 @@ def _addressed(event: DomainEvent, stream: StreamId, version: int) -> DomainEven
     for name in type(event).__text_ids__:
         if name in changes:
             changes[name] = str(changes[name])
-    return event.model_copy(update=changes) if changes else event
+    return with_envelope(event, changes) if changes else event

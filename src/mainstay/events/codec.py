@@ -182,6 +182,15 @@ def _wrong_version(kind: type[DomainEvent], version: int) -> str:
 def _refuse_elsewhere(event: DomainEvent, stream: StreamId, version: int | None) -> None:
     """See that an event does not say that it belongs to another stream, or is of another type."""
     kind = type(event)
+    if (
+        event.event_type == kind.__event_type__
+        and event.event_version == kind.__event_version__
+        and event.aggregate_id is stream.id
+        and event.aggregate_type == stream.category
+        and event.tenant_id == stream.tenant_id
+        and event.aggregate_version == version
+    ):
+        return  # an aggregate has written its envelope
     own_id = None if event.aggregate_id is None else checked_name(event.aggregate_id, "an id", LONGEST_NAME)
     own_tenant = None if event.tenant_id is None else checked_name(event.tenant_id, "an id", LONGEST_NAME)
     says = (

@@ -197,7 +197,35 @@ class DomainEvent(BaseModel):
 
     def _with(self, **changes: Any) -> Self:
         """A copy with another envelope; shares what it holds, as nobody changes it."""
-        return self.model_copy(update=changes)
+        return with_envelope(self, changes)
+
+
+EventT = TypeVar("EventT", bound=DomainEvent)
+
+_slots: Any = vars(BaseModel)
+_set_values = _slots["__dict__"].__set__
+_set_fields_set = _slots["__pydantic_fields_set__"].__set__
+_set_extra = _slots["__pydantic_extra__"].__set__
+_set_private = _slots["__pydantic_private__"].__set__
+
+
+def put_together(
+    kind: type[EventT], values: dict[str, Any], fields_set: set[str], extra: dict[str, Any] | None
+) -> EventT:
+    """An event of values that are valid, as pydantic puts it together; of a class without private attributes."""
+    event = kind.__new__(kind)
+    _set_values(event, values)
+    _set_fields_set(event, fields_set)
+    _set_extra(event, extra)
+    _set_private(event, None)
+    return event
+
+
+def with_envelope(event: EventT, changes: dict[str, Any]) -> EventT:
+    """A copy with other fields of the envelope; ``model_copy`` gives the same, in three times the time."""
+    if event.__pydantic_private__ is not None or event.__pydantic_extra__ is not None:
+        return event.model_copy(update=changes)
+    return put_together(type(event), vars(event) | changes, event.__pydantic_fields_set__ | changes.keys(), None)
 
 
 def set_event_type(kind: type[DomainEvent], event_type: str) -> None:

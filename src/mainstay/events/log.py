@@ -265,6 +265,14 @@ class JoiningLog(ABC):
     """
 
     @abstractmethod
+    async def hold_stream(self, stream: StreamId, *, conn: Any) -> bool:
+        """Let nobody else append to a stream until a transaction ends, once those are done who have begun to.
+
+        Returns:
+            False if somebody else has held it for too long: then the transaction can only be rolled back.
+        """
+
+    @abstractmethod
     def read_along(self, stream: StreamId, limit: int) -> Any:
         """What `EventLog.read_stream` asks of all of a stream."""
 

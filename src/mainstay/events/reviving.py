@@ -13,12 +13,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel
 from pydantic_core import SchemaValidator, to_json
 
 from mainstay.errors import shown
 from mainstay.events.definition import ENVELOPE
-from mainstay.events.event import DomainEvent, reading
+from mainstay.events.event import DomainEvent, put_together, reading
 from mainstay.events.log import RecordedEvent
 
 Reviver: TypeAlias = Callable[[bytes, RecordedEvent, dict[str, Any]], Any]
@@ -27,12 +26,6 @@ Reviver: TypeAlias = Callable[[bytes, RecordedEvent, dict[str, Any]], Any]
 Raises `pydantic.ValidationError` if the payload does not fit, and `TypeError` if the envelope is not what the class
 wants.
 """
-
-_slots: Any = vars(BaseModel)
-_set_values = _slots["__dict__"].__set__
-_set_fields_set = _slots["__pydantic_fields_set__"].__set__
-_set_extra = _slots["__pydantic_extra__"].__set__
-_set_private = _slots["__pydantic_private__"].__set__
 
 
 def reviver(kind: type[DomainEvent]) -> Reviver:
@@ -45,7 +38,7 @@ def reviver(kind: type[DomainEvent]) -> Reviver:
 
 
 def _made(kind: type[DomainEvent]) -> Reviver:
-    event_type, event_version, new = kind.__event_type__, kind.__event_version__, kind.__new__
+    event_type, event_version = kind.__event_type__, kind.__event_version__
     is_choosy = bool(kind.__text_ids__ or kind.__asked__ or kind.__uuid_ids__)
     fields_only = _field_validator(kind)
     validate = None if fields_only is None else fields_only.validate_json
@@ -72,12 +65,7 @@ def _made(kind: type[DomainEvent]) -> Reviver:
             return _validated_whole(kind, payload, values)
         fields, extra, fields_set = validate(payload)
         values.update(fields)
-        event = new(kind)
-        _set_values(event, values)
-        _set_fields_set(event, fields_set)
-        _set_extra(event, extra)
-        _set_private(event, None)
-        return event
+        return put_together(kind, values, fields_set, extra)
 
     return revive
 

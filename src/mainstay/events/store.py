@@ -136,6 +136,20 @@ class EventStore(ByAggregate):
         """
         return await self._append([self.written(each) for each in appends], None, conn)
 
+    async def hold(self, stream: StreamId, *, conn: Any) -> bool:
+        """Let nobody else append to a stream until a transaction ends, once those are done who have begun to.
+
+        A stream without events is held by nobody, and one in a log that cannot join others' transactions neither.
+
+        Args:
+            stream: Which.
+            conn: The caller's transaction.
+
+        Returns:
+            False if somebody else has held it for too long: then the transaction can only be rolled back.
+        """
+        return not isinstance(self.log, JoiningLog) or await self.log.hold_stream(stream, conn=conn)
+
     def append_along(self, stream: StreamId, events: Iterable[DomainEvent], *, expected: ExpectedVersion) -> Any:
         """What `append` does in a caller's transaction, to go along in another's round trip; None if it cannot.
 

@@ -197,7 +197,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
 
 
 def decision_fields(decision: NewDecision) -> dict[str, Any]:
-    """A decision as commandbus.record_decision takes it."""
+    """A decision as commandbus.record_decisions takes it."""
     stream = decision.stream
     fields: dict[str, Any] = {
         "category": stream.category,

@@ -43,6 +43,7 @@ from mainstay.message import COMMANDS_SUFFIX
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.actions import PostgresActions
 from mainstay.storage.postgres.batches import PostgresBatches
+from mainstay.storage.postgres.beside import without_waiting
 from mainstay.storage.postgres.breakers import PostgresBreakerStore
 from mainstay.storage.postgres.callers import rows_in
 from mainstay.storage.postgres.command_questions import PostgresQuestions
@@ -78,6 +79,7 @@ from mainstay.storage.postgres.processes import PostgresProcesses
 from mainstay.storage.postgres.replies import PostgresReplies, tell
 from mainstay.storage.postgres.schedules import PostgresScheduleStore
 from mainstay.storage.postgres.sending import PostgresSending
+from mainstay.storage.postgres.trail import deciding
 from mainstay.storage.postgres.transactions import HandlerTransaction, HandlerTransactions
 from mainstay.storage.postgres.watching import TransactionWatch
 
@@ -112,6 +114,8 @@ _INVARIANTS = (
     "the counts of a batch recount",
     "a step under way has a command or a reply on its way",
     "a process is under way as long as one of its steps",
+    "a process knows how many of its steps are under way",
+    "what was done in a process is undone in turn, each step once",
     "steps belong to a process, are numbered from one and undo an earlier one",
     "events belong to a process",
     "the audit trail of a process tells each step and ends at its status",
@@ -202,10 +206,14 @@ class PostgresCommandStore(
 
     # -- sending ------------------------------------------------------------------------------------------------------
     async def ensure_queue(self, domain: str) -> None:
-        """Create the domain's queue if it is missing, on a connection of its own."""
+        """Create the domain's queue if it is missing, on a connection of its own; never waiting for the pool.
+
+        A handler that sends, a process that moves and a group that holds streams ask within a transaction, which may
+        have the pool's last connection: they would wait for themselves.
+        """
         if domain in self._queues:
             return
-        async with self._own() as conn:
+        async with sealed(without_waiting(self.pool)) as conn:
             await execute(conn, self._sql["create_queue"], {"domain": domain})
         self._queues.add(domain)
 
@@ -224,8 +232,9 @@ class PostgresCommandStore(
         parameters = {"domain": domain, "command_id": command_id, "reason": reason, "running": running}
         for remaining in reversed(range(_CANCEL_TRIES)):
             try:
-                async with self._own() as conn:
+                async with deciding(self.pool) as conn:
                     status = await fetch_value(conn, self._sql["cancel"], parameters)
+                async with self._own() as conn:
                     await tell(conn, [(domain, command_id)])
             except StorageUnavailableError as error:
                 if not remaining or not isinstance(error.__cause__, psycopg.errors.SerializationFailure):

@@ -15,7 +15,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from mainstay.errors import EventError, OptimisticLockError, StorageError, StreamTombstonedError
+from psycopg.errors import LockNotAvailable
+
+from mainstay.errors import (
+    EventError,
+    OptimisticLockError,
+    StorageError,
+    StorageUnavailableError,
+    StreamTombstonedError,
+)
 from mainstay.events import checks
 from mainstay.events.log import (
     EVERYTHING,
@@ -144,6 +152,21 @@ class PostgresEventLog(JoiningLog):
             return await import_into(conn, events)
         async with self.transaction() as own:
             return await import_into(own, events)
+
+    async def hold_streams(self, streams: Sequence[StreamId], *, conn: Any) -> list[int]:
+        """Let nobody else append to streams until a transaction ends; the places, from 1, of those that are held."""
+        ((places,),) = await self._ask("hold_streams", names_of(streams), conn)
+        return list(places)
+
+    async def hold_stream(self, stream: StreamId, *, conn: Any) -> bool:
+        """Let nobody else append to a stream until a transaction ends; waits for a second at most."""
+        try:
+            await self.hold_streams([stream], conn=conn)
+        except StorageUnavailableError as error:
+            if isinstance(error.__cause__, LockNotAvailable):
+                return False
+            raise
+        return True
 
     # -- in the round trips of others ---------------------------------------------------------------------------------
     def read_along(self, stream: StreamId, limit: int) -> Along:

@@ -22,17 +22,14 @@ LISTEN is refused or worthless: give ``conninfo`` the server's own address there
 
 import asyncio
 import random
-from collections.abc import Mapping
-from inspect import isawaitable
-from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg import sql
 
 from mainstay.errors import InvalidInputError, InvalidPayloadError, shown
 from mainstay.service import Service
 from mainstay.storage.postgres import queries
+from mainstay.storage.postgres.beside import connected
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_value
 from mainstay.telemetry import get_logger
 
@@ -44,9 +41,6 @@ _LONGEST_PAYLOAD = 7999
 """Bytes, PostgreSQL's limit."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
-
-#: What the connection gets unless the user's parameters say otherwise: a server that is not there is noticed.
-_PATIENCE = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
 class Listener(Service):
@@ -129,7 +123,7 @@ class Listener(Service):
         missed = False
         while True:
             try:
-                async with await self._connect() as conn:
+                async with await connected(self._pool, self._conninfo) as conn:
                     await conn.execute(self._listen)
                     failures = 0
                     self._is_listening = True
@@ -152,21 +146,6 @@ class Listener(Service):
                     extra={"channel": self.channel, "error": str(error)},
                 )
                 await asyncio.sleep(pause)
-
-    async def _connect(self) -> AsyncConnection[Any]:
-        """A connection with the parameters that the pool would use now, which may be fresh credentials."""
-        conninfo = self._conninfo or await _resolved(self._pool.conninfo) or ""
-        given: Mapping[str, Any] = await _resolved(self._pool.kwargs) or {}
-        named = {**conninfo_to_dict(conninfo), **given}
-        patience = {name: value for name, value in _PATIENCE.items() if name not in named}
-        kind: type[AsyncConnection[Any]] = self._pool.connection_class
-        return await kind.connect(conninfo, **{**patience, **given, "autocommit": True})
-
-
-async def _resolved(parameter: Any) -> Any:
-    """A pool's parameter, which may be a value, a function or an async function."""
-    value = parameter() if callable(parameter) else parameter
-    return await value if isawaitable(value) else value
 
 
 async def notify(pool: Pool, channel: str, payload: str = "") -> None:
