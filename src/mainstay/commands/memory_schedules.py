@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
@@ -17,6 +17,7 @@ from mainstay.commands.schedule import (
     due_id,
     firing,
     first_due,
+    refuse_unseen,
     rule_of,
 )
 from mainstay.commands.store import Answer, NewCommand, Refusal
@@ -46,6 +47,7 @@ class MemoryScheduleStore:
         """Store a schedule, or change the one of this name."""
         row = self._rows.get(new.name)
         before = row.schedule if row else None
+        refuse_unseen(new.name, new.seen, before)
         now = self._clock.now()
         next_due_at, counts_from = first_due(new, before, now)
         headers = new.command.headers
@@ -76,7 +78,7 @@ class MemoryScheduleStore:
             unique_key=new.command.unique_key,
             unique_for=None if new.command.unique_for is None else timedelta(seconds=new.command.unique_for),
             created_at=before.created_at if before else now,
-            updated_at=now,
+            updated_at=now if before is None else self._later(before),
         )
         self._rows[new.name] = _Row(schedule, new.command)
         return schedule
@@ -87,15 +89,16 @@ class MemoryScheduleStore:
 
     async def pause(self, name: str) -> Schedule | None:
         """Let it not be fired until `resume`."""
-        return self._change(name, is_paused=True, updated_at=self._clock.now())
+        found = await self.get(name)
+        return None if found is None else self._change(name, is_paused=True, updated_at=self._later(found))
 
     async def resume(self, name: str) -> Schedule | None:
         """Let it be fired from now on; one that is not paused stays as it is."""
         found = await self.get(name)
         if found is None or not found.is_paused:
             return found
-        now = self._clock.now()
-        return self._change(name, is_paused=False, next_due_at=rule_of(found).after(now), updated_at=now)
+        due = rule_of(found).after(self._clock.now())
+        return self._change(name, is_paused=False, next_due_at=due, updated_at=self._later(found))
 
     async def get(self, name: str) -> Schedule | None:
         """One schedule."""
@@ -156,6 +159,10 @@ class MemoryScheduleStore:
             last_command_id=fired[-1] if fired else found.last_command_id,
         )
         return sum(isinstance(each, SendResult) for each in answers) - sum(skipped)
+
+    def _later(self, before: Schedule) -> datetime:
+        """When a schedule is changed: later than before, even if the clock stands, for that tells its states apart."""
+        return max(self._clock.now(), before.updated_at + timedelta(microseconds=1))
 
     def _change(self, name: str, **changes: object) -> Schedule | None:
         row = self._rows.get(name)

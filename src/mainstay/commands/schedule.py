@@ -15,8 +15,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID, uuid5
 
-from mainstay.commands.recurrence import Recurrence
+from mainstay.commands.recurrence import Recurrence, zone
 from mainstay.commands.store import Answer, NewCommand
+from mainstay.errors import InvalidOperationError
 
 GRACE = timedelta(seconds=60)
 """How late a due time may be fired although its schedule skips what it missed."""
@@ -37,7 +38,10 @@ class CatchUp(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewSchedule:
-    """A checked schedule on its way in. ``command`` is what is sent; its ids are drawn anew for each due time."""
+    """A checked schedule on its way in. ``command`` is what is sent; its ids are drawn anew for each due time.
+
+    ``seen``: it changes the one that was set, paused or resumed last at this time; None: whatever is there.
+    """
 
     name: str
     command: NewCommand
@@ -47,6 +51,7 @@ class NewSchedule:
     not_before: datetime | None
     catch_up: CatchUp
     catch_up_limit: int
+    seen: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,9 @@ class ScheduleStore(Protocol):
         """Store a schedule, or change the one of this name.
 
         One whose rule stays as it was keeps its next due time; paused it stays paused.
+
+        Raises:
+            InvalidOperationError: It is not, or not any more, the one that was seen; nothing is changed.
         """
         ...
 
@@ -168,6 +176,22 @@ class ScheduleStore(Protocol):
         ...
 
 
+def refuse_unseen(name: str, seen: datetime | None, before: Schedule | None) -> None:
+    """Refuse to overwrite what whoever sets a schedule has not seen.
+
+    Args:
+        name: Of the schedule.
+        seen: ``updated_at`` of what was seen; None: whatever is there.
+        before: As it is, if there is one; under a lock, if it is to count.
+
+    Raises:
+        InvalidOperationError: It is another than was seen.
+    """
+    if seen is not None and (before is None or before.updated_at != seen):
+        now = "removed" if before is None else "changed"
+        raise InvalidOperationError(f"schedule {name!r} was {now} meanwhile; look again, and change it anew")
+
+
 def firing(rule: Recurrence, next_due_at: datetime, catch_up: CatchUp, limit: int, now: datetime) -> Firing:
     """What is to be done with a schedule that is due.
 
@@ -187,6 +211,21 @@ def firing(rule: Recurrence, next_due_at: datetime, catch_up: CatchUp, limit: in
 def rule_of(schedule: Schedule) -> Recurrence:
     """When a schedule is due."""
     return Recurrence(schedule.cron, schedule.every, schedule.timezone, schedule.counts_from, schedule.not_before)
+
+
+def upcoming(rule: Recurrence, due: datetime | None, count: int) -> list[datetime]:
+    """Due times from one on, in the time zone of their rule.
+
+    Args:
+        rule: When a schedule is due.
+        due: When it is due next; None if it never is.
+        count: How many at most.
+    """
+    found: list[datetime] = []
+    while due is not None and len(found) < count:
+        found.append(due.astimezone(zone(rule.timezone)))
+        due = rule.after(due)
+    return found
 
 
 def first_due(new: NewSchedule, before: Schedule | None, now: datetime) -> tuple[datetime | None, datetime]:

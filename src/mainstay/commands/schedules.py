@@ -6,15 +6,24 @@ What schedules promise is in `mainstay.commands.schedule`.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 from mainstay.commands.checks import checked_choice, checked_count, checked_text, checked_time, domain_filter, named
 from mainstay.commands.command import OnConflict, SendRequest, SendResult
 from mainstay.commands.model import CommandModel
-from mainstay.commands.recurrence import checked_cron, checked_every, checked_timezone
-from mainstay.commands.schedule import DEFAULT_CATCH_UP_LIMIT, CatchUp, Fired, NewSchedule, Schedule, ScheduleStore
+from mainstay.commands.recurrence import Recurrence, checked_cron, checked_every, checked_timezone
+from mainstay.commands.schedule import (
+    DEFAULT_CATCH_UP_LIMIT,
+    CatchUp,
+    Fired,
+    NewSchedule,
+    Schedule,
+    ScheduleStore,
+    first_due,
+    upcoming,
+)
 from mainstay.commands.store import NewCommand, NotUnique, Refusal
 from mainstay.errors import (
     DuplicateCommandError,
@@ -83,6 +92,7 @@ class Schedules:
         priority: int = 0,
         unique_key: str | None = None,
         unique_for: timedelta | float | None = None,
+        seen: datetime | None = None,
     ) -> Schedule:
         """Send a command again and again; a schedule of this name is changed.
 
@@ -110,11 +120,77 @@ class Schedules:
             priority: -9 to 9, as in `CommandBus.send`.
             unique_key: A due time at which a command with this unique key has not ended is passed by.
             unique_for: As in `CommandBus.send`.
+            seen: ``updated_at`` of the schedule that is to be changed, so that nobody else's change is lost.
 
         Raises:
             InvalidInputError: Something cannot be accepted; the message names it.
+            InvalidOperationError: It was changed or removed since it was ``seen``.
             StorageUnavailableError: No connection, or it broke.
         """
+        new = self._new(
+            name, domain, command_type, data, cron=cron, every=every, timezone=timezone, not_before=not_before,
+            catch_up=catch_up, catch_up_limit=catch_up_limit, reply_to=reply_to, max_attempts=max_attempts,
+            headers=headers, key=key, priority=priority, unique_key=unique_key, unique_for=unique_for, seen=seen,
+        )  # fmt: skip
+        await self._ensure_queue(new.command.domain)
+        return await self._store.set(new)
+
+    async def preview(
+        self,
+        /,
+        name: str,
+        domain: str | CommandModel,
+        command_type: str | None = None,
+        data: dict[str, Any] | None = None,
+        *,
+        count: int = 5,
+        **options: Any,
+    ) -> list[datetime]:
+        """When a schedule would be due, next and after that, were it set like this now; nothing is stored.
+
+        Args:
+            name: As for `set`; of one that is there and keeps its rule, the times are those that it has.
+            domain: As for `set`.
+            command_type: As for `set`.
+            data: As for `set`.
+            count: How many times at most.
+            options: The others of `set`.
+
+        Returns:
+            The times, aware, in the schedule's time zone, by this machine's clock; fewer if there are no more.
+
+        Raises:
+            InvalidInputError: As `set` would raise it.
+        """
+        new = self._new(name, domain, command_type, data, **options)
+        now = datetime.now(UTC)
+        due, counts_from = first_due(new, await self._store.get(new.name), now)
+        rule = Recurrence(new.cron, new.every, new.timezone, counts_from, new.not_before)
+        return upcoming(rule, due, checked_count(count, "count"))
+
+    def _new(
+        self,
+        name: str,
+        domain: str | CommandModel,
+        command_type: str | None,
+        data: dict[str, Any] | None,
+        *,
+        cron: str | None = None,
+        every: timedelta | float | None = None,
+        timezone: str = "UTC",
+        not_before: datetime | None = None,
+        catch_up: CatchUp | str = CatchUp.ONE,
+        catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
+        reply_to: str | None = None,
+        max_attempts: int | None = None,
+        headers: dict[str, Any] | None = None,
+        key: str | None = None,
+        priority: int = 0,
+        unique_key: str | None = None,
+        unique_for: timedelta | float | None = None,
+        seen: datetime | None = None,
+    ) -> NewSchedule:
+        """What `set` was given, checked."""
         if (cron is None) == (every is None):
             raise InvalidInputError("give cron or every, one of them")
         is_typed = isinstance(domain, CommandModel)
@@ -141,11 +217,11 @@ class Schedules:
             not_before=checked_time(not_before, "not_before"),
             catch_up=checked_choice(catch_up.upper() if isinstance(catch_up, str) else catch_up, CatchUp, "catch_up"),
             catch_up_limit=checked_count(catch_up_limit, "catch_up_limit"),
+            seen=checked_time(seen, "seen"),
         )
         if new.catch_up_limit > _MOST_CATCH_UP:
             raise InvalidInputError(f"catch_up_limit must be at most {_MOST_CATCH_UP}, not {catch_up_limit}")
-        await self._ensure_queue(new.command.domain)
-        return await self._store.set(new)
+        return new
 
     async def remove(self, name: str) -> None:
         """Remove a schedule; commands that it sent stay.

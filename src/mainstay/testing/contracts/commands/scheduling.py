@@ -14,6 +14,7 @@ import pytest
 from mainstay.commands.command import OnConflict, SendResult
 from mainstay.commands.schedule import CatchUp, NewSchedule, Schedule, due_id
 from mainstay.commands.store import CommandStore, NotUnique, Refusal, Verb
+from mainstay.errors import InvalidOperationError
 from mainstay.testing.contracts.commands.base import DOMAIN, REPLIES, CommandStoreSuite, new
 
 NAME = "nightly"
@@ -102,6 +103,28 @@ class SchedulingContract(CommandStoreSuite):
         assert (again.next_due_at, again.counts_from) == (before.next_due_at, before.counts_from)
         assert (first.data, again.data, again.created_at) == ({"n": 1}, {"n": 2}, first.created_at)
         assert await self.fire(store) == 1
+
+    async def test_a_change_of_what_was_seen_loses_nobody_elses(self, store: CommandStore) -> None:
+        first = await self.scheduled(store)
+        second = await self.scheduled(store, data={"n": 2}, seen=first.updated_at)
+
+        with pytest.raises(InvalidOperationError, match="changed meanwhile"):
+            await self.scheduled(store, data={"n": 3}, seen=first.updated_at)
+        assert await self.schedule(store) == second
+        await store.schedules.remove(NAME)
+        with pytest.raises(InvalidOperationError, match="removed meanwhile"):
+            await self.scheduled(store, seen=second.updated_at)
+        assert await store.schedules.find(None) == []
+
+    async def test_of_two_who_change_what_they_saw_at_the_same_time_one_does(self, store: CommandStore) -> None:
+        seen = (await self.scheduled(store)).updated_at
+        changes = [self.scheduled(store, data={"n": n}, seen=seen) for n in range(4)]
+
+        done = await asyncio.gather(*changes, return_exceptions=True)
+
+        made = [each for each in done if isinstance(each, Schedule)]
+        assert [type(each) for each in done if not isinstance(each, Schedule)] == [InvalidOperationError] * 3
+        assert made == [await self.schedule(store)]
 
     async def test_a_new_rule_counts_from_now(self, store: CommandStore) -> None:
         await self.scheduled(store)
