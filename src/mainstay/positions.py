@@ -5,8 +5,6 @@ command's row, a web server to its client) opens `noting` around the code that m
 Tasks and threads that the code begins note into the same place. A block inside another keeps what it hears to itself.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
@@ -33,15 +31,18 @@ class Noted:
 _noted: ContextVar[Noted | None] = ContextVar("mainstay_noted", default=None)
 
 
-@contextmanager
-def noting() -> Iterator[Noted]:
+class noting:  # noqa: N801 - a context manager, written without a generator: every command passes here
     """Hear which positions the block is told."""
-    mine = Noted()
-    token = _noted.set(mine)
-    try:
-        yield mine
-    finally:
-        _noted.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> Noted:
+        mine = Noted()
+        self._token = _noted.set(mine)
+        return mine
+
+    def __exit__(self, *_: object) -> None:
+        _noted.reset(self._token)
 
 
 def note_position(position: int | None) -> None:

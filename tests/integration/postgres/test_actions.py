@@ -224,6 +224,7 @@ async def test_a_preview_says_what_it_would_be_about(store, tsq):
     assert (seen.commands, len(seen.groups), len(seen.sample), seen.needs_approval) == (8, 1, 2, False)
 
 
+@pytest.mark.thorough
 async def test_a_stream_whose_sender_was_killed_is_left_open_and_can_be_cancelled(dsn, pool, store):
     key = uuid4()
     bus = CommandBus(pool)
@@ -255,6 +256,7 @@ async def busy(store):
         return (await cursor.fetchone())[0] > 0
 
 
+@pytest.mark.thorough
 async def test_five_thousand_in_a_stream_are_counted_exactly_while_they_are_handled(pool, store):
     bus = CommandBus(pool)
     key = uuid4()

@@ -1,7 +1,7 @@
 """Handlers on aggregates on PostgreSQL: command, events, next command, reply and audit are one COMMIT."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,19 +11,22 @@ from mainstay import (
     AggregateRepository,
     Command,
     ConfigurationError,
+    ExpectedVersion,
     HandlerContext,
     HandlerRegistry,
     InMemoryEventStore,
     MemoryCommandStore,
     PostgreSQLEventStore,
+    StreamId,
     Worker,
 )
 from mainstay.testing.certifier import IdempotencyCertifier
-from tests.scenarios.aggregates import Account, AggregateScenarios, Basket, Deposit
+from tests.scenarios.aggregates import Account, AggregateScenarios, Basket, Deposit, Deposited
 from tests.scenarios.postgres import OnPostgres, ask
 from tests.scenarios.world import DOMAIN, World
 
 ACCOUNT = UUID("00000000-0000-4000-8000-000000000001")
+COMMANDS, WORKERS, SLOTS = 100, 3, 4
 
 
 class TestOnPostgres(OnPostgres, AggregateScenarios):
@@ -39,6 +42,34 @@ class TestOnPostgres(OnPostgres, AggregateScenarios):
             found = await world.settled(deposit.command_id)
 
         assert found.result["version"] == 1
+
+    async def test_workers_who_want_one_stream_wait_for_their_turn_and_seldom_decide_in_vain(
+        self, world: World, event_store, monkeypatch
+    ):
+        decided: list[int] = []
+        decide = Account.decide
+        monkeypatch.setattr(Account, "decide", staticmethod(lambda *asked: decided.append(1) or decide(*asked)))
+        world.registry.register_decider(domain=DOMAIN, decider=Account)
+        sent = [await world.bus.send(Deposit(account_id=ACCOUNT, amount=1)) for _ in range(COMMANDS)]
+
+        async with AsyncExitStack() as stack:
+            for _ in range(WORKERS):
+                worker = self.worker(world, event_store, group_commit=False)
+                await stack.enter_async_context(world.working(worker, concurrency=SLOTS))
+            await world.settled(*(each.command_id for each in sent))
+        known = [await world.known(each.command_id) for each in sent]
+
+        assert {each.attempts for each in known} == {1}
+        assert sorted(each.result["version"] for each in known) == list(range(1, COMMANDS + 1))
+        assert len(decided) <= COMMANDS + 2 * WORKERS * SLOTS
+
+    async def test_a_stream_that_others_hold_for_long_is_waited_for_no_longer_than_a_second(self, event_store):
+        stream = StreamId("Account", ACCOUNT)
+        await event_store.append(stream, [Deposited(amount=1)], expected=ExpectedVersion.no_stream())
+
+        async with event_store.transaction() as mine, event_store.transaction() as other:
+            assert await event_store.hold(stream, conn=mine)
+            assert not await event_store.hold(stream, conn=other)
 
     async def test_what_else_a_handler_appends_is_in_the_same_commit(self, world, event_store, baskets, pool):
         other = uuid4()

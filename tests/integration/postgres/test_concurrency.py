@@ -31,6 +31,7 @@ from mainstay.commands.store import Action, NotUnique, OperatorRequest, Outcome,
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.testing.contracts.commands.base import new, saying
 from tests.support.servers import open_pool
+from tests.support.thorough import thorough
 from tests.support.waiting import eventually
 
 DOMAIN = "orders"
@@ -203,6 +204,7 @@ async def test_a_queue_read_inside_a_larger_statement_would_lose_sight_of_a_mess
     assert (await store.stats(DOMAIN))[0].in_flight == 1
 
 
+@pytest.mark.thorough
 async def test_with_many_senders_and_receivers_each_command_is_received_once_and_none_stands_still(dsn, store) -> None:
     """The lease is five minutes: a command that stood still for one would miss the end of this test."""
     received: list[Received] = []
@@ -320,7 +322,7 @@ class Mixer:
         await self.store.fold_batches(DOMAIN)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, thorough(2)])
 async def test_whatever_is_done_at_once_nobody_deadlocks_and_everything_adds_up(dsn, store, seed) -> None:
     sent: list[UUID] = []
     hands: list[Received] = []

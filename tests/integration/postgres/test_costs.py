@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from tests.support.servers import Server
+from tests.support.thorough import every
 
 ROWS = int(os.environ.get("MAINSTAY_PLAN_ROWS", "20000"))
 FEW = 1000
@@ -301,7 +302,7 @@ def large(request: pytest.FixtureRequest, postgres_server: Server) -> Iterator[D
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", every(2, CALLS))
 def test_a_call_costs_the_same_however_much_is_stored(small: Database, large: Database, name: str) -> None:
     call = CALLS[name]
     costs = []

@@ -25,7 +25,9 @@ from mainstay.storage.postgres.event_rows import append_parameters, feed_paramet
 from tests.support.servers import Server
 
 FILL = (Path(__file__).parent / "many_events.sql").read_text(encoding="utf-8")
-EVENTS, PROJECTIONS, SNAPSHOTS = (queries.load(name) for name in ("events", "projections", "snapshots"))
+EVENTS, PROJECTIONS, SNAPSHOTS, FEED = (queries.load(name) for name in ("events", "projections", "snapshots", "feed"))
+pytestmark = pytest.mark.thorough
+
 MOMENTS = ("plans of old", "no statistics", "statistics", "plans that know nothing")
 CATALOG = 60
 """Blocks that a question may touch for its own sake: roots and branches of indexes, the sequence, the horizon."""
@@ -100,6 +102,21 @@ QUESTIONS = {
     "streams of a category": Question(EVENTS["streams"], {**LISTED, "category": "Category7", "limit": 50}, rows=50),
     "a page of dead letters": Question(PROJECTIONS["dead_letters"], LETTERS, rows=50),
     "dead letters that block": Question(PROJECTIONS["blocked"], {**OURS, "keys": ["key 1", "key 2", "a"]}, rows=0),
+    # 20,000 positions are looked at, and the stream of each event: no index has the tenant.
+    "the last events of a tenant that has none": Question(
+        FEED["last_positions"],
+        {"types": None, "categories": None, "tenant": "nobody", "up_to": 900_000, "count": 51},
+        each=65_000,
+    ),
+    # 50,000 dead letters are counted, which were never vacuumed: an entry of the index leads to its block each time.
+    "how it is with a hundred subscriptions": Question(
+        FEED["overview"], {"subscription": None, "most": 100_000}, rows=100, each=15 + 500
+    ),
+    # A plan that does not know that one is meant looks through all 6,400 shards.
+    "how it is with one": Question(FEED["overview"], {"subscription": "busy50", "most": 100_000}, each=400),
+    "how far each of 6,400 shards is behind": Question(
+        FEED["lags"], {"subscription": None, "most": 100_000}, rows=6_400, each=1
+    ),
     "a claim": Question(
         PROJECTIONS["claim"],
         {"subscription": "busy50", "owner": "another", "seconds": 5.0, "most": 1, "version": 1},
@@ -124,9 +141,9 @@ QUESTIONS = {
 }
 
 
-def blocks(conn: Session, question: Question, *, generic: bool = False) -> tuple[int, int]:
-    """How many rows a question gives and how many blocks it touches; what it writes is undone."""
-    before, statement = "", question.sql
+def explained(conn: Session, sql: str, asked: dict[str, Any], *, generic: bool = False) -> dict[str, Any]:
+    """The plan of a statement and what it did; what it writes is undone."""
+    before, statement = "", sql
     if generic:
         names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
         numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", statement)
@@ -138,12 +155,18 @@ def blocks(conn: Session, question: Question, *, generic: bool = False) -> tuple
             cursor.execute("set local plan_cache_mode = force_generic_plan")
             cursor.execute(before.encode())
         try:
-            cursor.execute(f"explain (analyze, buffers, format json) {statement}".encode(), question.asked)
+            cursor.execute(f"explain (analyze, buffers, format json) {statement}".encode(), asked)
             ((found,),) = cursor.fetchall()
         finally:
             if before:
                 cursor.execute("deallocate asked")
-    plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    plan: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return plan
+
+
+def blocks(conn: Session, question: Question, *, generic: bool = False) -> tuple[int, int]:
+    """How many rows a question gives and how many blocks it touches."""
+    plan = explained(conn, question.sql, question.asked, generic=generic)
     return int(plan["Actual Rows"]), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
 

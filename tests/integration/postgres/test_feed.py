@@ -181,6 +181,7 @@ async def test_a_feed_in_an_older_snapshot_is_refused(pool):
     assert caught.value.sqlstate == "MS107"
 
 
+@pytest.mark.thorough
 async def test_a_prepared_transaction_holds_the_horizon_back_over_a_crash(data_dir):
     with EmbeddedServer(data_dir, port=0, settings={"max_prepared_transactions": "5"}) as server:
         dsn = server.dsn()

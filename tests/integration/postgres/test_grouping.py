@@ -1,5 +1,6 @@
 """Group commit on PostgreSQL: workers, and crashes at every statement."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,8 +11,10 @@ from mainstay import HandlerRegistry, PostgreSQLEventStore
 from mainstay.testing.certifier import IdempotencyCertifier
 from tests.scenarios.grouping import DeciderScenarios, GroupScenarios, S
 from tests.scenarios.postgres import OnPostgres, run
+from tests.scenarios.timeouts import TimeoutScenarios
 from tests.scenarios.world import DOMAIN
 from tests.support.purses import Purse, Sum, Take
+from tests.support.waiting import eventually
 
 PURSE = UUID("00000000-0000-4000-8000-000000000001")
 OTHER = UUID("00000000-0000-4000-8000-000000000002")
@@ -25,6 +28,26 @@ class OnPostgresEvents(OnPostgres):
 
 class TestDeciders(OnPostgresEvents, DeciderScenarios):
     pass
+
+
+class TestTimeouts(OnPostgresEvents, TimeoutScenarios):
+    async def test_it_limits_what_one_that_is_committed_alone_waits_for(self, world, purses, event_store):
+        worker, commit = world.worker(event_store=event_store, group_commit=False), world.store.commit
+        purse_id, free = uuid4(), asyncio.Event()
+
+        async def stall(*args: Any) -> None:
+            await free.wait()
+            await commit(*args)
+
+        world.store.commit = stall
+        sent = await self.sent_in_time(world, purse_id)
+        async with world.working(worker):
+            await eventually(lambda: self.has_timed_out(world, sent))
+            free.set()
+            known = await world.settled(sent)
+
+        assert (known.status, known.attempts > 1) == (S.COMPLETED, True)
+        assert (await purses.load(purse_id)).state == Sum(1)
 
 
 class TestGroups(OnPostgresEvents, GroupScenarios):

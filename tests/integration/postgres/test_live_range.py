@@ -201,11 +201,13 @@ def lost(sessions: Any, worker: Session) -> list[int]:
     return []
 
 
+@pytest.mark.thorough
 def test_no_command_is_lost_whoever_commits_late_gives_back_or_dies(postgres_server, sessions, worker) -> None:
     assert lost(sessions, worker) == []
 
 
 @pytest.mark.parametrize("naive", NAIVE)
+@pytest.mark.thorough
 def test_a_naive_narrower_loses_one(sessions, worker, naive) -> None:
     worker.mutate(*NAIVE[naive])
 

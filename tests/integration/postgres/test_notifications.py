@@ -246,6 +246,7 @@ async def test_notifying_through_a_closed_pool_is_storage_unavailable(pool):
         await notify(pool, CHANNEL)
 
 
+@pytest.mark.thorough
 async def test_a_server_that_restarts_is_heard_again(restartable_server, restartable_dsn):
     async with (
         AsyncConnectionPool(restartable_dsn, min_size=1, open=False) as own,

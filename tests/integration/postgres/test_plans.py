@@ -18,7 +18,6 @@ from tests.support.servers import Server
 ROWS = 20_000
 FILL = (Path(__file__).parent / "many_commands.sql").read_text(encoding="utf-8")
 AT_ONCE = 100
-ROUNDS = 20
 QUEUE = "q_orders__commands"
 TABLES = ["command", "deferred", "audit", "troubleshooting", "batch", "batch_delta", QUEUE]
 LINE = ["key_hint", "keyed", "key_head"]
@@ -218,21 +217,42 @@ def test_a_join_that_leaves_the_planner_a_choice_would_read_the_whole_table(serv
     assert counts["command"]["idx_tup_fetch"] + counts["command"]["seq_tup_read"] >= ROWS
 
 
-def test_receiving_and_completing_a_backlog_write_no_index_entry(server, database) -> None:
-    """None of the columns that change is in an index, and there is room on the page.
+def hot_shares(counts: Counters) -> dict[str, float]:
+    """What part of the updates wrote no index entry."""
+    return {table: counts[table]["n_tup_hot_upd"] / counts[table]["n_tup_upd"] for table in ("command", QUEUE)}
 
-    Room is made by removing what nobody can see any more. A snapshot in another database of the server delays that, so
-    what counts is the best of some rounds.
+
+def test_receiving_and_completing_a_backlog_write_no_index_entry(server, database) -> None:
+    """None of the columns that change is in an index.
+
+    There must be room on the page, too, which is made by removing what nobody can see any more. Any snapshot on the
+    server delays that, so here pages have room for every version.
     """
     prepare(server, database)
-    shares = []
-    while len(shares) < ROUNDS and not any(share >= 0.9 for share in shares):
+    with session(server, database) as worker:
+        for table in ("commandbus.command", f'pgmq."{QUEUE}"'):
+            worker.execute(f"alter table {table} set (fillfactor = 15)".encode())
         send(server, database, 10 * AT_ONCE)
-        with Counting(server, database) as counts, session(server, database) as worker:
+        with Counting(server, database) as counts:
             for _ in range(10):
                 work(worker)
-        assert counts["command"]["n_tup_upd"] == 20 * AT_ONCE
-        assert counts[QUEUE]["n_tup_upd"] == 10 * AT_ONCE
-        shares.append(min(counts[table]["n_tup_hot_upd"] / counts[table]["n_tup_upd"] for table in ("command", QUEUE)))
+        assert (counts["command"]["n_tup_upd"], counts[QUEUE]["n_tup_upd"]) == (20 * AT_ONCE, 10 * AT_ONCE)
+        assert min(hot_shares(counts).values()) >= 0.99, counts
 
-    assert max(shares) >= 0.9
+        worker.execute("create index on commandbus.command (attempts)")
+        send(server, database, AT_ONCE)
+        with Counting(server, database) as naive:
+            work(worker)
+        assert hot_shares(naive)["command"] <= 0.6  # the control
+
+
+def test_a_backlog_is_received_in_its_pages_also_while_nothing_may_be_removed(server, database) -> None:
+    prepare(server, database)
+    send(server, database, 10 * AT_ONCE)
+    with session(server, database) as worker, Counting(server, database) as counts:
+        for _ in range(10):
+            worker.execute(RECEIVE, [AT_ONCE])
+        worker.execute("select pg_stat_force_next_flush()")
+
+    assert counts["command"]["n_tup_upd"] == counts[QUEUE]["n_tup_upd"] == 10 * AT_ONCE
+    assert min(hot_shares(counts).values()) >= 0.9, counts

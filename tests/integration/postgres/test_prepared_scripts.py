@@ -13,6 +13,7 @@ from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.prepared import PreparedScript, first_answer
 from tests.support.proxy import Proxy
 from tests.support.servers import open_pool
+from tests.support.thorough import every
 
 DOMAIN = "orders"
 COUNT = 12
@@ -181,7 +182,7 @@ async def test_a_commit_that_is_refused_completes_nothing(dsn, threshold) -> Non
         assert await results(store) == [1] * (COUNT - 3)
 
 
-@pytest.mark.parametrize("threshold", [5, None])
+@pytest.mark.parametrize("threshold", every(2, [5, None]))
 @pytest.mark.parametrize("where", ["set local enable_seqscan", "delete from pgmq", "select commandbus.complete_one"])
 @pytest.mark.parametrize("order", ["cut_before", "cut_after"])
 async def test_a_connection_cut_within_the_script_neither_loses_nor_doubles(dsn, where, order, threshold) -> None:

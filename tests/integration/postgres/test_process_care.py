@@ -17,6 +17,8 @@ NOW = Retention(timedelta(0))
 FORGET = Retention(timedelta(0), forget=True)
 UNDER_WAY = "a step under way has a command or a reply on its way"
 AS_LONG = "a process is under way as long as one of its steps"
+COUNTED = "a process knows how many of its steps are under way"
+IN_TURN = "what was done in a process is undone in turn, each step once"
 NUMBERED = "steps belong to a process, are numbered from one and undo an earlier one"
 TOLD = "the audit trail of a process tells each step and ends at its status"
 
@@ -99,7 +101,9 @@ class TestFaults(OnProcesses):
         [
             ("update commandbus.process set status = 'COMPLETED', completed_at = now()", [AS_LONG, TOLD]),
             ("update commandbus.process set completed_at = now()", [AS_LONG]),
-            ("delete from commandbus.process_step", [AS_LONG, TOLD]),
+            ("delete from commandbus.process_step", [AS_LONG, COUNTED, TOLD]),
+            ("update commandbus.process set open_steps = 0", [COUNTED]),
+            ("update commandbus.process set last_done = 1", [IN_TURN]),
             ("update commandbus.process_step set step_no = 3", [NUMBERED]),
             ("update commandbus.process_step set undoes = 1", [NUMBERED]),
             ("delete from commandbus.process", [TOLD, NUMBERED]),
@@ -127,6 +131,36 @@ class TestFaults(OnProcesses):
             await run(pool, f"delete from commandbus.{table}")
             columns = "overriding system value" if table == "process_audit" else ""
             await run(pool, f"insert into commandbus.{table} {columns} table kept.{table}")
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            "update commandbus.process set last_done = 0",
+            "update commandbus.process_step set done_after = null where step_no = 2",
+            "update commandbus.process_step set done_after = 0 where step_no = 2",
+            "update commandbus.process_step set done_after = 3 where step_no = 1",
+        ],
+    )
+    async def test_a_step_that_would_not_be_undone_in_its_turn_is_found(
+        self, world, processes, operator, done, fault
+    ) -> None:
+        async with self.moving(world, DOMAIN, BUYING):
+            process_id = await processes.start(Buy(), Purchase())
+
+            async def waits_for_the_mail():
+                return [step.status for step in (await processes.get(process_id)).steps] == [*3 * ["SUCCESS"], "SENT"]
+
+            await eventually(waits_for_the_mail, timeout=60)
+        pool = world.store.pool
+        before = await self.found(operator)
+        await run(pool, fault)
+        found = await self.found(operator)
+        await run(pool, "update commandbus.process_step set done_after = step_no - 1 where step_no < 4")
+        await run(pool, "update commandbus.process set last_done = 3")
+
+        assert before == []
+
+        assert found == [IN_TURN]
 
 
 class TestPruning(OnProcesses):

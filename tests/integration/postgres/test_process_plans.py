@@ -21,6 +21,7 @@ TABLES = [
     "process",
     "process_step",
     "process_audit",
+    "process_event",
     "command",
     "audit",
     "batch",
@@ -44,7 +45,7 @@ class Crowded:
     def ask(self, text: str, **parameters: Any) -> list[Any]:
         return self.session.execute(text.encode(), parameters, prepare=True).fetchall()
 
-    def fill(self, script: str = FILL, **counts: int) -> None:
+    def fill(self, script: str = FILL, **counts: Any) -> None:
         """Give it many processes, or something else, and no statistics of them."""
         with session(*self._of) as conn, psycopg.ClientCursor(conn) as cursor:
             for table in TABLES:
@@ -90,7 +91,9 @@ def move(db: Crowded) -> dict[str, int]:
             "start": {"processes": started(process_id, command_id)},
             "lock by its id": {"process_id": process_id, "command_id": None},
             "lock by a step": {"process_id": None, "command_id": command_id},
+            "standing": {"process_id": process_id, "command_id": command_id, "step_no": None, "event_id": uuid4()},
             "steps": {"process_id": process_id},
+            "to_undo": {"process_id": process_id, "after": None, "limit": 20},
             "advance": {"change": json.dumps(moved(process_id, **fields))},
         }
         for name, parameters in asked.items():

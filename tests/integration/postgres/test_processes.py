@@ -6,6 +6,7 @@ from mainstay import ProcessStatus, Step, StepStatus, register_processes
 from mainstay.commands.store import CommandFilter
 from tests.scenarios.postgres import OnPostgres
 from tests.scenarios.processes import Buy, ProcessScenarios, Purchase
+from tests.scenarios.stepping import StepScenarios
 from tests.scenarios.world import DOMAIN
 
 
@@ -20,7 +21,7 @@ class Hurried(Buy):
         return Step(DOMAIN, "Reserve", {}, key=state.article, priority=5, expires_at=until)
 
 
-class TestProcesses(OnPostgres, ProcessScenarios):
+class TestProcesses(OnPostgres, ProcessScenarios, StepScenarios):
     async def test_a_step_may_say_of_its_command_what_a_send_may(self, world, processes, done):
         register_processes(world.registry, Hurried())
         in_time = await processes.start(Hurried(), Purchase(number=1))

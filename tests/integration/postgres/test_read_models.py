@@ -30,6 +30,7 @@ from mainstay.projections.read_model_query import ReadModelQuery, selection_of
 from tests.support.proxy import Proxy
 from tests.support.servers import open_pool
 from tests.support.spending import Bought, Everything, Spending, Spendings, buy, config, expected, keeping, spent
+from tests.support.thorough import thorough
 from tests.support.waiting import eventually
 
 PATIENCE = 90.0
@@ -43,7 +44,14 @@ def store(pool):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
-    "statement", ["begin", 'select "spendings', 'insert into "spendings', 'update "spendings', "commit"]
+    "statement",
+    [
+        thorough("begin"),
+        thorough('select "spendings'),
+        thorough('insert into "spendings'),
+        'update "spendings',
+        "commit",
+    ],
 )
 async def test_a_connection_cut_at_any_statement_of_a_batch_is_gone_on_from(store, pool, dsn, statement, when) -> None:
     last = await buy(store, 9)

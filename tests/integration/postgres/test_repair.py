@@ -20,6 +20,7 @@ from mainstay.operations.operator import Operator
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from tests.scenarios.postgres import ask, run
 from tests.support.cli import run as cli
+from tests.support.thorough import every
 from tests.support.waiting import eventually
 
 REPLIES = "shop_replies"
@@ -281,7 +282,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", every(3, FAULTS))
 async def test_a_fault_is_mended_once_and_audited(pool, bus, operator, fault):
     await PgmqClient(pool).create_queue(REPLIES)
     await send(bus, delay=3600)  # something healthy beside it

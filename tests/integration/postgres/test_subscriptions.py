@@ -21,6 +21,7 @@ from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.support.proxy import Proxy
 from tests.support.servers import open_pool
+from tests.support.thorough import thorough
 from tests.support.waiting import eventually
 
 PATIENCE = 90.0
@@ -79,7 +80,14 @@ async def test_what_is_appended_is_handled_once_and_in_order(store, pool) -> Non
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
-    "statement", ["begin", "select shard, position", "insert into seen", "update eventsource.shard", "commit"]
+    "statement",
+    [
+        thorough("begin"),
+        thorough("select shard, position"),
+        thorough("insert into seen"),
+        "update eventsource.shard",
+        "commit",
+    ],
 )
 async def test_a_connection_cut_at_any_statement_of_a_batch_is_gone_on_from(store, pool, dsn, statement, when) -> None:
     last = await deposit(store, *range(25))

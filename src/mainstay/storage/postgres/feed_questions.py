@@ -7,7 +7,7 @@ from uuid import UUID
 
 from mainstay.events.log import FeedFilter
 from mainstay.events.stream import StreamId
-from mainstay.projections.store import DeadLetter
+from mainstay.projections.store import DeadLetter, ShardStatus
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_all, fetch_one, fetch_value, sealed
 from mainstay.storage.postgres.event_rows import feed_parameters, name_of
@@ -15,8 +15,8 @@ from mainstay.storage.postgres.shard_rows import letter_of
 
 MOST_COUNTED = 100_000
 """Positions behind a checkpoint up to which the events are counted; from there on it is that number."""
-LOOKED_BACK = 50_000
-"""Positions among which the last events of a tenant are looked for, as eventsource.last_positions says."""
+LOOKED_AT = 20_000
+"""Positions among which the events of a tenant are looked for, as eventsource.last_positions says."""
 _SMALL = 64 * 1024 * 1024
 """Bytes up to which a table is counted."""
 
@@ -61,6 +61,45 @@ class ShardLag:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class SubscriptionOverview:
+    """A subscription, and how far it is behind.
+
+    Attributes:
+        subscription: Its name.
+        shards: Into how many it is split.
+        status: That of the shard that fares worst.
+        position: Where the shard stands that is furthest behind.
+        horizon: How far the feed can be read.
+        events: Events after that, whether the projection wants them or not.
+        exact: They were counted; otherwise there are so many positions.
+        seconds: How long ago the first of them was recorded; 0 without any.
+        dead_letters: Events that lie apart.
+        owned: Shards that somebody holds.
+        owners: Who, by name.
+        reason: Why it is stopped or paused.
+        actor: Who paused it, or changed it last.
+        version: Of the projection that made the tables.
+        generation: How often they were built.
+    """
+
+    subscription: str
+    shards: int
+    status: ShardStatus
+    position: int
+    horizon: int
+    events: int
+    exact: bool
+    seconds: float
+    dead_letters: int
+    owned: int
+    owners: tuple[str, ...]
+    reason: str | None
+    actor: str | None
+    version: int
+    generation: int
+
+
 class FeedQuestions:
     """Questions about events and projections.
 
@@ -82,7 +121,7 @@ class FeedQuestions:
         return int(await self._value("place_before_last", asked | {"count": count}))
 
     async def last_positions(self, count: int, wanted: FeedFilter, up_to: int) -> list[int]:
-        """The positions of the last so many wanted events, the highest first; of a tenant, among `LOOKED_BACK`.
+        """The positions of the last so many wanted events, the highest first; of a tenant, among `LOOKED_AT`.
 
         Args:
             count: So many.
@@ -112,6 +151,27 @@ class FeedQuestions:
         async with sealed(autocommit(self._pool)) as conn:
             row = await fetch_one(conn, self._sql["numbers"], {"small": _SMALL})
         return EventNumbers(**row or {})
+
+    async def overview(self, subscription: str | None = None) -> list[SubscriptionOverview]:
+        """How it is with all subscriptions, or with one, by name; one round trip, however many shards they have."""
+        asked = {"subscription": subscription, "most": MOST_COUNTED}
+        async with sealed(autocommit(self._pool)) as conn:
+            rows = await fetch_all(conn, self._sql["overview"], asked)
+        return [
+            SubscriptionOverview(
+                **row
+                | {
+                    "status": ShardStatus(row["status"]),
+                    "owners": tuple(row["owners"]),
+                    "seconds": max(0.0, row["seconds"] or 0.0),
+                }
+            )
+            for row in rows
+        ]
+
+    async def is_known(self, subscription: str) -> bool:
+        """Whether there is a subscription of this name."""
+        return bool(await self._value("is_known", {"subscription": subscription}))
 
     async def lags(self, subscription: str | None = None) -> list[ShardLag]:
         """How far all shards are behind, or one subscription's."""

@@ -46,6 +46,7 @@ from mainstay.storage.postgres.shard_rows import (
     plain,
     state_from,
 )
+from mainstay.storage.postgres.trail import deciding
 
 
 class PostgresProjectionStore:
@@ -182,11 +183,14 @@ class PostgresProjectionStore:
     async def pause(self, subscription: str, *, actor: str, reason: str | None = None) -> int:
         """Pause all shards; one round trip, which waits for the batches in hand."""
         asked = {"subscription": subscription, "actor": plain(actor), "reason": plain(reason)}
-        return _known(subscription, await self._value("pause", asked))
+        async with deciding(self.pool) as conn:
+            return _known(subscription, await self._value("pause", asked, conn))
 
     async def resume(self, subscription: str, *, actor: str) -> int:
         """Let paused and stopped shards go on; one round trip."""
-        return _known(subscription, await self._value("resume", {"subscription": subscription, "actor": plain(actor)}))
+        async with deciding(self.pool) as conn:
+            asked = {"subscription": subscription, "actor": plain(actor)}
+            return _known(subscription, await self._value("resume", asked, conn))
 
     async def reset(self, subscription: str, checkpoint: Checkpoint, *, actor: str, conn: Any = None) -> None:
         """Move all shards to a checkpoint; one round trip."""
@@ -195,7 +199,8 @@ class PostgresProjectionStore:
 
     async def forget(self, subscription: str, *, conn: Any = None) -> None:
         """Remove a subscription; one round trip."""
-        await self._value("forget", {"subscription": subscription}, conn)
+        async with deciding(self.pool) if conn is None else nullcontext(conn) as there:
+            await self._value("forget", {"subscription": subscription}, there)
 
     async def states(self, subscription: str | None = None) -> list[ShardState]:
         """What is known of all shards, or of one subscription's; one round trip."""

@@ -194,12 +194,19 @@ where %(domain)s::text is null or s.domain = %(domain)s
 order by a.audit_id;
 
 -- name: list_troubleshooting
--- Commands that wait for an operator, the longest waiting first.
+-- Commands that wait for an operator, the longest waiting first; only those that are given out are read, as in select_troubled.
 select c.*
-from commandbus.troubleshooting as t
-join commandbus.command as c on c.command_id = t.command_id and c.domain = t.domain
-where (%(domain)s::text is null or t.domain = %(domain)s)
-  and (%(command_type)s::text is null or t.command_type = %(command_type)s)
+from (
+    select t.command_id, t.domain, t.since
+    from commandbus.troubleshooting as t
+    where (%(domain)s::text is null or t.domain = %(domain)s)
+      and (%(command_type)s::text is null or t.command_type = %(command_type)s)
+    order by t.since, t.command_id
+    offset 0
+) as t
+cross join lateral (
+    select c.* from commandbus.command as c where c.command_id = t.command_id and c.domain = t.domain offset 0
+) as c
 order by t.since, t.command_id
 limit %(limit)s offset %(offset)s;
 

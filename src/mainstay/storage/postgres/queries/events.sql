@@ -218,3 +218,7 @@ rollback to savepoint mainstay_part;
 -- name: forget_mark
 -- What was done since is part of the whole.
 release savepoint mainstay_part;
+
+-- name: hold_streams
+-- Hold streams until the transaction ends; the places of those that are held.
+select eventsource.hold_streams(%(categories)s::text[], %(tenants)s::text[], %(ids)s::text[]);

@@ -45,33 +45,49 @@ select case when pg_relation_size('eventsource.event') < %(small)s
            select e.recorded_at from eventsource.event as e order by e.position desc limit 1))::double precision as last_seconds
 from (select eventsource.horizon() as horizon) as h;
 
--- name: lags
--- How far each shard is behind: the events after its checkpoint, counted if there are not too many positions, and how long ago the first of them was recorded. Events are counted once, however many shards are behind them.
+-- name: overview
+-- How it is with each subscription, or with one: of its shards the one that fares worst and the one that is furthest behind, and who holds them.
 with h as materialized (
     select eventsource.horizon() as horizon
-), asked as (
-    select s.subscription, s.shard, s.position, h.horizon, h.horizon - s.position <= %(most)s as exact
-    from h cross join eventsource.shard as s
+), mine as materialized (
+    select s.subscription, count(*)::integer as shards, min(s.position) as position,
+           coalesce(min(s.shard) filter (where s.status = 'STOPPED'), min(s.shard) filter (where s.status = 'PAUSED'), min(s.shard)) as worst,
+           count(*) filter (where s.leased_until > now())::integer as owned,
+           coalesce(array_agg(distinct s.owner) filter (where s.leased_until > now() and s.owner is not null), '{}') as owners
+    from eventsource.shard as s
     where %(subscription)s::text is null or s.subscription = %(subscription)s
-), parts as (
-    select p.position, least(lead(p.position, 1, p.horizon) over (order by p.position), p.horizon) as up_to
-    from (select distinct a.position, a.horizon from asked as a where a.exact) as p
-), counted as (
-    select p.position, (sum(c.events) over (order by p.position desc))::bigint as events
-    from parts as p
-    cross join lateral (
-        select count(*) as events from eventsource.event as e where e.position > p.position and e.position <= p.up_to
-    ) as c
+    group by s.subscription
 )
-select a.subscription, a.shard, a.horizon, coalesce(n.events, a.horizon - a.position) as events, a.exact,
-       extract(epoch from clock_timestamp() - f.recorded_at)::double precision as seconds
-from asked as a
-left join counted as n on n.position = a.position
-left join lateral (
-    select e.recorded_at from eventsource.event as e
-    where e.position > a.position and e.position <= a.horizon order by e.position limit 1
-) as f on true
+select m.subscription, m.shards, w.status, m.position, h.horizon, b.events, b.exact,
+       extract(epoch from clock_timestamp() - b.recorded_at)::double precision as seconds,
+       coalesce(l.letters, 0) as dead_letters,
+       m.owned, m.owners, w.reason, w.actor, n.version, n.generation
+from h
+cross join mine as m
+join eventsource.behind((select array_agg(a.position) from mine as a), (select horizon from h), %(most)s) as b on b.position = m.position
+join eventsource.shard as w on w.subscription = m.subscription and w.shard = m.worst
+join eventsource.subscription as n on n.subscription = m.subscription
+left join eventsource.count_letters((select array_agg(a.subscription) from mine as a)) as l on l.subscription = m.subscription
+order by m.subscription;
+
+-- name: lags
+-- How far each shard is behind.
+with h as materialized (
+    select eventsource.horizon() as horizon
+), asked as materialized (
+    select s.subscription, s.shard, s.position from eventsource.shard as s
+    where %(subscription)s::text is null or s.subscription = %(subscription)s
+)
+select a.subscription, a.shard, h.horizon, b.events, b.exact,
+       extract(epoch from clock_timestamp() - b.recorded_at)::double precision as seconds
+from h
+cross join asked as a
+join eventsource.behind((select array_agg(s.position) from asked as s), (select horizon from h), %(most)s) as b on b.position = a.position
 order by a.subscription, a.shard;
+
+-- name: is_known
+-- Whether there is a subscription.
+select exists (select from eventsource.subscription as s where s.subscription = %(subscription)s);
 
 -- name: letter_groups
 -- The first dead letter that waits of each key, and how many wait with it, by subscription and position.

@@ -57,6 +57,10 @@ from commandbus.prune_processes(
 -- Delete old events of breakers; how many were deleted.
 select commandbus.prune_breakers(now() - %(audit)s::interval);
 
+-- name: prune_trail
+-- Delete what operators did long ago; how many rows were deleted.
+select commandbus.prune_trail(now() - %(audit)s::interval);
+
 -- name: prune_batches
 -- Take away what is no longer needed of some ended batches; how far it came.
 select walked, pruned, forgotten, audit_deleted, last_at, last_id

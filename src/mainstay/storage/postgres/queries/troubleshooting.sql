@@ -1,16 +1,26 @@
+-- What waits for an operator. Of commands only those are read that are given out, each by its primary key: `offset 0` leaves the planner nothing else
+-- (decision 5). Joined as one would write it, all commands there ever were are read.
+
 -- name: list_groups
 -- What waits for an operator, by what went wrong, the largest group first; the newest command of each is its example.
 select g.group_id, g.domain, g.command_type, g.error_type, g.error_code, g.fingerprint, g.commands, g.first_seen, g.last_seen,
-       g.example_id, c.error_message as example_message
+       e.command_id as example_id,
+       (select c.error_message from commandbus.command as c where c.command_id = e.command_id and c.domain = g.domain) as example_message
 from (
     select t.group_id, t.domain, t.command_type, t.error_type, t.error_code, t.fingerprint, count(*) as commands,
-           min(t.since) as first_seen, max(t.since) as last_seen,
-           (array_agg(t.command_id order by t.since desc, t.command_id))[1] as example_id
+           min(t.since) as first_seen, max(t.since) as last_seen
     from commandbus.select_troubled(
         %(domain)s, %(command_type)s, %(error_code)s, %(group_id)s, %(batch_id)s, %(command_ids)s) as t
     group by t.group_id, t.domain, t.command_type, t.error_type, t.error_code, t.fingerprint
 ) as g
-left join commandbus.command as c on c.command_id = g.example_id and c.domain = g.domain
+cross join lateral (
+    select t.command_id
+    from commandbus.select_troubled(
+        %(domain)s, %(command_type)s, %(error_code)s, %(group_id)s, %(batch_id)s, %(command_ids)s) as t
+    where t.group_id = g.group_id and t.since = g.last_seen
+    order by t.command_id
+    limit 1
+) as e
 order by g.commands desc, g.domain, g.command_type, g.error_code, g.group_id;
 
 -- name: list_kinds
@@ -19,18 +29,27 @@ select distinct c.domain, c.command_type,
        case when c.headers ? %(header)s then jsonb_build_object(%(header)s::text, c.headers -> %(header)s) else '{}'::jsonb end as headers
 from commandbus.select_troubled(
     %(domain)s, %(command_type)s, %(error_code)s, %(group_id)s, %(batch_id)s, %(command_ids)s) as t
-join commandbus.command as c on c.command_id = t.command_id and c.domain = t.domain
+cross join lateral (
+    select c.* from commandbus.command as c where c.command_id = t.command_id and c.domain = t.domain offset 0
+) as c
 order by c.domain, c.command_type, headers;
 
 -- name: select_troubled
 -- Commands of the troubleshooting queue that meet all conditions, the longest waiting first; a page begins after a command.
 select c.*
-from commandbus.select_troubled(
-    %(domain)s, %(command_type)s, %(error_code)s, %(group_id)s, %(batch_id)s, %(command_ids)s) as t
-join commandbus.command as c on c.command_id = t.command_id and c.domain = t.domain
-where t.since >= coalesce(%(after_since)s::timestamptz, '-infinity')
-  and (%(after_since)s::timestamptz is null
-       or (t.since, t.command_id, t.domain) > (%(after_since)s, %(after_id)s::uuid, %(after_domain)s::text))
+from (
+    select t.command_id, t.domain, t.since
+    from commandbus.select_troubled(
+        %(domain)s, %(command_type)s, %(error_code)s, %(group_id)s, %(batch_id)s, %(command_ids)s) as t
+    where t.since >= coalesce(%(after_since)s::timestamptz, '-infinity')
+      and (%(after_since)s::timestamptz is null
+           or (t.since, t.command_id, t.domain) > (%(after_since)s, %(after_id)s::uuid, %(after_domain)s::text))
+    order by t.since, t.command_id, t.domain
+    offset 0  -- they are in order before their commands are read, so no more are read than are given out
+) as t
+cross join lateral (
+    select c.* from commandbus.command as c where c.command_id = t.command_id and c.domain = t.domain offset 0
+) as c
 order by t.since, t.command_id, t.domain
 limit %(limit)s;
 

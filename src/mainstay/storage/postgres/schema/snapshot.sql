@@ -302,25 +302,54 @@ CREATE FUNCTION commandbus.advance_process(p_change jsonb) RETURNS void
 declare
     v_now timestamptz := clock_timestamp();
     v_process_id uuid := (p_change ->> 'process_id')::uuid;
+    v_open integer;
+    v_last_done integer;
+    v_sent integer;
+    v_outcome record;
+    v_undone integer;
 begin
-    update commandbus.process as p
-    set status = p_change ->> 'status', state = p_change -> 'state', ends_as = p_change ->> 'ends_as',
-        error_code = p_change ->> 'error_code', error_message = p_change ->> 'error_message', updated_at = v_now,
-        deadlines = coalesce(p_change -> 'armed', p.deadlines),
-        completed_at = case
-            when p_change ->> 'status' not in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT', 'COMPENSATING') then v_now end
-    where p.process_id = v_process_id;
+    select p.open_steps, p.last_done into v_open, v_last_done from commandbus.process as p where p.process_id = v_process_id;
 
-    update commandbus.process_step as s
-    set status = o.status, result = o.result, error_code = o.error_code, error_message = o.error_message, replied_at = v_now
-    from jsonb_to_recordset(p_change -> 'outcomes') as o(
-        step_no integer, status text, result jsonb, error_code text, error_message text)
-    where s.process_id = v_process_id and s.step_no = o.step_no;
+    for v_outcome in
+        select o.*, s.status as was, s.undoes is null and s.done_after is null and o.status = 'SUCCESS' as is_done
+        from jsonb_to_recordset(p_change -> 'outcomes') as o(
+            step_no integer, status text, result jsonb, error_code text, error_message text)
+        join commandbus.process_step as s on s.process_id = v_process_id and s.step_no = o.step_no
+        order by o.step_no
+    loop
+        update commandbus.process_step as s
+        set status = v_outcome.status, result = v_outcome.result, error_code = v_outcome.error_code,
+            error_message = v_outcome.error_message, replied_at = v_now,
+            done_after = case when v_outcome.is_done then v_last_done else s.done_after end
+        where s.process_id = v_process_id and s.step_no = v_outcome.step_no;
+        v_open := v_open - (v_outcome.was = 'SENT' and v_outcome.status <> 'SENT')::integer;
+        v_last_done := case when v_outcome.is_done then v_outcome.step_no else v_last_done end;
+    end loop;
 
     insert into commandbus.process_step (process_id, step_no, name, undoes, domain, command_type, command_id, data, sent_at)
     select v_process_id, n.step_no, n.name, n.undoes, n.domain, n.command_type, n.command_id, n.data, v_now
     from jsonb_to_recordset(p_change -> 'sent') as n(
         step_no integer, name text, undoes integer, domain text, command_type text, command_id uuid, data jsonb);
+    get diagnostics v_sent = row_count;
+
+    for v_undone in
+        select s.done_after
+        from jsonb_to_recordset(p_change -> 'sent') as n(step_no integer, undoes integer)
+        join commandbus.process_step as s on s.process_id = v_process_id and s.step_no = n.undoes
+        where s.done_after is not null
+        order by n.step_no
+    loop
+        v_last_done := v_undone;
+    end loop;
+
+    update commandbus.process as p
+    set status = p_change ->> 'status', state = p_change -> 'state', ends_as = p_change ->> 'ends_as',
+        error_code = p_change ->> 'error_code', error_message = p_change ->> 'error_message', updated_at = v_now,
+        deadlines = coalesce(p_change -> 'armed', p.deadlines),
+        open_steps = v_open + v_sent, last_done = v_last_done,
+        completed_at = case
+            when p_change ->> 'status' not in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT', 'COMPENSATING') then v_now end
+    where p.process_id = v_process_id;
 
     if jsonb_typeof(p_change -> 'event') = 'object' then
         insert into commandbus.process_event (process_id, event_id, event_type, position, was_taken, taken_at)
@@ -460,7 +489,8 @@ begin
         for update of c
     ) as l;
     with asked as (
-        update commandbus.command as c set cancel_request = jsonb_build_object('reason', p_request -> 'reason')
+        update commandbus.command as c set cancel_request = jsonb_build_object('reason', p_request -> 'reason') || case
+            when commandbus.named_operator() is null then '{}' else jsonb_build_object('operator', commandbus.named_operator()) end
         from unnest(v_ids) as t(id)
         where c.command_id = any (array[t.id]) and c.domain || '' = p_domain and c.cancel_request is null
         returning c.subject_no
@@ -691,7 +721,11 @@ declare
     v_key text;
     v_number bigint;
     v_is_held boolean := true;
+    v_request jsonb := jsonb_build_object('reason', p_reason);
 begin
+    if commandbus.named_operator() is not null then
+        v_request := v_request || jsonb_build_object('operator', commandbus.named_operator());
+    end if;
     select c.msg_id, c.key, c.subject_no into v_seen, v_key, v_number from commandbus.command as c
     where c.command_id = p_command_id and c.domain = p_domain;
     if not found then
@@ -712,7 +746,10 @@ begin
     where c.command_id = p_command_id and c.domain = p_domain
     for update;
     if v_command.status = 'IN_PROGRESS' and p_running then
-        perform commandbus.ask_for_end(p_domain, array[p_command_id], jsonb_build_object('reason', p_reason));
+        perform commandbus.ask_for_end(p_domain, array[p_command_id], v_request);
+        if v_command.cancel_request is null and v_request ? 'operator' then
+            perform commandbus.note_deed('COMMAND', p_domain || '/' || p_command_id, 'CANCEL_REQUESTED', '{}', null, p_reason);
+        end if;
     end if;
     if v_command.status <> 'PENDING' then
         return query select v_command.status;
@@ -722,7 +759,10 @@ begin
         raise exception 'command moved while it was being canceled' using errcode = '40001';
     end if;
 
-    perform commandbus.call_off(p_domain, array[p_command_id], jsonb_build_object('reason', p_reason));
+    perform commandbus.call_off(p_domain, array[p_command_id], v_request);
+    if v_request ? 'operator' then
+        perform commandbus.note_deed('COMMAND', p_domain || '/' || p_command_id, 'CANCELED', '{}', null, p_reason);
+    end if;
     return query select 'PENDING';
 end;
 $_$;
@@ -912,7 +952,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION commandbus.commit_group(p_domain text, p_outcomes jsonb, p_sends boolean, p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[]) RETURNS TABLE(command_id uuid, fate text, awaited boolean)
+CREATE FUNCTION commandbus.commit_group(p_domain text, p_outcomes jsonb, p_sends boolean, p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], OUT fates text[], OUT awaited uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -921,7 +961,6 @@ CREATE FUNCTION commandbus.commit_group(p_domain text, p_outcomes jsonb, p_sends
     SET jit TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $_$
-#variable_conflict use_column
 declare
     v_table regclass := commandbus.queue_table(p_domain || '__commands');
     v_asked uuid[];
@@ -972,39 +1011,41 @@ begin
         p_categories, p_tenants, p_ids, p_expected, v_counts, p_places, p_versions, p_event_ids, p_kind_categories, p_kind_types, p_kinds,
         p_payloads, p_occurred_at, p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags) as a;
 
-    select jsonb_agg(
-        case when o.value ->> 'verb' = 'COMPLETE' and not o.value ? 'result' then
-            jsonb_set(o.value, '{result}', case when o.value ? 'last' then
-                jsonb_build_object('version', o.value -> 'version', 'position', v_positions[(o.value -> 'last')::integer])
-                else jsonb_build_object('version', o.value -> 'version') end)
-            else o.value end
-        || case when o.value ? 'last' then jsonb_build_object('position', v_positions[(o.value -> 'last')::integer]) else '{}' end)
-    into v_outcomes
-    from jsonb_array_elements(p_outcomes) with ordinality as o(value, n)
-    where v_lost is not null and v_asked[o.n] <> all (v_held)
-       or v_fates[v_streams[o.n]] = 'CURRENT' and (v_lost is null or o.n < coalesce(v_lost[v_streams[o.n]], o.n + 1));
+    if v_lost is null and 'CURRENT' = all (v_fates) then
+        v_outcomes := p_outcomes;
+    else
+        select jsonb_agg(o.value) into v_outcomes
+        from jsonb_array_elements(p_outcomes) with ordinality as o(value, n)
+        where v_lost is not null and v_asked[o.n] <> all (v_held)
+           or v_fates[v_streams[o.n]] = 'CURRENT' and (v_lost is null or o.n < coalesce(v_lost[v_streams[o.n]], o.n + 1));
+    end if;
     if v_outcomes is not null and p_sends then
         select array_agg(c.command_id), array_agg(c.verdict) into v_ids, v_verdicts
-        from commandbus.complete_and_send(p_domain, v_outcomes) as c;
+        from commandbus.complete_and_send(p_domain, v_outcomes, v_positions) as c;
     elsif v_outcomes is not null then
         select array_agg(c.command_id), array_agg(c.verdict) into v_ids, v_verdicts
-        from commandbus.complete(p_domain, v_outcomes) as c;
+        from commandbus.complete(p_domain, v_outcomes, v_positions) as c;
     end if;
-    return query
-        select
-            t.id,
-            case
-                when d.verdict is not null then d.verdict
-                when v_lost is not null and t.n > v_lost[t.stream] then 'BEHIND'
-                else v_fates[t.stream] end,
-            d.verdict is not null and exists (
-                select from commandbus.waiter as w where w.command_id = any (array[t.id]) and w.domain || '' = p_domain)
-        from unnest(v_asked, v_streams) with ordinality as t(id, stream, n)
-        left join unnest(v_ids, v_verdicts) as d(id, verdict) on d.id = t.id;
+    if v_lost is null and v_ids is not null and 'CURRENT' = all (v_fates) and 'APPLIED' = all (v_verdicts) then
+        fates := array_fill('APPLIED'::text, array[cardinality(v_asked)]);
+    else
+        fates := array(
+            select
+                case
+                    when d.verdict is not null then d.verdict
+                    when v_lost is not null and t.n > v_lost[t.stream] then 'BEHIND'
+                    else v_fates[t.stream] end
+            from unnest(v_asked, v_streams) with ordinality as t(id, stream, n)
+            left join unnest(v_ids, v_verdicts) as d(id, verdict) on d.id = t.id
+            order by t.n);
+    end if;
+    awaited := array(
+        select w.command_id from unnest(v_ids) as t(id)
+        join commandbus.waiter as w on w.command_id = any (array[t.id]) and w.domain || '' = p_domain);
 end;
 $_$;
 
-CREATE FUNCTION commandbus.complete(p_domain text, p_outcomes jsonb) RETURNS TABLE(command_id uuid, verdict text)
+CREATE FUNCTION commandbus.complete(p_domain text, p_outcomes jsonb, p_positions bigint[] DEFAULT NULL::bigint[]) RETURNS TABLE(command_id uuid, verdict text)
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -1029,17 +1070,27 @@ declare
     v_counted uuid[];
     v_called_off uuid[];
     v_decided uuid[];
+    v_subject_nos bigint[];
+    v_decisions jsonb[];
 begin
     select array_agg(o.command_id), array_agg(o.msg_id) into v_asked, v_asked_msg_ids
     from jsonb_to_recordset(p_outcomes) as o(command_id uuid, msg_id bigint);
-    execute format('select q.msg_id from %s as q where q.msg_id = any ($1) order by q.msg_id for update', v_table)
-    using v_asked_msg_ids;
+    if p_positions is null then
+        execute format('select q.msg_id from %s as q where q.msg_id = any ($1) order by q.msg_id for update', v_table)
+        using v_asked_msg_ids;
+    end if;
 
     with given as materialized (
-        select o.*
+        select
+            o.command_id, o.msg_id, o.lease_no, o.verb, o.error_type, o.error_code, o.error_message, o.details, o.delay, o.decision,
+            case
+                when p_positions is null or o.result is not null then o.result
+                when o.last is null then jsonb_build_object('version', o.version)
+                else jsonb_build_object('version', o.version, 'position', p_positions[o.last]) end as result,
+            coalesce(o.position, p_positions[o.last]) as position
         from jsonb_to_recordset(p_outcomes) as o(
             command_id uuid, msg_id bigint, lease_no bigint, verb text, result jsonb, error_type text, error_code text,
-            error_message text, details jsonb, delay double precision, exhausted boolean, decision jsonb, position bigint)
+            error_message text, details jsonb, delay double precision, decision jsonb, position bigint, last integer, version integer)
         order by o.command_id
     ), done as (
         update commandbus.command as c
@@ -1061,7 +1112,7 @@ begin
         from given as g
         where c.command_id = any (array[g.command_id]) and c.domain || '' = p_domain and c.lease_no = g.lease_no and c.status = 'IN_PROGRESS'
         returning c.command_id, c.subject_no, c.batch_id, c.reply_to, c.key, c.cancel_request, c.attempts, g.msg_id, g.verb, g.error_type, g.error_code,
-            g.error_message, g.details, g.decision is not null and g.verb in ('COMPLETE', 'FAIL') as decided
+            g.error_message, g.details, case when g.verb in ('COMPLETE', 'FAIL') then g.decision end as decision
     ), audited as (  -- what follows from a failure is added below: most commands do not fail
         insert into commandbus.audit (subject_no, event_type, ts, details)
         select
@@ -1091,8 +1142,10 @@ begin
         array_agg(d.command_id) filter (where d.key is not null and d.verb in ('COMPLETE', 'FAIL')),
         array_agg(d.command_id) filter (where d.batch_id is not null and d.verb in ('COMPLETE', 'FAIL', 'TROUBLESHOOT')),
         array_agg(d.command_id) filter (where d.cancel_request is not null and d.verb not in ('COMPLETE', 'FAIL')),
-        array_agg(d.command_id) filter (where d.decided)
-    into v_done, v_gone, v_returned, v_to_reply, v_retried, v_troubled, v_keyed, v_counted, v_called_off, v_decided
+        array_agg(d.command_id) filter (where d.decision is not null),
+        array_agg(d.subject_no) filter (where d.decision is not null),
+        array_agg(d.decision) filter (where d.decision is not null)
+    into v_done, v_gone, v_returned, v_to_reply, v_retried, v_troubled, v_keyed, v_counted, v_called_off, v_decided, v_subject_nos, v_decisions
     from done as d;
 
     if v_done is not null then
@@ -1121,10 +1174,7 @@ begin
             group by c.batch_id;
         end if;
         if v_decided is not null then
-            perform commandbus.record_decision(c.subject_no, p_domain, c.command_id, v_now, o.decision)
-            from jsonb_to_recordset(p_outcomes) as o(command_id uuid, lease_no bigint, decision jsonb)
-            join commandbus.command as c on c.command_id = any (array[o.command_id]) and c.domain || '' = p_domain
-            where o.command_id = any (v_decided) and c.lease_no = o.lease_no;
+            perform commandbus.record_decisions(p_domain, v_now, v_subject_nos, v_decided, v_decisions);
         end if;
         if v_keyed is not null then
             perform commandbus.release_keys(p_domain, v_keyed);
@@ -1155,7 +1205,7 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION commandbus.complete_and_send(p_domain text, p_outcomes jsonb) RETURNS TABLE(command_id uuid, verdict text)
+CREATE FUNCTION commandbus.complete_and_send(p_domain text, p_outcomes jsonb, p_positions bigint[] DEFAULT NULL::bigint[]) RETURNS TABLE(command_id uuid, verdict text)
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -1175,7 +1225,7 @@ declare
     v_patience text := current_setting('lock_timeout');
 begin
     select array_agg(c.command_id), array_agg(c.verdict) into v_ids, v_verdicts
-    from commandbus.complete(p_domain, p_outcomes) as c;
+    from commandbus.complete(p_domain, p_outcomes, p_positions) as c;
 
     -- By lease, too: an older lease's outcome may stand in the same flush, refused.
     select jsonb_agg(s.value order by o.place, s.place) into v_sends
@@ -1237,7 +1287,7 @@ CREATE FUNCTION commandbus.complete_decided(p_domain text, p_command_id uuid, p_
 declare
     v_is_awaited boolean := commandbus.complete_one(p_domain, p_command_id, p_lease_no, p_result);
 begin
-    perform commandbus.record_decision(c.subject_no, p_domain, p_command_id, c.updated_at, p_decision)
+    perform commandbus.record_decisions(p_domain, c.updated_at, array[c.subject_no], array[p_command_id], array[p_decision])
     from commandbus.command as c
     where c.command_id = p_command_id and c.domain = p_domain;
     return v_is_awaited;
@@ -1902,6 +1952,40 @@ begin
            or (p.status in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT', 'COMPENSATING')) <> (p.completed_at is null);
 
     return query
+        select 'a process knows how many of its steps are under way', p.domain, null::uuid,
+               jsonb_build_object('process_id', p.process_id, 'known', p.open_steps, 'steps_under_way', coalesce(s.under_way, 0))
+        from commandbus.process as p
+        left join (
+            select s.process_id, count(*) as under_way from commandbus.process_step as s where s.status = 'SENT' group by s.process_id
+        ) as s on s.process_id = p.process_id
+        where p.open_steps <> coalesce(s.under_way, 0);
+
+    return query
+        with going as (
+            select p.process_id, p.domain, p.last_done from commandbus.process as p
+            where p.status in ('WAITING_FOR_REPLY', 'WAITING_FOR_EVENT')
+        ), done as (
+            select s.process_id, s.step_no, s.done_after from commandbus.process_step as s
+            join going as g on g.process_id = s.process_id
+            where s.status = 'SUCCESS' and s.undoes is null
+        ), first_and_done as (
+            select g.process_id, 0 as step_no from going as g
+            union all
+            select d.process_id, d.step_no from done as d
+        ), followed as (
+            select g.process_id, g.last_done as step_no from going as g
+            union all
+            select d.process_id, d.done_after from done as d
+        )
+        select 'what was done in a process is undone in turn, each step once', g.domain, null::uuid,
+               jsonb_build_object('process_id', g.process_id, 'step_no', coalesce(t.step_no, f.step_no), 'times', count(f.process_id))
+        from first_and_done as t
+        full join followed as f on f.process_id = t.process_id and f.step_no = t.step_no
+        join going as g on g.process_id = coalesce(t.process_id, f.process_id)
+        group by g.process_id, g.domain, t.step_no, f.step_no
+        having t.step_no is null or count(f.process_id) <> 1;
+
+    return query
         select 'events belong to a process', null::text, null::uuid, jsonb_build_object('process_id', e.process_id, 'events', count(*))
         from commandbus.process_event as e
         where not exists (select from commandbus.process as p where p.process_id = e.process_id)
@@ -2390,6 +2474,21 @@ CREATE FUNCTION commandbus.is_probing(p_domain text, p_command_id uuid) RETURNS 
                   where h.key = c.key and h.domain = c.domain and h.command_id <> c.command_id))))
 $$;
 
+CREATE FUNCTION commandbus.keep_trail() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if coalesce(current_setting(case tg_op when 'TRUNCATE' then 'mainstay.may_empty' else 'mainstay.may_prune' end, true), '') = 'on'
+        and tg_op <> 'UPDATE'
+    then
+        return old;
+    end if;
+    raise exception 'what operators did stays as it was written down' using
+        errcode = 'object_not_in_prerequisite_state',
+        hint = 'mainstay prune takes away what is older than the audit is to be kept.';
+end;
+$$;
+
 CREATE FUNCTION commandbus.lease_messages(p_domain text, p_limit integer, p_lease double precision, p_ranges int8multirange, OUT leased commandbus.leased_message[], OUT is_reread boolean, OUT last_msg_id bigint) RETURNS record
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
@@ -2551,6 +2650,8 @@ CREATE TABLE commandbus.process (
     tenant_id text,
     actor_id text,
     deadlines jsonb DEFAULT '{}'::jsonb NOT NULL,
+    open_steps integer DEFAULT 0 NOT NULL,
+    last_done integer DEFAULT 0 NOT NULL,
     CONSTRAINT process_status_known CHECK ((status = ANY (ARRAY['WAITING_FOR_REPLY'::text, 'WAITING_FOR_EVENT'::text, 'COMPENSATING'::text, 'COMPLETED'::text, 'COMPENSATED'::text, 'CANCELED'::text, 'FAILED'::text])))
 )
 WITH (fillfactor='60', autovacuum_vacuum_scale_factor='0.02');
@@ -2566,6 +2667,10 @@ COMMENT ON COLUMN commandbus.process.tenant_id IS 'Whose it is: it is moved in t
 COMMENT ON COLUMN commandbus.process.actor_id IS 'Who wanted it.';
 
 COMMENT ON COLUMN commandbus.process.deadlines IS 'Those that are set, by name, each with the id of the command that tells of it.';
+
+COMMENT ON COLUMN commandbus.process.open_steps IS 'Steps under way: those whose status is SENT.';
+
+COMMENT ON COLUMN commandbus.process.last_done IS 'Number of the step that was done last, and is undone first; 0: none. The one before it is its done_after, and so on.';
 
 CREATE FUNCTION commandbus.lock_process(p_process_id uuid, p_command_id uuid) RETURNS SETOF commandbus.process
     LANGUAGE plpgsql
@@ -2643,6 +2748,12 @@ CREATE FUNCTION commandbus.message(p_domain text, p_command_type text, p_command
             jsonb_build_object('domain', p_domain, 'command_type', p_command_type, 'command_id', p_command_id,
                                'correlation_id', p_correlation_id, 'data', p_data, 'reply_to', p_reply_to)
     end
+$$;
+
+CREATE FUNCTION commandbus.named_operator() RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    select nullif(current_setting('mainstay.operator', true), '')
 $$;
 
 CREATE FUNCTION commandbus.narrow(p_domain text, p_leased bigint[]) RETURNS void
@@ -2767,11 +2878,147 @@ begin
 end;
 $$;
 
+CREATE FUNCTION commandbus.note_action() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_chosen jsonb := new.selection;
+    v_details jsonb;
+begin
+    if jsonb_array_length(coalesce(v_chosen -> 'command_ids', '[]')) > 1 then
+        v_chosen := v_chosen - 'command_ids';
+    end if;
+    v_details := jsonb_build_object('action', new.action, 'commands', new.total, 'selection', v_chosen);
+    if tg_op = 'INSERT' then
+        perform commandbus.note_deed(
+            'ACTION', new.action_id::text, case new.state when 'PROPOSED' then 'PROPOSED' else 'DECIDED' end, v_details,
+            new.operator, new.reason);
+    elsif old.state <> 'STOPPED' and new.state = 'STOPPED' then
+        perform commandbus.note_deed('ACTION', new.action_id::text, 'STOPPED', v_details, new.stopped_by);
+    elsif old.state = 'PROPOSED' and new.state <> 'PROPOSED' then
+        perform commandbus.note_deed('ACTION', new.action_id::text, 'APPROVED', v_details, new.approved_by);
+    end if;
+    return null;
+end;
+$$;
+
 CREATE FUNCTION commandbus.note_breaker(p_domain text, p_command_type text, p_fingerprint text, p_event_type text, p_operator text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_details jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE sql
     AS $$
     insert into commandbus.breaker_event (domain, command_type, fingerprint, event_type, operator, reason, details)
-    values (p_domain, p_command_type, p_fingerprint, p_event_type, p_operator, p_reason, jsonb_strip_nulls(p_details))
+    values (
+        p_domain, p_command_type, p_fingerprint, p_event_type, coalesce(p_operator, commandbus.named_operator()), p_reason,
+        jsonb_strip_nulls(p_details));
+    select commandbus.note_deed(
+        'BREAKER', p_domain || '.' || p_command_type, p_event_type,
+        jsonb_strip_nulls(p_details || jsonb_build_object('fingerprint', p_fingerprint)), p_operator, p_reason)
+    where p_fingerprint is null or coalesce(p_operator, commandbus.named_operator()) is not null;
+$$;
+
+CREATE FUNCTION commandbus.note_deed(p_kind text, p_subject text, p_what text, p_details jsonb DEFAULT '{}'::jsonb, p_operator text DEFAULT NULL::text, p_reason text DEFAULT NULL::text) RETURNS void
+    LANGUAGE sql
+    AS $$
+    insert into commandbus.operator_trail (operator, kind, subject, what, reason, details)
+    values (
+        coalesce(nullif(p_operator, ''), commandbus.named_operator()), p_kind, p_subject, p_what,
+        coalesce(nullif(p_reason, ''), nullif(current_setting('mainstay.reason', true), '')), p_details)
+$$;
+
+CREATE FUNCTION commandbus.note_gate() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_old commandbus.gate;
+    v_new commandbus.gate;
+    v_before jsonb;
+    v_after jsonb;
+    v_subject text := coalesce(new.domain, old.domain) || coalesce('.' || nullif(coalesce(new.command_type, old.command_type), ''), '');
+begin
+    if tg_op <> 'INSERT' then
+        v_old := old;
+    end if;
+    if tg_op <> 'DELETE' then
+        v_new := new;
+    end if;
+    if v_old.paused_at is null and v_new.paused_at is not null then
+        perform commandbus.note_deed('PAUSE', v_subject, 'PAUSED', '{}', v_new.paused_by, v_new.pause_reason);
+    elsif v_old.paused_at is not null and v_new.paused_at is null then
+        perform commandbus.note_deed('PAUSE', v_subject, 'RESUMED', jsonb_strip_nulls(jsonb_build_object(
+            'paused_at', v_old.paused_at, 'paused_by', v_old.paused_by, 'pause_reason', v_old.pause_reason)));
+    end if;
+    v_before := jsonb_strip_nulls(jsonb_build_object(
+        'max_running', v_old.max_running, 'per', v_old.per, 'max_running_per', v_old.max_running_per,
+        'rate', v_old.rate, 'per_seconds', v_old.per_seconds, 'burst', v_old.burst));
+    v_after := jsonb_strip_nulls(jsonb_build_object(
+        'max_running', v_new.max_running, 'per', v_new.per, 'max_running_per', v_new.max_running_per,
+        'rate', v_new.rate, 'per_seconds', v_new.per_seconds, 'burst', v_new.burst));
+    if v_before <> v_after then
+        perform commandbus.note_deed(
+            'LIMIT', v_subject, case '{}'::jsonb when v_before then 'SET' when v_after then 'REMOVED' else 'CHANGED' end,
+            commandbus.what_differs(v_before, v_after));
+    end if;
+    return null;
+end;
+$$;
+
+CREATE FUNCTION commandbus.note_rules() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_before jsonb := '{"approve_above": null, "reason_required": false}';
+    v_after jsonb := v_before;
+    v_details jsonb;
+begin
+    if tg_op <> 'INSERT' then
+        v_before := jsonb_build_object('approve_above', old.approve_above, 'reason_required', old.reason_required);
+    end if;
+    if tg_op <> 'DELETE' then
+        v_after := jsonb_build_object('approve_above', new.approve_above, 'reason_required', new.reason_required);
+    end if;
+    v_details := commandbus.what_differs(v_before, v_after);
+    if v_details is not null then
+        perform commandbus.note_deed('RULES', 'operators', 'CHANGED', v_details, case when tg_op <> 'DELETE' then new.changed_by end);
+    end if;
+    return null;
+end;
+$$;
+
+CREATE FUNCTION commandbus.note_schedule() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_before jsonb;
+    v_after jsonb;
+    v_details jsonb;
+begin
+    if tg_op <> 'INSERT' then
+        v_before := (old.command - 'data' - 'headers' - 'on_conflict') || jsonb_build_object(
+            'cron', old.cron, 'every', old.every, 'timezone', old.timezone, 'not_before', old.not_before,
+            'catch_up', old.catch_up, 'catch_up_limit', old.catch_up_limit);
+    end if;
+    if tg_op <> 'DELETE' then
+        v_after := (new.command - 'data' - 'headers' - 'on_conflict') || jsonb_build_object(
+            'cron', new.cron, 'every', new.every, 'timezone', new.timezone, 'not_before', new.not_before,
+            'catch_up', new.catch_up, 'catch_up_limit', new.catch_up_limit);
+    end if;
+    if tg_op = 'UPDATE' then
+        v_details := commandbus.what_differs(v_before, v_after);
+        if (old.command -> 'data', old.command -> 'headers') is distinct from (new.command -> 'data', new.command -> 'headers') then
+            v_details := coalesce(v_details, '{}') || '{"payload_changed": true}';
+        end if;
+        if v_details is not null then
+            perform commandbus.note_deed('SCHEDULE', new.name, 'CHANGED', v_details);
+        end if;
+        if old.is_paused <> new.is_paused then
+            perform commandbus.note_deed('SCHEDULE', new.name, case when new.is_paused then 'PAUSED' else 'RESUMED' end);
+        end if;
+    else
+        perform commandbus.note_deed(
+            'SCHEDULE', coalesce(new.name, old.name), case tg_op when 'INSERT' then 'SET' else 'REMOVED' end,
+            commandbus.what_differs(v_before, v_after));
+    end if;
+    return null;
+end;
 $$;
 
 CREATE FUNCTION commandbus.occupy(p_gate commandbus.gate, p_command_ids uuid[], p_keys text[]) RETURNS jsonb
@@ -2894,11 +3141,38 @@ CREATE TABLE commandbus.process_step (
     error_message text,
     sent_at timestamp with time zone NOT NULL,
     replied_at timestamp with time zone,
+    done_after integer,
     CONSTRAINT process_step_status_known CHECK ((status = ANY (ARRAY['SENT'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELED'::text, 'TIMED_OUT'::text])))
 )
 WITH (fillfactor='80');
 
 COMMENT ON COLUMN commandbus.process_step.undoes IS 'The step that this one compensates.';
+
+COMMENT ON COLUMN commandbus.process_step.done_after IS 'Number of the step that was done before this one, and is undone after it; 0: none; null: it was not done, or undoes another.';
+
+CREATE FUNCTION commandbus.process_standing(p_process_id uuid, p_command_id uuid, p_step_no integer, p_event_id uuid) RETURNS TABLE(last_no integer, last_name text, was_told boolean, step commandbus.process_step)
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+    last_no := 0;
+    select s.step_no, s.name into last_no, last_name
+    from commandbus.process_step as s where s.process_id = p_process_id order by s.step_no desc limit 1;
+    last_no := coalesce(last_no, 0);
+    was_told := p_event_id is not null and exists (
+        select from commandbus.process_event as e where e.process_id = p_process_id and e.event_id = p_event_id);
+    if p_command_id is not null then
+        select s.* into step from commandbus.process_step as s where s.command_id = p_command_id and s.process_id = p_process_id;
+    elsif p_step_no is not null then
+        select s.* into step from commandbus.process_step as s where s.process_id = p_process_id and s.step_no = p_step_no;
+    end if;
+    return next;
+end;
+$$;
 
 CREATE FUNCTION commandbus.process_steps(p_process_id uuid) RETURNS SETOF commandbus.process_step
     LANGUAGE plpgsql STABLE
@@ -3356,6 +3630,19 @@ begin
 end;
 $$;
 
+CREATE FUNCTION commandbus.prune_trail(p_before timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    SET "mainstay.may_prune" TO 'on'
+    AS $$
+declare
+    v_deleted bigint;
+begin
+    delete from commandbus.operator_trail as t where t.at < p_before;
+    get diagnostics v_deleted = row_count;
+    return v_deleted;
+end;
+$$;
+
 CREATE FUNCTION commandbus.put_aside(p_domain text, p_outcomes jsonb, p_retried uuid[], p_troubled uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
@@ -3627,25 +3914,24 @@ begin
 end;
 $$;
 
-CREATE FUNCTION commandbus.record_decision(p_subject_no bigint, p_domain text, p_command_id uuid, p_decided_at timestamp with time zone, p_decision jsonb) RETURNS void
+CREATE FUNCTION commandbus.record_decisions(p_domain text, p_decided_at timestamp with time zone, p_subject_nos bigint[], p_command_ids uuid[], p_decisions jsonb[]) RETURNS void
     LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
-declare
-    v_domains text[];
-    v_ids uuid[];
 begin
-    if p_decision ? 'sent' then
-        select array_agg(s.value ->> 'domain' order by s.place), array_agg((s.value ->> 'command_id')::uuid order by s.place)
-        into v_domains, v_ids
-        from jsonb_array_elements(p_decision -> 'sent') with ordinality as s(value, place);
-    end if;
     insert into commandbus.decision (
         subject_no, decided_at, command_id, version_read, events, domain, category, tenant_id, stream_id, handler, handler_version,
         sent_domains, sent_ids)
-    values (
-        p_subject_no, p_decided_at, p_command_id, (p_decision ->> 'version_read')::integer, (p_decision ->> 'events')::integer, p_domain,
-        p_decision ->> 'category', coalesce(p_decision ->> 'tenant_id', ''), p_decision ->> 'stream_id', p_decision ->> 'handler',
-        p_decision ->> 'handler_version', v_domains, v_ids);
+    select
+        t.subject_no, p_decided_at, t.command_id, (t.decision ->> 'version_read')::integer, (t.decision ->> 'events')::integer, p_domain,
+        t.decision ->> 'category', coalesce(t.decision ->> 'tenant_id', ''), t.decision ->> 'stream_id', t.decision ->> 'handler',
+        t.decision ->> 'handler_version',
+        case when t.decision ? 'sent' then array(
+            select s.value ->> 'domain' from jsonb_array_elements(t.decision -> 'sent') with ordinality as s(value, place) order by s.place) end,
+        case when t.decision ? 'sent' then array(
+            select (s.value ->> 'command_id')::uuid
+            from jsonb_array_elements(t.decision -> 'sent') with ordinality as s(value, place) order by s.place) end
+    from unnest(p_subject_nos, p_command_ids, p_decisions) as t(subject_no, command_id, decision);
 end;
 $$;
 
@@ -3694,6 +3980,9 @@ begin
             insert into commandbus.audit (subject_no, event_type, details)
             values (v_command.subject_no, 'KEY_RELEASED', jsonb_strip_nulls(jsonb_build_object(
                 'operator', p_operator, 'reason', p_reason)));
+            perform commandbus.note_deed(
+                'KEY', p_domain || '/' || p_key, 'RELEASED', jsonb_build_object('domain', p_domain, 'command_id', v_head.command_id),
+                p_operator, p_reason);
             return query select v_head.command_id, v_command.status, true;
             return;
         end if;
@@ -4550,6 +4839,7 @@ CREATE FUNCTION commandbus.run_schedule(p_name text, p_command_id uuid, p_header
 #variable_conflict use_column
 declare
     v_command jsonb;
+    v_answer record;
 begin
     select s.command - 'on_conflict' || jsonb_build_object(
         'command_id', p_command_id, 'correlation_id', p_command_id,
@@ -4560,10 +4850,15 @@ begin
         return query select false, null::bigint, null::text, null::uuid;
         return;
     end if;
-    return query select true, a.msg_id, a.refusal, a.holder_id from commandbus.send(jsonb_build_array(v_command)) as a;
+    select a.* into v_answer from commandbus.send(jsonb_build_array(v_command)) as a;
     if not found then
         return query select true, null::bigint, 'DUPLICATE', null::uuid;
+        return;
+    elsif v_answer.refusal is null then
+        perform commandbus.note_deed('SCHEDULE', p_name, 'FIRED', jsonb_build_object(
+            'domain', v_command -> 'domain', 'command_id', p_command_id));
     end if;
+    return query select true, v_answer.msg_id, v_answer.refusal, v_answer.holder_id;
 end;
 $$;
 
@@ -4581,6 +4876,9 @@ begin
     elsif not v_sealed then
         update commandbus.batch as b set sealed = true where b.batch_id = p_batch_id and b.domain = p_domain;
         insert into commandbus.batch_delta (domain, batch_id) values (p_domain, p_batch_id);
+        if commandbus.named_operator() is not null then
+            perform commandbus.note_deed('BATCH', p_domain || '/' || p_batch_id, 'SEALED');
+        end if;
     end if;
 end;
 $$;
@@ -4638,9 +4936,10 @@ CREATE FUNCTION commandbus.select_troubled(p_domain text, p_command_type text, p
       and (p_error_code is null or t.error_code = p_error_code)
       and (p_group_id is null or t.group_id = p_group_id)
       and (p_command_ids is null or t.command_id = any (p_command_ids))
-      and (p_batch_id is null or exists (
-          select from commandbus.command as c
-          where c.command_id = t.command_id and c.domain = t.domain and c.batch_id = p_batch_id))
+      and (p_batch_id is null
+           or t.domain = any (array(select b.domain from commandbus.batch as b where b.batch_id = p_batch_id))
+              and p_batch_id = (
+                  select c.batch_id from commandbus.command as c where c.command_id = t.command_id and c.domain = t.domain))
 $$;
 
 CREATE FUNCTION commandbus.send(p_commands jsonb) RETURNS TABLE(domain text, command_id uuid, msg_id bigint, refusal text, holder_id uuid)
@@ -5164,6 +5463,32 @@ begin
 end;
 $$;
 
+CREATE FUNCTION commandbus.steps_to_undo(p_process_id uuid, p_after integer, p_limit integer) RETURNS SETOF commandbus.process_step
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+    v_step commandbus.process_step;
+    v_next integer;
+begin
+    if p_after is null then
+        select p.last_done into v_next from commandbus.process as p where p.process_id = p_process_id;
+    else
+        select s.done_after into v_next from commandbus.process_step as s where s.process_id = p_process_id and s.step_no = p_after;
+    end if;
+    for _ in 1 .. p_limit loop
+        select s.* into v_step from commandbus.process_step as s where s.process_id = p_process_id and s.step_no = v_next;
+        exit when not found;
+        return next v_step;
+        v_next := v_step.done_after;
+    end loop;
+end;
+$$;
+
 CREATE FUNCTION commandbus.stop_action(p_action_id uuid, p_operator text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -5515,6 +5840,17 @@ begin
     select count(*) into v_woken from removed as r, pg_notify('mainstay.' || r.worker, p_domain);
     return v_woken;
 end;
+$$;
+
+CREATE FUNCTION commandbus.what_differs(p_before jsonb, p_after jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select jsonb_build_object(
+        'before', coalesce(jsonb_object_agg(k.name, p_before -> k.name) filter (where coalesce(p_before -> k.name, 'null') <> 'null'), '{}'),
+        'after', coalesce(jsonb_object_agg(k.name, p_after -> k.name) filter (where coalesce(p_after -> k.name, 'null') <> 'null'), '{}'))
+    from jsonb_object_keys(coalesce(p_before, '{}') || coalesce(p_after, '{}')) as k(name)
+    where coalesce(p_before -> k.name, 'null') <> coalesce(p_after -> k.name, 'null')
+    having count(*) > 0
 $$;
 
 CREATE FUNCTION commandbus.work_breakers(p_domain text) RETURNS void
@@ -6160,6 +6496,39 @@ begin
 end;
 $$;
 
+CREATE FUNCTION eventsource.behind(p_positions bigint[], p_horizon bigint, p_most bigint) RETURNS TABLE("position" bigint, events bigint, exact boolean, recorded_at timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    with asked as materialized (
+        select distinct p.position, p_horizon - p.position <= p_most as exact from unnest(p_positions) as p(position)
+    ), parts as (
+        select a.position, least(lead(a.position, 1, p_horizon) over (order by a.position), p_horizon) as up_to
+        from asked as a
+        where a.exact
+    ), counted as (
+        select p.position, (sum(c.events) over (order by p.position desc))::bigint as events
+        from parts as p
+        cross join lateral (
+            select count(*) as events from eventsource.event as e where e.position > p.position and e.position <= p.up_to
+        ) as c
+    ), found as (
+        select c.position, c.events, true as exact from counted as c
+        union all
+        select a.position, p_horizon - a.position, false from asked as a where not a.exact
+    )
+    select f.position, f.events, f.exact, e.recorded_at
+    from found as f
+    left join lateral (
+        select e.recorded_at from eventsource.event as e
+        where e.position > f.position and e.position <= p_horizon order by e.position limit 1
+    ) as e on true
+$$;
+
 CREATE FUNCTION eventsource.claim_shards(p_subscription text, p_owner text, p_seconds double precision, p_most integer, p_version integer) RETURNS TABLE(shard integer, shards integer, token bigint, "position" bigint, epoch uuid, event_id uuid, event_position bigint, dead_letters bigint)
     LANGUAGE plpgsql
     AS $$
@@ -6291,6 +6660,16 @@ CREATE FUNCTION eventsource.conversation(p_correlation_ids uuid[], p_limit integ
     ) as m
     order by m.position
     limit p_limit;
+$$;
+
+CREATE FUNCTION eventsource.count_letters(p_subscriptions text[]) RETURNS TABLE(subscription text, letters bigint)
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    select d.subscription, count(*) from eventsource.dead_letter as d
+    where d.status = 'WAITING' and d.subscription = any (p_subscriptions)
+    group by d.subscription
 $$;
 
 CREATE FUNCTION eventsource.create_beside(p_table text, p_beside text) RETURNS void
@@ -6506,6 +6885,9 @@ CREATE FUNCTION eventsource.forget_subscription(p_subscription text) RETURNS voi
 begin
     perform eventsource.hold_subscription(p_subscription);
     delete from eventsource.subscription as s where s.subscription = p_subscription;
+    if found then
+        perform commandbus.note_deed('PROJECTION', p_subscription, 'FORGOTTEN');
+    end if;
 end;
 $$;
 
@@ -6649,7 +7031,7 @@ CREATE FUNCTION eventsource.last_positions(p_types text[], p_categories text[], 
     AS $$
 declare
     v_kinds integer[];
-    v_after bigint := case when p_tenant is null then 0 else p_up_to - 50000 end;
+    v_after bigint := case when p_tenant is null then 0 else p_up_to - 20000 end;
 begin
     if p_types is null and p_categories is null then
         return array(
@@ -6814,6 +7196,23 @@ begin
 end;
 $_$;
 
+CREATE FUNCTION eventsource.note_dead_letters() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform commandbus.note_deed(
+        'PROJECTION', g.subscription, 'DISCARDED',
+        jsonb_build_object('dead_letters', g.count, 'first_position', g.first, 'last_position', g.last), g.actor, g.reason)
+    from (
+        select n.subscription, n.actor, n.reason, count(*), min(n.position) as first, max(n.position) as last
+        from settled as n join waited as o on o.subscription = n.subscription and o.position = n.position
+        where n.status = 'DISCARDED' and o.status <> 'DISCARDED'
+        group by n.subscription, n.actor, n.reason
+    ) as g;
+    return null;
+end;
+$$;
+
 CREATE FUNCTION eventsource.pause_subscription(p_subscription text, p_actor text, p_reason text) RETURNS integer
     LANGUAGE plpgsql
     AS $$
@@ -6828,6 +7227,9 @@ begin
     set status = 'PAUSED', actor = p_actor, reason = p_reason, owner = null, leased_until = null
     where s.subscription = p_subscription and s.status = 'ACTIVE';
     get diagnostics v_count = row_count;
+    if v_count > 0 then
+        perform commandbus.note_deed('PROJECTION', p_subscription, 'PAUSED', '{}', p_actor, p_reason);
+    end if;
     return v_count;
 end;
 $$;
@@ -7174,6 +7576,8 @@ begin
     update eventsource.dead_letter as d
     set status = 'DISCARDED', actor = p_actor, reason = 'reset', settled_at = clock_timestamp()
     where d.subscription = p_subscription and d.status = 'WAITING' and d.position > p_position;
+    perform commandbus.note_deed(
+        'PROJECTION', p_subscription, 'RESET', jsonb_build_object('position', p_position), p_actor);
     return v_count;
 end;
 $$;
@@ -7192,6 +7596,9 @@ begin
     set status = 'ACTIVE', actor = p_actor, reason = null
     where s.subscription = p_subscription and s.status <> 'ACTIVE';
     get diagnostics v_count = row_count;
+    if v_count > 0 then
+        perform commandbus.note_deed('PROJECTION', p_subscription, 'RESUMED', '{}', p_actor);
+    end if;
     return v_count;
 end;
 $$;
@@ -7259,6 +7666,7 @@ begin
     from eventsource.subscription as n
     where s.subscription = p_subscription and n.subscription = p_rebuild;
     delete from eventsource.subscription as s where s.subscription = p_rebuild;
+    perform commandbus.note_deed('PROJECTION', p_subscription, 'SWAPPED', '{}', p_actor);
     return v_settled;
 end;
 $$;
@@ -7690,6 +8098,33 @@ CREATE TABLE commandbus.operator_rules (
 
 COMMENT ON COLUMN commandbus.operator_rules.approve_above IS 'A decision on more commands than this needs a second operator; null: never.';
 
+CREATE TABLE commandbus.operator_trail (
+    deed_id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    operator text,
+    role text DEFAULT SESSION_USER NOT NULL,
+    kind text NOT NULL,
+    subject text NOT NULL,
+    what text NOT NULL,
+    reason text,
+    details jsonb DEFAULT '{}'::jsonb NOT NULL
+);
+
+COMMENT ON COLUMN commandbus.operator_trail.operator IS 'Who says to have done it; null: nobody said.';
+
+COMMENT ON COLUMN commandbus.operator_trail.role IS 'The role that was logged in to the database.';
+
+COMMENT ON COLUMN commandbus.operator_trail.details IS 'Of a change {before, after}, with what differs; no payloads.';
+
+ALTER TABLE commandbus.operator_trail ALTER COLUMN deed_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME commandbus.operator_trail_deed_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE commandbus.parked (
     command_id uuid NOT NULL,
     domain text NOT NULL,
@@ -7968,6 +8403,9 @@ ALTER TABLE ONLY commandbus.operator_item
 ALTER TABLE ONLY commandbus.operator_rules
     ADD CONSTRAINT operator_rules_pkey PRIMARY KEY (only_one);
 
+ALTER TABLE ONLY commandbus.operator_trail
+    ADD CONSTRAINT operator_trail_pkey PRIMARY KEY (deed_id);
+
 ALTER TABLE ONLY commandbus.parked
     ADD CONSTRAINT parked_pkey PRIMARY KEY (command_id, domain);
 
@@ -8076,6 +8514,8 @@ CREATE INDEX operator_action_created ON commandbus.operator_action USING btree (
 
 CREATE INDEX operator_item_command ON commandbus.operator_item USING btree (command_id, domain);
 
+CREATE INDEX operator_trail_at ON commandbus.operator_trail USING btree (at);
+
 CREATE INDEX parked_expiry ON commandbus.parked USING btree (domain, expires_at) WHERE (expires_at IS NOT NULL);
 
 CREATE INDEX parked_held ON commandbus.parked USING btree (domain, command_type, held_by, since, command_id) WHERE (held_by IS NOT NULL);
@@ -8108,9 +8548,23 @@ CREATE INDEX kind_name ON eventsource.kind USING btree (category, event_type);
 
 CREATE TRIGGER audit_by_hand INSTEAD OF INSERT ON commandbus.command_bus_audit FOR EACH ROW EXECUTE FUNCTION commandbus.audit_by_hand();
 
+CREATE TRIGGER note_action AFTER INSERT OR UPDATE OF approved_by, stopped_by ON commandbus.operator_action FOR EACH ROW EXECUTE FUNCTION commandbus.note_action();
+
+CREATE TRIGGER note_gate AFTER INSERT OR DELETE OR UPDATE OF paused_at, max_running, per, max_running_per, rate, per_seconds, burst ON commandbus.gate FOR EACH ROW EXECUTE FUNCTION commandbus.note_gate();
+
+CREATE TRIGGER note_rules AFTER INSERT OR DELETE OR UPDATE ON commandbus.operator_rules FOR EACH ROW EXECUTE FUNCTION commandbus.note_rules();
+
+CREATE TRIGGER note_schedule AFTER INSERT OR DELETE OR UPDATE OF command, cron, every, timezone, not_before, catch_up, catch_up_limit, is_paused ON commandbus.schedule FOR EACH ROW EXECUTE FUNCTION commandbus.note_schedule();
+
+CREATE TRIGGER trail_immutable BEFORE DELETE OR UPDATE ON commandbus.operator_trail FOR EACH ROW EXECUTE FUNCTION commandbus.keep_trail();
+
+CREATE TRIGGER trail_kept BEFORE TRUNCATE ON commandbus.operator_trail FOR EACH STATEMENT EXECUTE FUNCTION commandbus.keep_trail();
+
 CREATE TRIGGER event_immutable BEFORE DELETE OR UPDATE ON eventsource.event FOR EACH ROW EXECUTE FUNCTION eventsource.refuse_change();
 
 CREATE TRIGGER event_kept BEFORE TRUNCATE ON eventsource.event FOR EACH STATEMENT EXECUTE FUNCTION eventsource.refuse_change();
+
+CREATE TRIGGER note_dead_letters AFTER UPDATE ON eventsource.dead_letter REFERENCING OLD TABLE AS waited NEW TABLE AS settled FOR EACH STATEMENT EXECUTE FUNCTION eventsource.note_dead_letters();
 
 ALTER TABLE ONLY eventsource.dead_letter
     ADD CONSTRAINT dead_letter_of_subscription FOREIGN KEY (subscription) REFERENCES eventsource.subscription(subscription) ON DELETE CASCADE;
