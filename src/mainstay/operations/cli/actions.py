@@ -290,6 +290,7 @@ def rules(
         bool | None,
         typer.Option("--reason-required/--reason-optional", help="Must decisions say why?", show_default=False),
     ] = None,
+    reason: Reason = None,
     operator: Who = None,
     dsn: Dsn = None,
     as_json: AsJson = False,
@@ -298,7 +299,12 @@ def rules(
     if approve_above is not None and no_approval:
         raise ConfigurationError("give --approve-above or --no-approval, not both")
     change = approve_above is not None or no_approval or reason_required is not None
-    found = asyncio.run(_rules(dsn, approve_above, reason_required, name_of(operator), change=change, drop=no_approval))
+    who = name_of(operator)
+    found = ask(
+        dsn,
+        lambda person: _rules(person, approve_above, reason_required, who, change=change, drop=no_approval),
+        reason=reason,
+    )
     from mainstay.operations.cli.output import Output, counted, facts
 
     out = Output(as_json=as_json)
@@ -324,16 +330,14 @@ def rules(
 
 
 async def _rules(
-    dsn: str | None, above: int | None, required: bool | None, operator: str | None, *, change: bool, drop: bool
+    person: "Operator", above: int | None, required: bool | None, operator: str | None, *, change: bool, drop: bool
 ) -> "OperatorRules":
     from mainstay.commands.actions import OperatorRules
-    from mainstay.operations.cli.connection import connected
 
-    async with connected(dsn) as person:
-        found = await person.decisions.get_rules()
-        if not change:
-            return found
-        above = None if drop else found.approve_above if above is None else above
-        new = OperatorRules(above, found.reason_required if required is None else required)
-        await person.decisions.set_rules(new, operator)
-        return new
+    found = await person.decisions.get_rules()
+    if not change:
+        return found
+    above = None if drop else found.approve_above if above is None else above
+    new = OperatorRules(above, found.reason_required if required is None else required)
+    await person.decisions.set_rules(new, operator)
+    return new

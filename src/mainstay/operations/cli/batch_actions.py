@@ -9,6 +9,7 @@ import typer
 
 from mainstay.commands.failures import Selection
 from mainstay.commands.store import Action
+from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.deciding import Who, name_of
 from mainstay.operations.cli.options import AsJson, Domain, Dsn, Reason, Running
 
@@ -32,9 +33,17 @@ def add_to(group: typer.Typer) -> None:
     group.command("retry")(retry)
 
 
-def seal(*, batch_id: BatchId, domain: Domain = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def seal(
+    *,
+    batch_id: BatchId,
+    domain: Domain = None,
+    reason: Reason = None,
+    operator: Who = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
     """Say that nothing more comes into a batch whose sender died: it ends with what it has."""
-    found = asyncio.run(_seal(dsn, batch_id, domain))
+    found = ask(dsn, lambda person: _seal(person, batch_id, domain), who=operator, reason=reason)
     from mainstay.operations.cli.output import Output, counted
 
     out = Output(as_json=as_json)
@@ -44,13 +53,10 @@ def seal(*, batch_id: BatchId, domain: Domain = None, dsn: Dsn = None, as_json: 
         out.show(f"[green]Sealed[/]: it has {counted(found.total_count, 'command')}.")
 
 
-async def _seal(dsn: str | None, batch_id: UUID, domain: str | None) -> "BatchMetadata":
-    from mainstay.operations.cli.connection import connected
-
-    async with connected(dsn) as operator:
-        batch = await operator.batch(batch_id, domain)
-        await operator.bus.seal_batch(batch.domain, batch_id)
-        return await operator.batch(batch_id, batch.domain)
+async def _seal(operator: "Operator", batch_id: UUID, domain: str | None) -> "BatchMetadata":
+    batch = await operator.batch(batch_id, domain)
+    await operator.bus.seal_batch(batch.domain, batch_id)
+    return await operator.batch(batch_id, batch.domain)
 
 
 def cancel(

@@ -87,6 +87,7 @@ def set_(
     drip: Annotated[
         float, typer.Option("--drip", metavar="N", help="Commands a second, after a probe ended well.")
     ] = 10.0,
+    reason: Reason = None,
     operator: Who = None,
     dsn: Dsn = None,
     as_json: AsJson = False,
@@ -94,7 +95,7 @@ def set_(
     """Give a command type breakers, in place of the rule that it had."""
     wanted: dict[str, Any] = {"failures": failures, "within": within, "probe_after": probe_after, "drip": drip}
     wanted["operator"] = name_of(operator)
-    rule = ask(dsn, lambda operator: operator.breakers.set(domain, command_type, **wanted))
+    rule = ask(dsn, lambda person: person.breakers.set(domain, command_type, **wanted), reason=reason)
     from mainstay.operations.cli.output import Output
     from mainstay.operations.wording import rule_in_words
 
@@ -106,10 +107,17 @@ def set_(
 
 
 def remove(
-    *, domain: OfDomain, command_type: OfType, operator: Who = None, dsn: Dsn = None, as_json: AsJson = False
+    *,
+    domain: OfDomain,
+    command_type: OfType,
+    reason: Reason = None,
+    operator: Who = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take the breakers of a command type away; what they hold goes on. Exit code 5 if it has none."""
-    if not ask(dsn, lambda person: person.breakers.remove(domain, command_type, operator=name_of(operator))):
+    who = name_of(operator)
+    if not ask(dsn, lambda person: person.breakers.remove(domain, command_type, operator=who), reason=reason):
         raise InvalidOperationError(f"{domain} {command_type} has no breakers")
     _done(f"Removed the breakers of {domain} {command_type}.", "removed", as_json=as_json)
 

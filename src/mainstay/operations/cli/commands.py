@@ -10,6 +10,7 @@ import typer
 from mainstay.commands.carried import ACTOR, TENANT
 from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.asking import ask
+from mainstay.operations.cli.deciding import Who
 from mainstay.operations.cli.options import (
     AsJson,
     CommandId,
@@ -19,17 +20,22 @@ from mainstay.operations.cli.options import (
     Offset,
     Reason,
     Running,
+    Since,
     Status,
     Tenant,
     Type,
+    Until,
 )
+from mainstay.operations.cli.times import point
 
 if TYPE_CHECKING:
     from mainstay.commands.command import CommandMetadata
     from mainstay.commands.handler import HandlerRegistry
     from mainstay.operations.cli.output import Output
     from mainstay.operations.ledger import Decided
+    from mainstay.operations.operator import Operator
 
+_WITH_OFFSET = ("domain", "command_type", "status", "tenant_id")
 HELP = "Look at commands, cancel those that wait, and print their schemas."
 
 
@@ -48,14 +54,46 @@ def list_(
     command_type: Type = None,
     status: Status = None,
     tenant: Tenant = None,
+    key: Annotated[
+        str | None, typer.Option("--key", "-k", metavar="KEY", help="Only with this key.", show_default=False)
+    ] = None,
+    batch: Annotated[
+        UUID | None, typer.Option("--batch", "-b", metavar="BATCH_ID", help="Only of this batch.", show_default=False)
+    ] = None,
+    correlation: Annotated[
+        UUID | None,
+        typer.Option("--correlation", metavar="ID", help="Only of this conversation.", show_default=False),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text", metavar="TEXT", help="Only with this in the payload; needs --since, too.", show_default=False
+        ),
+    ] = None,
     limit: Limit = 50,
+    after: Annotated[
+        UUID | None, typer.Option("--after", metavar="ID", help="Only what was sent before this.", show_default=False)
+    ] = None,
     offset: Offset = 0,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """List commands, newest first."""
-    conditions = {"domain": domain, "command_type": command_type, "status": status, "tenant_id": tenant}
-    found = asyncio.run(_list(dsn, limit=limit, offset=offset, **conditions))
+    """List commands, newest first.
+
+    To go on, give --after with the last id: pages do not move while commands are sent. --offset counts anew each time,
+    and goes with --domain, --type, --status and --tenant only.
+    """
+    conditions: dict[str, Any] = {
+        "domain": domain, "command_type": command_type, "status": status, "tenant_id": tenant, "key": key,
+        "batch_id": batch, "correlation_id": correlation, "text": text,
+        "since": None if since is None else point(since),
+        "until": None if until is None else point(until, "--until"),
+    }  # fmt: skip
+    if offset and (after or any(conditions[name] for name in conditions if name not in _WITH_OFFSET)):
+        raise ConfigurationError("--offset goes with --domain, --type, --status and --tenant only; go on with --after")
+    found = ask(dsn, lambda operator: _list(operator, conditions, limit, offset, after))
     from mainstay.operations.cli.output import Output
 
     out = Output(as_json=as_json)
@@ -63,19 +101,35 @@ def list_(
     if as_json:
         out.document(page)
     elif not page:
-        out.show("No commands found." if any(conditions.values()) else "No commands were sent yet.")
+        out.show("No commands found." if after or any(conditions.values()) else "No commands were sent yet.")
     else:
         show_commands(out, page)
         if len(found) > limit:
-            out.note(f"There are more: --offset {offset + limit} shows the next {limit}.")
+            go_on = f"--offset {offset + limit}" if offset else f"--after {page[-1].command_id}"
+            out.note(f"There are more: {go_on} shows the next {limit}.")
 
 
-async def _list(dsn: str | None, *, limit: int, **conditions: Any) -> "list[CommandMetadata]":
-    from mainstay.operations.cli.connection import connected
+async def _list(
+    operator: "Operator", conditions: dict[str, Any], limit: int, offset: int, after: UUID | None
+) -> "list[CommandMetadata]":
+    """So many commands, and one more if there is another page."""
+    from mainstay.commands.command import Place
+    from mainstay.commands.search import Sought
 
-    async with connected(dsn) as operator:
-        ask = min(limit + 1, 10_000)  # one more tells whether there is another page
-        return await operator.commands(limit=ask, **conditions)
+    most = min(limit + 1, 10_000)
+    if offset:
+        named = {name: conditions[name] for name in _WITH_OFFSET}
+        return await operator.commands(limit=most, offset=offset, **named)
+    which = Sought(**conditions)
+    found: list[CommandMetadata] = []
+    place = None if after is None else Place.of(await operator.command(after, conditions["domain"]))
+    while len(found) < most:  # each look reads so many at most; together they read what it takes
+        part = await operator.search.commands(which, limit=most - len(found), after=place)
+        found += part.commands
+        place = part.next
+        if place is None:
+            break
+    return found
 
 
 def show_commands(out: "Output", found: "list[CommandMetadata]") -> None:
@@ -175,12 +229,14 @@ def cancel(
     command_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Commands that wait.", show_default=False)],
     running: Running = False,
     reason: Reason = None,
+    operator: Who = None,
     domain: Domain = None,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
     """Cancel commands that were not started yet. Exit code 5 if one of them could not be canceled."""
-    done = ask(dsn, lambda operator: operator.cancel(command_ids, domain=domain, reason=reason, running=running))
+    how: dict[str, Any] = {"domain": domain, "reason": reason, "running": running}
+    done = ask(dsn, lambda person: person.cancel(command_ids, **how), who=operator, reason=reason)
     from mainstay.operations.cli.acted import show_acted
     from mainstay.operations.cli.output import Output
 

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from urllib.parse import quote, urlsplit
 
 from mainstay.errors import ConfigurationError, SchemaMissingError, StorageUnavailableError
+from mainstay.operations.cli.deciding import name_of
 from mainstay.operations.loading import here, registry_of
 from mainstay.operations.operator import Operator
+from mainstay.tenancy import operator_scope
 
 EMBEDDED = "embedded"
 _DEFAULT_DATABASE = "mainstay"
@@ -66,15 +68,22 @@ async def connected(
     max_size: int = 4,
     prepare: bool = False,
     registry: str | None = None,
+    serves: bool = False,
+    who: str | None = None,
+    reason: str | None = None,
 ) -> AsyncIterator[Operator]:
     """An operator on the database that the user named; arguments and errors as `Operator.connect` and `database`.
 
-    With ``registry``, a path as of `mainstay worker`, edited payloads must fit the models of its handlers.
+    With ``registry``, a path as of `mainstay worker`, edited payloads must fit the models of its handlers. What is
+    changed stands in the operators' trail, as done by ``who`` or else by whoever calls, for this ``reason``; unless it
+    ``serves``, as a worker does: then it is no operator who decides.
     """
     found = None if registry is None else here(registry)
+    name = None if serves else name_of(who)
     async with (
         database(dsn, creates=creates) as url,
         Operator.connect(url, check_schema=check_schema, max_size=max_size, prepare=prepare) as operator,
+        nullcontext() if name is None else operator_scope(name, reason),
     ):
         if registry is not None:
             operator.use_registry(await registry_of(found, registry, operator.pool))

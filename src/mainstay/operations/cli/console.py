@@ -134,7 +134,7 @@ async def _run(
         "events": None if rest["events"] is None else codec_of(rest["events"]).registry,
     }
     projections = None if rest["projections"] is None else here(rest["projections"])
-    async with connected(dsn, max_size=8, prepare=True) as operator:
+    async with connected(dsn, max_size=8, prepare=True, serves=True) as operator:
         if projections is not None:
             known["projections"] = _projecting(operator, projections, rest["projections"])
         registry = None if path is None else await registry_of(found, path, operator.pool)

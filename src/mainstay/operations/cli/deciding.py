@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -292,9 +293,9 @@ def _show_preview(out: "Output", action: Action, seen: "Preview", rate: float | 
 
 
 def name_of(operator: str | None) -> str | None:
-    """The operator's name; the account's if none was given."""
-    if operator:
-        return operator
+    """The operator's name; MAINSTAY_OPERATOR's, or else the account's, if none was given."""
+    if told := operator or os.environ.get("MAINSTAY_OPERATOR"):
+        return told
     with suppress(OSError, KeyError):
         return getpass.getuser()
     return None

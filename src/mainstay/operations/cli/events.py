@@ -1,9 +1,7 @@
 """``mainstay events``: streams and the feed, as they are stored."""
 
 import asyncio
-import re
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from uuid import UUID
 
@@ -13,6 +11,7 @@ from mainstay.errors import ConfigurationError
 from mainstay.operations.cli import event_check, event_files
 from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.options import AsJson, Dsn, Limit, Tenant
+from mainstay.operations.cli.times import point
 
 if TYPE_CHECKING:
     from mainstay.events.log import FeedFilter, RecordedEvent, StreamState
@@ -27,7 +26,6 @@ Category: TypeAlias = Annotated[
 ]
 Full: TypeAlias = Annotated[bool, typer.Option("--full", help="With everything that is stored: payload and metadata.")]
 _NAME = "Its category and its id, such as Order/17; its tenant, if it has one, behind an @ or as --tenant."
-_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def add_to(group: typer.Typer) -> None:
@@ -91,11 +89,10 @@ def streams(
 
 
 def _stream_document(state: "StreamState") -> dict[str, Any]:
-    stream = state.stream
+    from mainstay.deciding.store import stream_name
+
     return {
-        "category": stream.category,
-        "stream_id": str(stream.id),
-        "tenant_id": None if stream.tenant_id is None else str(stream.tenant_id),
+        **stream_name(state.stream)._asdict(),
         "version": state.version,
         "created_at": state.created_at,
         "archived": state.archived,
@@ -288,20 +285,3 @@ async def _follow(
                     out.note("No such events. What there is: mainstay events streams")
                 return
             await asyncio.sleep(interval)
-
-
-def point(text: str) -> datetime:
-    """A point in time as it is written: how long ago (10min, 2h, 3d), or a date, with or without a time and a zone.
-
-    Raises:
-        ConfigurationError: It is written otherwise.
-    """
-    if not _MOMENT.match(text):
-        from mainstay.operations.cli.prune import span
-
-        with suppress(ConfigurationError):
-            return datetime.now(UTC) - span("--since", text)
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        raise ConfigurationError(f"--since is so long ago (10min, 2h), or 2030-01-31T12:00, not {text!r}") from None

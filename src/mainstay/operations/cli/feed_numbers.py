@@ -9,8 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mainstay.operations.cli.output import counted, duration
-from mainstay.operations.projections import SubscriptionOverview
-from mainstay.storage.postgres.feed_questions import EventNumbers
+from mainstay.storage.postgres.feed_questions import EventNumbers, SubscriptionOverview
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Feed:
                 {
                     "projection": each.subscription,
                     "status": each.status,
-                    "shards": len(each.shards),
+                    "shards": each.shards,
                     "owned": each.owned,
                     "events": each.events,
                     "seconds": each.seconds,
@@ -76,4 +75,4 @@ _STYLES = {"running": "green", "not running": "yellow", "paused": "yellow", "sto
 def _standing(each: SubscriptionOverview) -> str:
     if each.status != "ACTIVE":
         return each.status.lower()
-    return "running" if each.owned == len(each.shards) else "not running"
+    return "running" if each.owned == each.shards else "not running"

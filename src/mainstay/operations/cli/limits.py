@@ -6,7 +6,8 @@ import typer
 
 from mainstay.errors import InvalidOperationError
 from mainstay.operations.cli.asking import ask
-from mainstay.operations.cli.options import AsJson, Domain, Dsn
+from mainstay.operations.cli.deciding import Who
+from mainstay.operations.cli.options import AsJson, Domain, Dsn, Reason
 
 HELP = "Limit how many commands of a type run at once, or start in a time."
 
@@ -73,13 +74,15 @@ def set_(
         int | None,
         typer.Option("--burst", metavar="N", help="So many may start together; all if not given.", show_default=False),
     ] = None,
+    reason: Reason = None,
+    operator: Who = None,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
     """Limit a command type, in place of the limits that it had. Holds for what is queued already."""
     wanted: dict[str, Any] = {"max_running": max_running, "per": per, "max_running_per": max_running_per}
     wanted |= {"rate": rate, "per_seconds": per_seconds, "burst": burst}
-    limit = ask(dsn, lambda operator: operator.limits.set(domain, command_type, **wanted))
+    limit = ask(dsn, lambda person: person.limits.set(domain, command_type, **wanted), who=operator, reason=reason)
     from mainstay.operations.cli.output import Output
     from mainstay.operations.wording import limit_in_words
 
@@ -90,9 +93,17 @@ def set_(
         out.show(f"[green]Limited {domain} {command_type}:[/] {limit_in_words(limit)}.")
 
 
-def remove(*, domain: OfDomain, command_type: OfType, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def remove(
+    *,
+    domain: OfDomain,
+    command_type: OfType,
+    reason: Reason = None,
+    operator: Who = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
     """Take the limits of a command type away; what waited for them goes on."""
-    if not ask(dsn, lambda operator: operator.limits.remove(domain, command_type)):
+    if not ask(dsn, lambda person: person.limits.remove(domain, command_type), who=operator, reason=reason):
         raise InvalidOperationError(f"{domain} {command_type} has no limit")
     from mainstay.operations.cli.output import Output
 

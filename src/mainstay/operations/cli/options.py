@@ -116,6 +116,16 @@ Offset: TypeAlias = Annotated[int, typer.Option("--offset", metavar="N", min=0, 
 Reason: TypeAlias = Annotated[
     str | None, typer.Option("--reason", "-r", metavar="TEXT", help="Why; for the audit trail.", show_default=False)
 ]
+Since: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="TIME", help="Not before: so long ago (10min, 2h), or 2030-01-31T12:00.", show_default=False
+    ),
+]
+Until: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--until", metavar="TIME", help="Not after: as --since.", show_default=False),
+]
 Watch: TypeAlias = Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")]
 Interval: TypeAlias = Annotated[
     float, typer.Option("--interval", metavar="SECONDS", help="Seconds between two looks.", min=0.1)

@@ -37,9 +37,17 @@ def pause(
         out.show(f"[green]Paused {_named(domain, command_type)}.[/] Nothing more starts; what runs goes on.")
 
 
-def resume(*, domain: OfDomain, command_type: Type = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def resume(
+    *,
+    domain: OfDomain,
+    command_type: Type = None,
+    reason: Reason = None,
+    operator: Who = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
     """Let commands start again, in the order in which they stood in the queue. Exit code 5 if nothing was paused."""
-    if not ask(dsn, lambda operator: operator.resume(domain, command_type)):
+    if not ask(dsn, lambda person: person.resume(domain, command_type), who=operator, reason=reason):
         raise InvalidOperationError(f"{_named(domain, command_type)} is not paused; see `mainstay paused`")
     from mainstay.operations.cli.output import Output
 

@@ -29,6 +29,7 @@ from mainstay.operations.cli import (
     schema,
     send,
     trace,
+    trail,
     tsq,
     worker,
     workers,
@@ -75,6 +76,7 @@ def build() -> typer.Typer:
     pauses.add_to(app)
     doctor.add_to(app)
     prune.add_to(app)
+    trail.add_to(app)
     rehearsals.add_to(app)
     trace.add_to(app)
     for name, module in (

@@ -74,7 +74,7 @@ async def _run(dsn: str | None, code: str, connections: int | None, how: dict[st
     from mainstay.operations.subscribing import connections_for, manager_of, work
 
     found = here(code)
-    async with connected(dsn, max_size=connections or 4, prepare=True) as operator:
+    async with connected(dsn, max_size=connections or 4, prepare=True, serves=True) as operator:
         manager = await manager_of(found, code, operator.pool)
         if connections is None:
             await operator.pool.resize(1, connections_for(manager))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from mainstay.operations.cli.output import Output
     from mainstay.operations.operator import Operator
-    from mainstay.operations.projections import SubscriptionOverview
+    from mainstay.operations.projections import ShardOverview
+    from mainstay.storage.postgres.feed_questions import SubscriptionOverview
 
 HELP = "See how far projections are, pause and resume them, and decide on events that they could not handle."
 
@@ -68,7 +69,7 @@ def list_(*, dsn: Dsn = None, as_json: AsJson = False) -> None:
     )  # fmt: skip
     for each in found:
         rows.add_row(
-            each.subscription, _status(each), str(len(each.shards)), f"{each.position:,}", _behind(each), _late(each),
+            each.subscription, _status(each), str(each.shards), f"{each.position:,}", _behind(each), _late(each),
             count(each.dead_letters, "red"), ", ".join(each.owners),
         )  # fmt: skip
     out.show(rows)
@@ -118,9 +119,9 @@ def lag(
         with suppress(KeyboardInterrupt):  # that is how one stops watching
             asyncio.run(_watch(out, dsn, name, interval))
         return
-    found = ask(dsn, lambda operator: operator.projections.list(name))
+    found = ask(dsn, lambda operator: operator.projections.shards(name))
     _print_lags(out, found, None)
-    if at_most is not None and any(each.seconds > at_most for each in found):
+    if at_most is not None and any(each.lag.seconds > at_most for each in found):
         raise typer.Exit(Exit.FOUND)
 
 
@@ -135,7 +136,7 @@ async def _watch(out: "Output", dsn: str | None, name: str | None, interval: flo
         if out.console.is_terminal and not out.as_json:
             live = stack.enter_context(Live(console=out.console, auto_refresh=False))
         while True:
-            found = await operator.projections.list(name)
+            found = await operator.projections.shards(name)
             rates = _rates(before, found)
             if live:
                 live.update(_lag_table(found, rates), refresh=True)
@@ -145,12 +146,12 @@ async def _watch(out: "Output", dsn: str | None, name: str | None, interval: flo
 
 
 def _rates(
-    before: dict[tuple[str, int], tuple[float, int]], found: "list[SubscriptionOverview]"
+    before: dict[tuple[str, int], tuple[float, int]], found: "list[ShardOverview]"
 ) -> dict[tuple[str, int], float]:
     """Positions per second since the last look, by shard; notes this look."""
     now = time.monotonic()
     rates: dict[tuple[str, int], float] = {}
-    for shard in (shard.state for each in found for shard in each.shards):
+    for shard in (each.state for each in found):
         key, position = (shard.subscription, shard.shard), shard.checkpoint.position
         if key in before:
             moment, number = before[key]
@@ -159,16 +160,16 @@ def _rates(
     return rates
 
 
-def _print_lags(out: "Output", found: "list[SubscriptionOverview]", rates: dict[tuple[str, int], float] | None) -> None:
+def _print_lags(out: "Output", found: "list[ShardOverview]", rates: dict[tuple[str, int], float] | None) -> None:
     if out.as_json:
-        out.document([shard.lag for each in found for shard in each.shards])
+        out.document([each.lag for each in found])
     elif not found:
         out.show("No projection is known yet: one is made known when a process that has it starts.")
     else:
         out.show(_lag_table(found, rates))
 
 
-def _lag_table(found: "list[SubscriptionOverview]", rates: dict[tuple[str, int], float] | None) -> "Table":
+def _lag_table(found: "list[ShardOverview]", rates: dict[tuple[str, int], float] | None) -> "Table":
     from mainstay.operations.cli.output import FOLDED, NUMBER, duration, table
 
     rows = table(
@@ -176,15 +177,14 @@ def _lag_table(found: "list[SubscriptionOverview]", rates: dict[tuple[str, int],
         ("time\nbehind", NUMBER), *([("a second", NUMBER), ("ready in", NUMBER)] if rates is not None else []),
     )  # fmt: skip
     for each in found:
-        for shard in each.shards:
-            state, behind = shard.state, shard.lag
-            rate = (rates or {}).get((state.subscription, state.shard), 0.0)
-            ready = duration(behind.events / rate) if rate > 0 and behind.events else ""
-            rows.add_row(
-                each.subscription, f"{state.shard + 1} of {state.shards}" if state.shards > 1 else "",
-                f"{state.checkpoint.position:,}", f"{behind.horizon:,}", _about(behind.events, exact=behind.exact),
-                _seconds(behind.seconds), *([f"{rate:,.0f}", ready] if rates is not None else []),
-            )  # fmt: skip
+        state, behind = each.state, each.lag
+        rate = (rates or {}).get((state.subscription, state.shard), 0.0)
+        ready = duration(behind.events / rate) if rate > 0 and behind.events else ""
+        rows.add_row(
+            state.subscription, f"{state.shard + 1} of {state.shards}" if state.shards > 1 else "",
+            f"{state.checkpoint.position:,}", f"{behind.horizon:,}", _about(behind.events, exact=behind.exact),
+            _seconds(behind.seconds), *([f"{rate:,.0f}", ready] if rates is not None else []),
+        )  # fmt: skip
     return rows
 
 
@@ -196,17 +196,28 @@ def pause(*, name: Name, reason: Reason = None, operator: Who = None, dsn: Dsn =
     _done(f"Paused {name}.", "It goes on where it is with: mainstay projections resume", "paused", as_json=as_json)
 
 
-def resume(*, name: Name, operator: Who = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def resume(
+    *, name: Name, reason: Reason = None, operator: Who = None, dsn: Dsn = None, as_json: AsJson = False
+) -> None:
     """Let a projection go on that was paused, or that an error stopped: with the very event that it stopped at.
 
     Exit code 5 if it is neither.
     """
-    if not ask(dsn, lambda person: person.projections.resume(name, operator=name_of(operator))):
+    who = name_of(operator)
+    if not ask(dsn, lambda person: person.projections.resume(name, operator=who), reason=reason):
         raise InvalidOperationError(f"{name} is neither paused nor stopped; see `mainstay projections list`")
     _done(f"Resumed {name}.", "A process that has it goes on within a second or so.", "resumed", as_json=as_json)
 
 
-def forget(*, name: Name, yes: Yes = False, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def forget(
+    *,
+    name: Name,
+    yes: Yes = False,
+    reason: Reason = None,
+    operator: Who = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
     """Forget a projection that nobody runs any more: its checkpoints and its dead letters. Its tables stay.
 
     A process that has it would begin it anew. Exit code 5 if somebody runs it.
@@ -214,15 +225,15 @@ def forget(*, name: Name, yes: Yes = False, dsn: Dsn = None, as_json: AsJson = F
     if not yes and (as_json or not sys.stdin.isatty()):
         raise ConfigurationError("it asks before it forgets, and there is nobody to ask: add --yes")
 
-    async def asked(operator: "Operator") -> bool:
-        (found,) = await operator.projections.list(name)
+    async def asked(person: "Operator") -> bool:
+        (found,) = await person.projections.list(name)
         what = f"{name}, at position {found.position:,}, with {found.dead_letters:,} dead letters"
         if not yes and not await asyncio.to_thread(typer.confirm, f"Forget {what}?"):
             return False
-        await operator.projections.forget(name)
+        await person.projections.forget(name)
         return True
 
-    if not ask(dsn, asked):
+    if not ask(dsn, asked, who=operator, reason=reason):
         typer.echo("Nothing was changed.")
         raise typer.Exit(Exit.FOUND)
     _done(f"Forgot {name}.", "Its tables are as they were.", "forgotten", as_json=as_json)
@@ -243,10 +254,10 @@ def _status(each: "SubscriptionOverview") -> "Text":
 
     if each.status != "ACTIVE":
         word, style = each.status.lower(), "red" if each.status == "STOPPED" else "yellow"
-    elif each.owned == len(each.shards):
+    elif each.owned == each.shards:
         word, style = "running", "green"
     elif each.owned:
-        word, style = f"running {each.owned} of {len(each.shards)}", "yellow"
+        word, style = f"running {each.owned} of {each.shards}", "yellow"
     else:
         word, style = "not running", "yellow"
     return Text(word, style=style)

@@ -163,16 +163,16 @@ def shadow(
     a call over HTTP, it does again. Exit code 1 if anything came out otherwise; what cannot be compared is counted by
     its reason.
     """
-    from mainstay.operations.cli.events import point
     from mainstay.operations.cli.output import Output
     from mainstay.operations.cli.rehearsed import shadow_document, show_shadow
+    from mainstay.operations.cli.times import point
 
     out = Output(as_json=as_json)
     asked: dict[str, Any] = {
         "domain": domain,
         "command_type": command_type,
         "since": None if since is None else point(since),
-        "until": None if until is None else point(until),
+        "until": None if until is None else point(until, "--until"),
         "limit": limit,
         "after": after,
         "ignore": ignore or [],
@@ -208,7 +208,7 @@ def _progress(out: "Output", limit: int | None) -> "Progress":
 async def _shadow(
     dsn: str | None, registry: str, stream: str | None, asked: dict[str, Any], bar: "Progress"
 ) -> "ShadowReport":
-    from mainstay.deciding.store import name_in_ledger
+    from mainstay.deciding.store import stream_name
     from mainstay.operations.cli.rehearsing import rehearsing
 
     different = 0
@@ -220,5 +220,5 @@ async def _shadow(
 
     async with rehearsing(dsn, registry, None) as (operator, rehearsal):
         if stream is not None:
-            asked["stream"] = name_in_ledger((await operator.events.stream(stream)).stream)
+            asked["stream"] = stream_name((await operator.events.stream(stream)).stream)
         return await rehearsal.shadow(**asked, on_each=count)

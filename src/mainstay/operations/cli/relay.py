@@ -93,7 +93,7 @@ async def _run(dsn: str | None, code: str, config: Any, options: dict[str, Any],
     from mainstay.operations.subscribing import connections_for, relays_of, work
 
     found = here(code)
-    async with connected(dsn, max_size=4, prepare=True) as operator:
+    async with connected(dsn, max_size=4, prepare=True, serves=True) as operator:
         manager = await relays_of(found, code, operator.pool, config=config, options=options)
         await operator.pool.resize(1, connections_for(manager))
         await work(manager, **how)

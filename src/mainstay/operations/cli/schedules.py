@@ -7,9 +7,12 @@ import typer
 
 from mainstay.commands.schedule import DEFAULT_CATCH_UP_LIMIT, CatchUp
 from mainstay.operations.cli.asking import ask
-from mainstay.operations.cli.options import AsJson, Domain, Dsn
+from mainstay.operations.cli.deciding import Who
+from mainstay.operations.cli.options import AsJson, Domain, Dsn, Reason
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mainstay.commands.schedule import Schedule
 
 HELP = "Send commands again and again, at times by the database's clock."
@@ -108,6 +111,11 @@ def set_(
             show_default=False,
         ),
     ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Say when it would be due, next and after that, and set nothing.")
+    ] = False,
+    reason: Reason = None,
+    operator: Who = None,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,32 +125,34 @@ def set_(
     """
     from mainstay.serialization import checked_object, from_json
 
-    payload = checked_object(from_json(data), what="--data")
-    made = ask(
-        dsn,
-        lambda operator: operator.schedules.set(
-            name,
-            domain,
-            command_type,
-            payload,
-            cron=cron,
-            every=every,
-            timezone=timezone,
-            catch_up=catch_up,
-            catch_up_limit=catch_up_limit,
-            reply_to=reply_to,
-            max_attempts=max_attempts,
-            key=key,
-            unique_key=unique_key,
-            unique_for=unique_for,
-        ),
-    )
-    _tell("Set", made, as_json=as_json)
+    wanted: dict[str, Any] = {
+        "name": name,
+        "domain": domain,
+        "command_type": command_type,
+        "data": checked_object(from_json(data), what="--data"),
+        "cron": cron,
+        "every": every,
+        "timezone": timezone,
+        "catch_up": catch_up,
+        "catch_up_limit": catch_up_limit,
+        "reply_to": reply_to,
+        "max_attempts": max_attempts,
+        "key": key,
+        "unique_key": unique_key,
+        "unique_for": unique_for,
+    }
+    if preview:
+        _tell_times(ask(dsn, lambda person: person.schedules.preview(**wanted)), wanted, as_json=as_json)
+    else:
+        made = ask(dsn, lambda person: person.schedules.set(**wanted), who=operator, reason=reason)
+        _tell("Set", made, as_json=as_json)
 
 
-def remove(*, name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def remove(
+    *, name: Name, reason: Reason = None, operator: Who = None, dsn: Dsn = None, as_json: AsJson = False
+) -> None:
     """Remove a schedule; commands that it sent stay."""
-    ask(dsn, lambda operator: operator.schedules.remove(name))
+    ask(dsn, lambda person: person.schedules.remove(name), who=operator, reason=reason)
     from mainstay.operations.cli.output import Output
 
     out = Output(as_json=as_json)
@@ -152,19 +162,23 @@ def remove(*, name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
         out.show(f"[green]Removed schedule {_shown(name)}.[/]")
 
 
-def pause(*, name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def pause(*, name: Name, reason: Reason = None, operator: Who = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Let a schedule not be fired until it is resumed."""
-    _tell("Paused", ask(dsn, lambda operator: operator.schedules.pause(name)), as_json=as_json)
+    done = ask(dsn, lambda person: person.schedules.pause(name), who=operator, reason=reason)
+    _tell("Paused", done, as_json=as_json)
 
 
-def resume(*, name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def resume(
+    *, name: Name, reason: Reason = None, operator: Who = None, dsn: Dsn = None, as_json: AsJson = False
+) -> None:
     """Let a paused schedule be fired from now on; what was due meanwhile is not."""
-    _tell("Resumed", ask(dsn, lambda operator: operator.schedules.resume(name)), as_json=as_json)
+    done = ask(dsn, lambda person: person.schedules.resume(name), who=operator, reason=reason)
+    _tell("Resumed", done, as_json=as_json)
 
 
-def run(*, name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def run(*, name: Name, reason: Reason = None, operator: Who = None, dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Send a schedule's command now, also if it is paused; its due times stay as they are."""
-    sent = ask(dsn, lambda operator: operator.schedules.run_now(name))
+    sent = ask(dsn, lambda person: person.schedules.run_now(name), who=operator, reason=reason)
     from mainstay.operations.cli.output import Output
 
     out = Output(as_json=as_json)
@@ -175,12 +189,18 @@ def run(*, name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
 
 
 def _plain(schedule: "Schedule") -> dict[str, Any]:
-    """A schedule for programs; durations in seconds."""
+    """A schedule for programs; durations in seconds, and its rule in words."""
     from dataclasses import asdict
 
     durations = {"every": schedule.every, "unique_for": schedule.unique_for}
     seconds = {name: None if value is None else value.total_seconds() for name, value in durations.items()}
-    return asdict(schedule) | seconds
+    return asdict(schedule) | seconds | {"in_words": _in_words(schedule)}
+
+
+def _in_words(schedule: "Schedule") -> str:
+    from mainstay.operations.wording import schedule_in_words
+
+    return schedule_in_words(schedule.cron, schedule.every.total_seconds() if schedule.every else None)
 
 
 def _shown(text: str) -> str:
@@ -198,28 +218,45 @@ def _tell(what: str, schedule: "Schedule", *, as_json: bool) -> None:
         return
     due = moment(schedule.next_due_at)
     state = "It is paused." if schedule.is_paused else f"It is due {due}." if due else "It is never due again."
-    out.show(f"[green]{what} schedule {_shown(schedule.name)}.[/] {state}")
+    rule = f" It fires {_shown(_in_words(schedule))}, {schedule.timezone}." if what == "Set" and schedule.cron else ""
+    out.show(f"[green]{what} schedule {_shown(schedule.name)}.[/]{rule} {state}")
+
+
+def _tell_times(due: "Sequence[datetime]", wanted: dict[str, Any], *, as_json: bool) -> None:
+    """When a schedule would be due."""
+    from mainstay.operations.cli.output import Output
+    from mainstay.operations.wording import schedule_in_words
+
+    out = Output(as_json=as_json)
+    words = schedule_in_words(wanted["cron"], wanted["every"])
+    if as_json:
+        out.document({"name": wanted["name"], "in_words": words, "upcoming": due})
+        return
+    out.show(f"It would fire {_shown(words)}:" if due else f"It would fire {_shown(words)}, and is never due.")
+    for each in due:
+        out.show(f"  {each:%a %d %b %Y, %H:%M:%S} {_shown(wanted['timezone'])}")
+    out.show("Nothing was set.")
 
 
 def _show(found: "Sequence[Schedule]", out: Any) -> None:
     from rich.text import Text
 
     from mainstay.operations.cli.output import FOLDED, NUMBER, WHOLE, ago, count, table
-    from mainstay.operations.wording import every_in_words
 
     rows = table(
-        ("name", FOLDED), ("domain", FOLDED), ("type", FOLDED), ("when", WHOLE), ("zone", FOLDED),
+        ("name", FOLDED), ("domain", FOLDED), ("type", FOLDED), ("when", FOLDED), ("cron", WHOLE), ("zone", FOLDED),
         ("catch up", WHOLE), ("next", NUMBER), ("last", NUMBER), ("sent", NUMBER),
         ("skipped", NUMBER), ("error", FOLDED),
     )  # fmt: skip
     for each in found:
-        when = each.cron or every_in_words(each.every.total_seconds() if each.every else 0)
+        words = _in_words(each)
         catch_up = f"all, {each.catch_up_limit}" if each.catch_up is CatchUp.ALL else each.catch_up.lower()
         rows.add_row(
             each.name,
             each.domain,
             each.command_type,
-            when,
+            "" if words == each.cron else words,
+            each.cron or "",
             each.timezone if each.cron else "",
             catch_up,
             Text("paused", "yellow") if each.is_paused else ago(each.next_due_at) or "never",

@@ -196,7 +196,7 @@ async def _work(dsn: str | None, registry: str, domains: list[str], connections:
     from mainstay.operations.working import WorkerGroup, connections_for
 
     found = here(registry)
-    async with connected(dsn, max_size=connections or 4, prepare=plan.listens) as operator:
+    async with connected(dsn, max_size=connections or 4, prepare=plan.listens, serves=True) as operator:
         handlers = await registry_of(found, registry, operator.pool)
         group = WorkerGroup(operator.pool, handlers, domains, plan)
         if connections is None:
