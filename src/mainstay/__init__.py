@@ -214,7 +214,15 @@ from mainstay.sync import (
 from mainstay.telemetry import ContextFilter
 
 # -- tenants -----------------------------------------------------------------------------------------------------------
-from mainstay.tenancy import actor_scope, all_tenants, current_actor, current_tenant, require_tenant, tenant_scope
+from mainstay.tenancy import (
+    actor_scope,
+    all_tenants,
+    current_actor,
+    current_tenant,
+    operator_scope,
+    require_tenant,
+    tenant_scope,
+)
 
 # -- the web -----------------------------------------------------------------------------------------------------------
 from mainstay.web import ReadYourWrites, ReadYourWritesWSGI
@@ -458,6 +466,7 @@ __all__ = [
     "Conversations",
     "ReadYourWrites",
     "ReadYourWritesWSGI",
+    "operator_scope",
     "register_processes",
     "require_tenant",
     "setup_database",

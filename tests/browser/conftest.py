@@ -39,12 +39,12 @@ class Live:
 
 
 @contextmanager
-def _live(servers: Servers) -> Iterator[Live]:
+def _live(servers: Servers, words: Words = HOSTILE, *, has_code: bool = False) -> Iterator[Live]:
     server = servers.get("18")
     with (
         server.database() as name,
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(served(server.dsn(name), HOSTILE)) as console,
+        portal.wrap_async_context_manager(served(server.dsn(name), words, has_code=has_code)) as console,
     ):
         yield Live(console, portal)
 
@@ -60,6 +60,13 @@ def live(browser: Browser, servers: Servers) -> Iterator[Live]:
 def own_live(browser: Browser, servers: Servers) -> Iterator[Live]:
     """A console for one test, which may change what it likes."""
     with _live(servers) as made:
+        yield made
+
+
+@pytest.fixture
+def plain_live(browser: Browser, servers: Servers) -> Iterator[Live]:
+    """A console for one test, without words that are meant to do harm, and with the code of its projections."""
+    with _live(servers, Words(), has_code=True) as made:
         yield made
 
 

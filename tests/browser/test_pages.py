@@ -33,6 +33,17 @@ def test_every_page_can_be_read_at_any_width_and_no_browser_complains(browser, l
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.parametrize(("width", "lines"), [(390, 1), (834, 1), (1280, 12)])
+def test_the_way_to_every_page_is_one_line_or_a_column_beside_the_page(browser, live, width, lines):
+    with visiting(browser, live, VIEWER, viewport={"width": width, "height": 720}) as viewer:
+        viewer.open("/projections")
+        links = viewer.page.get_by_role("navigation", name="Pages").get_by_role("link")
+        assert len({round(box["y"]) for each in links.all() if (box := each.bounding_box())}) == lines
+        expect(links.filter(has_text="Projections")).to_be_in_viewport(ratio=1)
+        if lines > 1:
+            expect(links.first).to_be_in_viewport(ratio=1)
+
+
 def test_a_viewer_is_offered_nothing_that_changes_anything(browser, live, addresses):
     with visiting(browser, live, VIEWER) as viewer:
         for address in addresses:
@@ -45,6 +56,7 @@ def test_the_dashboard_follows_what_happens_and_the_theme_is_kept(browser, live)
     with visiting(browser, live, VIEWER, color_scheme="light") as viewer:
         expect(viewer.page.locator("[data-pulse]")).to_have_text("live")
         waiting = viewer.page.get_by_role("link", name="canceled").locator(".count")
+        expect(waiting).not_to_have_text("…")
         before = int(waiting.inner_text())
         assert live.ask(_cancel_one, live).applied
         expect(waiting).to_have_text(str(before + 1))

@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 from pydantic_core import from_json, to_json
 
+from mainstay.deciding.store import stream_name
 from mainstay.errors import EventError, InvalidInputError
 from mainstay.events import checks
 from mainstay.events.log import NewEvent, RecordedEvent
@@ -52,12 +53,10 @@ def document_of(recorded: RecordedEvent, *, full: bool = True) -> dict[str, Any]
         recorded: The event.
         full: With payload and metadata.
     """
-    event, stream = recorded.event, recorded.stream
+    event = recorded.event
     document: dict[str, Any] = {
         "position": recorded.position,
-        "category": stream.category,
-        "stream_id": str(stream.id),
-        "tenant_id": None if stream.tenant_id is None else str(stream.tenant_id),
+        **stream_name(recorded.stream)._asdict(),
         "version": recorded.version,
         "event_id": str(event.event_id),
         "event_type": event.event_type,

@@ -13,7 +13,7 @@ from mainstay.events.stream import StreamId
 from mainstay.operations.event_lines import EventLine, RefusedEventLineError
 from mainstay.storage.postgres.event_intake import MisplacedEventError, import_missing
 from mainstay.storage.postgres.events import PostgresEventLog
-from mainstay.storage.postgres.feed_questions import LOOKED_BACK, EventNumbers, FeedQuestions
+from mainstay.storage.postgres.feed_questions import LOOKED_AT, EventNumbers, FeedQuestions
 from mainstay.storage.postgres.operations import OperationsStore
 
 _PAGE = 1_000
@@ -220,6 +220,8 @@ class Events:
             return await self._before(wanted, before, limit)
         if before is not None:
             raise InvalidInputError("give one of before and after: a page is older than a position, or newer")
+        if wanted.tenant_id is not None:
+            return await self._after(wanted, after, limit)
         page = await self.log.read_feed(after=after, limit=limit + 1, wanted=wanted)
         found = page.events[:limit][::-1]
         lowest = found[-1].position if found else after + 1
@@ -231,12 +233,23 @@ class Events:
         end = horizon if before is None else min(before - 1, horizon)
         positions = await self._questions.last_positions(limit + 1, wanted, end)
         found = await self.log.events_at(positions[:limit])
-        looked_to = 0 if wanted.tenant_id is None else max(end - LOOKED_BACK, 0)
+        looked_to = 0 if wanted.tenant_id is None else max(end - LOOKED_AT, 0)
         older = looked_to + 1 if looked_to else None
         if len(positions) > limit:
             older = positions[limit - 1]
         newer = (positions[0] if positions else end) if before is not None and end < horizon else None
         return FeedWindow(found, older, newer, horizon)
+
+    async def _after(self, wanted: FeedFilter, after: int, limit: int) -> FeedWindow:
+        """Of a tenant: the feed itself would be read until enough is found, however far that is."""
+        horizon = (await self.log.horizon()).position
+        end = min(after + LOOKED_AT, horizon)
+        positions = [each for each in await self._questions.last_positions(LOOKED_AT, wanted, end) if each > after]
+        found = await self.log.events_at(positions[-limit:])
+        newer = end if end < horizon else None
+        if len(positions) > limit:
+            newer = positions[-limit]
+        return FeedWindow(found, (positions[-1] if positions else after + 1) if after else None, newer, horizon)
 
     # -- files --------------------------------------------------------------------------------------------------------
     async def exported(self, wanted: FeedFilter, *, after: int, up_to: int) -> AsyncIterator[list[RecordedEvent]]:

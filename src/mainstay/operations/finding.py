@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from mainstay.deciding.store import stream_name
 from mainstay.errors import InvalidInputError
 from mainstay.events.log import RecordedEvent, StreamState
 from mainstay.storage.postgres.commands import command_store
@@ -83,7 +84,7 @@ class Finder:
         wanted = text.strip().strip("\"'{}<>,;")
         if not wanted or len(wanted) > _LONGEST or not wanted.isprintable():
             raise InvalidInputError(f"what is looked for has 1 to {_LONGEST} printable characters")
-        hits = [Hit(HitKind(row["kind"]), *row["rest"]) for row in await self._with_id(wanted)]
+        hits = await self._with_id(wanted)
         hits += [_stream(each) for each in await self._streams(wanted)]
         hits += [
             Hit(HitKind.KEY, each.key, each.key, each.domain, None, each.since)
@@ -92,13 +93,13 @@ class Finder:
         hits += await self._at(wanted)
         return hits or await self._by_whole_id(wanted)
 
-    async def _with_id(self, wanted: str) -> list[dict[str, Any]]:
+    async def _with_id(self, wanted: str) -> list[Hit]:
         digits = wanted.lower().replace("-", "")
         if not _HEX.fullmatch(digits):
             return []
         rows = await self._store.known_as(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")), limit=SHOWN)
         return [
-            {"kind": row["kind"], "rest": (str(row["id"]), row["name"], row["place"], row["status"], row["at"])}
+            Hit(HitKind(row["kind"]), str(row["id"]), row["name"], row["place"], row["status"], row["at"])
             for row in rows
         ]
 
@@ -138,6 +139,5 @@ def _event(event: RecordedEvent) -> Hit:
 
 
 def _stream(state: StreamState) -> Hit:
-    stream = state.stream
-    tenant = None if stream.tenant_id is None else str(stream.tenant_id)
-    return Hit(HitKind.STREAM, str(stream.id), stream.category, stream.category, None, state.created_at, tenant)
+    category, stream_id, tenant = stream_name(state.stream)
+    return Hit(HitKind.STREAM, stream_id, category, category, None, state.created_at, tenant)

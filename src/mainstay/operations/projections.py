@@ -3,18 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any
 
 from mainstay.errors import InvalidInputError, InvalidOperationError, SubscriptionNotFoundError
 from mainstay.events.log import RecordedEvent
 from mainstay.projections.checks import REBUILD
-from mainstay.projections.store import DeadLetter, DeadLetterStatus, ShardState, ShardStatus
+from mainstay.projections.store import DeadLetter, DeadLetterStatus, ShardState
 from mainstay.storage.postgres.events import PostgresEventLog
-from mainstay.storage.postgres.feed_questions import FeedQuestions, ShardLag
+from mainstay.storage.postgres.feed_questions import FeedQuestions, ShardLag, SubscriptionOverview
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 
-_WORST_FIRST = (ShardStatus.STOPPED, ShardStatus.PAUSED, ShardStatus.ACTIVE)
 _PAGE = 500
 
 
@@ -31,41 +29,6 @@ class ShardOverview:
     state: ShardState
     lag: ShardLag
     owned: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionOverview:
-    """A subscription, and how far it is behind.
-
-    Attributes:
-        subscription: Its name.
-        status: That of the shard that fares worst.
-        position: Where the shard stands that is furthest behind.
-        horizon: How far the feed can be read.
-        events: Events after that, whether the projection wants them or not.
-        exact: They were counted; otherwise there are so many positions.
-        seconds: How long ago the first of them was recorded; 0 without any.
-        dead_letters: Events that lie apart.
-        owned: Shards that somebody holds.
-        owners: Who.
-        reason: Why it is stopped or paused.
-        actor: Who paused it, or changed it last.
-        shards: All of them.
-    """
-
-    subscription: str
-    status: ShardStatus
-    position: int
-    horizon: int
-    events: int
-    exact: bool
-    seconds: float
-    dead_letters: int
-    owned: int
-    owners: tuple[str, ...]
-    reason: str | None
-    actor: str | None
-    shards: tuple[ShardOverview, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +49,7 @@ class LetterGroup:
 
 
 _Letters = list[DeadLetter]
+_Shards = list[ShardOverview]
 """Within `Projections`, ``list`` is a method."""
 
 
@@ -107,24 +71,34 @@ class Projections:
         Raises:
             SubscriptionNotFoundError: It is not known.
         """
+        found = await self._questions.overview(subscription)
+        if subscription is not None and not found:
+            raise SubscriptionNotFoundError(subscription)
+        return found
+
+    async def shards(self, subscription: str | None = None) -> _Shards:
+        """All shards of one subscription, or of all, by name and number.
+
+        Raises:
+            SubscriptionNotFoundError: It is not known.
+        """
         lags = {(each.subscription, each.shard): each for each in await self._questions.lags(subscription)}
         states = [each for each in await self.store.states(subscription) if (each.subscription, each.shard) in lags]
         if subscription is not None and not states:
             raise SubscriptionNotFoundError(subscription)
         now = datetime.now(UTC)
-        shards = [
+        return [
             ShardOverview(
                 each, lags[each.subscription, each.shard], each.leased_until is not None and each.leased_until > now
             )
             for each in states
         ]
-        by_name = groupby(shards, lambda each: each.state.subscription)
-        return [_overview(name, tuple(mine)) for name, mine in by_name]
 
     async def rebuild_of(self, subscription: str) -> SubscriptionOverview | None:
         """The rebuild of a subscription that is under way, or waits; None if there is none."""
         name = f"{subscription}{REBUILD}"
-        return (await self.list(name))[0] if await self.store.states(name) else None
+        found = await self._questions.overview(name)
+        return found[0] if found else None
 
     async def pause(self, subscription: str, *, operator: str | None, reason: str | None = None) -> int:
         """Pause a subscription in all processes; gives how many shards were active.
@@ -171,8 +145,8 @@ class Projections:
             SubscriptionNotFoundError: It is not known.
         """
         found = await self.store.dead_letters(subscription, key=key, status=status, after=after, limit=limit)
-        if not found and not await self.store.states(subscription):
-            raise SubscriptionNotFoundError(subscription)
+        if not found:
+            await self._check_known(subscription)
         return found
 
     async def letter_groups(self, subscription: str | None = None, limit: int | None = None) -> Sequence[LetterGroup]:
@@ -181,8 +155,8 @@ class Projections:
         Raises:
             SubscriptionNotFoundError: It is not known.
         """
-        if subscription is not None and not await self.store.states(subscription):
-            raise SubscriptionNotFoundError(subscription)
+        if subscription is not None:
+            await self._check_known(subscription)
         found = await self._questions.letter_groups(subscription, limit)
         return [LetterGroup(first.subscription, first.key, first, count) for first, count in found]
 
@@ -209,8 +183,7 @@ class Projections:
             InvalidInputError: At one of the positions none waits.
             SubscriptionNotFoundError: The subscription is not known.
         """
-        if not await self.store.states(subscription):
-            raise SubscriptionNotFoundError(subscription)
+        await self._check_known(subscription)
         found = await self._waiting(subscription, key)
         if positions is None:
             return found
@@ -237,6 +210,10 @@ class Projections:
                 done += await batch.settle(positions, discarded, actor=operator or "", reason=reason)
         return done
 
+    async def _check_known(self, subscription: str) -> None:
+        if not await self._questions.is_known(subscription):
+            raise SubscriptionNotFoundError(subscription)
+
     async def _waiting(self, subscription: str, key: str | None = None) -> Sequence[DeadLetter]:
         found: _Letters = []
         while page := await self.store.dead_letters(
@@ -244,23 +221,3 @@ class Projections:
         ):
             found += page
         return found
-
-
-def _overview(name: str, shards: tuple[ShardOverview, ...]) -> SubscriptionOverview:
-    worst = min(shards, key=lambda each: _WORST_FIRST.index(each.state.status)).state
-    slowest = max(shards, key=lambda each: each.lag.events)
-    return SubscriptionOverview(
-        name,
-        worst.status,
-        min(each.state.checkpoint.position for each in shards),
-        slowest.lag.horizon,
-        slowest.lag.events,
-        slowest.lag.exact,
-        max(each.lag.seconds for each in shards),
-        sum(each.state.dead_letters for each in shards),
-        sum(each.owned for each in shards),
-        tuple(dict.fromkeys(each.state.owner for each in shards if each.owned and each.state.owner)),
-        worst.reason,
-        worst.actor,
-        shards,
-    )

@@ -77,6 +77,7 @@ class SyncSchedules(Blocking[Schedules]):
         super().__init__(home, make)
 
     set = blocking(Schedules.set)
+    preview = blocking(Schedules.preview)
     remove = blocking(Schedules.remove)
     pause = blocking(Schedules.pause)
     resume = blocking(Schedules.resume)

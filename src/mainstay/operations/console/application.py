@@ -15,30 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstay.app import SubscriptionManager
 from mainstay.commands.handler import HandlerRegistry
-from mainstay.errors import (
-    ActionNotFoundError,
-    BatchNotFoundError,
-    CommandNotFoundError,
-    ConfigurationError,
-    ConversationNotFoundError,
-    HandlerNotFoundError,
-    InvalidInputError,
-    InvalidOperationError,
-    MainstayError,
-    NotUniqueError,
-    PermissionDeniedError,
-    ProcessNotFoundError,
-    QueueNotFoundError,
-    ScheduleNotFoundError,
-    StorageUnavailableError,
-    StreamNotFoundError,
-    SubscriptionNotFoundError,
-)
+from mainstay.errors import ConfigurationError, MainstayError
 from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.registry import EventRegistry
 from mainstay.operations.console import api, pages
 from mainstay.operations.console.access import Access, Anybody, Hook, TokenAccess
-from mainstay.operations.console.asking import Desk
+from mainstay.operations.console.asking import Desk, status_of
 from mainstay.operations.console.building import Building, Projecting, projecting_of
 from mainstay.operations.console.carrying import Carrying
 from mainstay.operations.console.masking import Masking
@@ -46,7 +28,6 @@ from mainstay.operations.console.overview import Watch
 from mainstay.operations.console.pages import frame
 from mainstay.operations.console.rendering import STATIC
 from mainstay.operations.demo.generating import Generator
-from mainstay.operations.events import NoSuchEventError
 from mainstay.operations.operator import Operator
 from mainstay.operations.states import States, aggregates_in
 from mainstay.telemetry import get_logger
@@ -68,24 +49,6 @@ HEADERS: Final = (
 )
 _SAFE = {"GET", "HEAD"}
 _SHORTEST_SECRET = 16
-_STATUS: Final[tuple[tuple[type[MainstayError], int], ...]] = (
-    (ActionNotFoundError, 404),
-    (CommandNotFoundError, 404),
-    (ConversationNotFoundError, 404),
-    (StreamNotFoundError, 404),
-    (SubscriptionNotFoundError, 404),
-    (NoSuchEventError, 404),
-    (ScheduleNotFoundError, 404),
-    (BatchNotFoundError, 404),
-    (ProcessNotFoundError, 404),
-    (NotUniqueError, 409),
-    (QueueNotFoundError, 409),
-    (HandlerNotFoundError, 409),
-    (InvalidOperationError, 409),
-    (PermissionDeniedError, 403),
-    (StorageUnavailableError, 503),
-    (InvalidInputError, 400),
-)
 
 
 def console(
@@ -214,7 +177,7 @@ class Console:
     def _unknown(self, request: Request, path: str) -> Response:
         if self._access.has_sessions and request.method in _SAFE and not path.startswith(("/api/", "/live/")):
             back = path + (f"?{request.url.query}" if request.url.query else "")
-            return RedirectResponse(f"{request.scope.get('root_path', '')}/login?next={quote(back, safe='')}", 303)
+            return RedirectResponse(f"{frame.root_of(request)}/login?next={quote(back, safe='')}", 303)
         raise HTTPException(401, "log in first", {"WWW-Authenticate": "Bearer"})
 
 
@@ -236,7 +199,7 @@ def _without_ours(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, b
 
 
 def _path(request: Request) -> str:
-    return request.url.path.removeprefix(str(request.scope.get("root_path", ""))) or "/"
+    return request.url.path.removeprefix(frame.root_of(request)) or "/"
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
@@ -250,8 +213,7 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _went_wrong(request: Request, error: Exception) -> Response:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    return _said(request, status, str(error))
+    return _said(request, status_of(error), str(error))
 
 
 def _failed(request: Request, error: Exception) -> Response:

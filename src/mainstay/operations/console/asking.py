@@ -8,11 +8,29 @@ the mask in these functions, so neither a page nor the API can forget it.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from mainstay.errors import InvalidInputError
+from mainstay.errors import (
+    ActionNotFoundError,
+    BatchNotFoundError,
+    CommandNotFoundError,
+    ConversationNotFoundError,
+    HandlerNotFoundError,
+    InvalidInputError,
+    InvalidOperationError,
+    MainstayError,
+    NotUniqueError,
+    PermissionDeniedError,
+    ProcessNotFoundError,
+    QueueNotFoundError,
+    ScheduleNotFoundError,
+    StorageUnavailableError,
+    StreamNotFoundError,
+    SubscriptionNotFoundError,
+)
 from mainstay.operations.console.access import User
 from mainstay.operations.console.building import Building
 from mainstay.operations.console.carrying import Carrying
@@ -20,8 +38,10 @@ from mainstay.operations.console.keeping import Shared
 from mainstay.operations.console.masking import Masking
 from mainstay.operations.console.overview import FRESH, Watch
 from mainstay.operations.demo.generating import Generator
+from mainstay.operations.events import NoSuchEventError
 from mainstay.operations.operator import Operator
 from mainstay.operations.states import States
+from mainstay.tenancy import operator_scope
 
 Method = Literal["GET", "POST"]
 Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)]
@@ -111,7 +131,8 @@ class Operation:
         asked = self.asked(fields)
         if self.method == "POST":
             try:
-                return await self.run(desk, asked, user)
+                with operator_scope(user.name, getattr(asked, "reason", None)):
+                    return await self.run(desk, asked, user)
             finally:
                 desk.shared.forget()
         if not shared:
@@ -133,6 +154,31 @@ def _has_nul(value: Any) -> bool:
     return False
 
 
+_STATUS: Final[tuple[tuple[type[MainstayError], int], ...]] = (
+    (ActionNotFoundError, 404),
+    (CommandNotFoundError, 404),
+    (ConversationNotFoundError, 404),
+    (StreamNotFoundError, 404),
+    (SubscriptionNotFoundError, 404),
+    (NoSuchEventError, 404),
+    (ScheduleNotFoundError, 404),
+    (BatchNotFoundError, 404),
+    (ProcessNotFoundError, 404),
+    (NotUniqueError, 409),
+    (QueueNotFoundError, 409),
+    (HandlerNotFoundError, 409),
+    (InvalidOperationError, 409),
+    (PermissionDeniedError, 403),
+    (StorageUnavailableError, 503),
+    (InvalidInputError, 400),
+)
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that says why something cannot be answered, or done."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
 OPERATIONS: Final[dict[str, Operation]] = {}
 _Run = Callable[[Desk, Any, User], Awaitable[Any]]
 
@@ -150,3 +196,8 @@ def operation(method: Method, path: str, asks: type[Asked], answers: Any) -> Cal
 
 class Nothing(Asked):
     """No parameters."""
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """A time that says its zone: UTC where none is said."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

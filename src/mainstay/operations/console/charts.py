@@ -15,9 +15,9 @@ from mainstay.operations.console.rendering import length, number
 _SIDE: Final = 100.0
 _NICE: Final = (1.0, 2.0, 5.0, 10.0)
 _WORDS: Final = {
-    Span.QUARTER: ("15 min ago", "10 min ago", "5 min ago", "now"),
-    Span.HOUR: ("60 min ago", "40 min ago", "20 min ago", "now"),
-    Span.DAY: ("24 h ago", "16 h ago", "8 h ago", "now"),
+    Span.QUARTER: ("15 min ago", "10 min", "5 min", "now"),
+    Span.HOUR: ("60 min ago", "40 min", "20 min", "now"),
+    Span.DAY: ("24 h ago", "16 h", "8 h", "now"),
 }
 
 
@@ -68,13 +68,15 @@ def charts(traffic: Traffic) -> list[Chart]:
     counts = (
         ("sent", "pending", [float(each.sent) for each in whole]),
         ("completed", "completed", [float(each.completed) for each in whole]),
-        ("failed", "troubleshooting", [float(each.failed) for each in whole]),
-        ("to be tried again", "failed", [float(each.retried) for each in whole]),
+        ("failed", "failed", [float(each.failed) for each in whole]),
+        ("to be tried again", "canceled", [float(each.retried) for each in whole]),
     )
     step = length(traffic.step)
     return [
         _chart(traffic, f"Commands in {step}", counts, number, lambda values: number(sum(values))),
-        _chart(traffic, "Wait for a worker", _percentiles([each.waits for each in whole]), length, _newest),
+        _chart(
+            traffic, "From sending to the first start", _percentiles([each.waits for each in whole]), length, _newest
+        ),
         _chart(traffic, "Handling", _percentiles([each.handlings for each in whole]), length, _newest),
     ]
 
@@ -85,7 +87,7 @@ _Series = Sequence[tuple[str, str, Sequence[float | None]]]
 def _percentiles(found: Sequence[tuple[float, float, float] | None]) -> _Series:
     return [
         (name, kind, [None if each is None else each[place] for each in found])
-        for place, (name, kind) in enumerate((("median", "completed"), ("95 %", "in-progress"), ("99 %", "failed")))
+        for place, (name, kind) in enumerate((("median", "p50"), ("95 %", "p95"), ("99 %", "p99")))
     ]
 
 
@@ -116,7 +118,8 @@ def _chart(
         ago = length((traffic.until - traffic.intervals[index].at).total_seconds())
         said = ", ".join(f"{name} {says(value)}" for name, _, values in series if (value := values[index]) is not None)
         columns.append((round(x(index) - wide / 2, 2), round(wide, 2), f"{ago} ago: {said or 'nothing'}"))
-    return Chart(title, lines, (says(most), says(most / 2), "0"), _WORDS[traffic.span], columns)
+    middle = says(most / 2) if says(most / 2) != says(0.0) else ""  # of one command there is no half
+    return Chart(title, lines, (says(most), middle, "0"), _WORDS[traffic.span], columns)
 
 
 def top(most: float) -> float:

@@ -75,6 +75,18 @@ class Kept(Generic[T]):
             return self._found[1]
         return await asyncio.shield(self._begin())
 
+    async def soon(self, seconds: float) -> T | None:
+        """The answer that `get` gives, if it comes within so many seconds; None if not: then it is on its way.
+
+        Raises:
+            MainstayError: It cannot be asked.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.get()
+        except TimeoutError:
+            return None
+
     def _begin(self) -> asyncio.Task[T]:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._look())

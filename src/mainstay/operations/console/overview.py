@@ -2,7 +2,8 @@
 
 Counting a million commands takes longer than a page may. So what was counted last is kept: whoever asks gets it at
 once unless it is older than `PATIENCE`, and if it is no longer fresh, one question is on its way to the database, never
-two. Pages say of when their numbers are; the stream brings the next ones.
+two. Pages say of when their numbers are; the stream brings the next ones. A page that nobody has looked at for a while
+waits `SOON` for them and no longer: it says that they are being counted.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ READING: Final = 1.5
 """Seconds that one look at the history may take; what is older is read by the next."""
 PATIENCE: Final = 30.0
 """Seconds after which numbers are too old to be shown."""
+SOON: Final = 0.05
+"""Seconds that a page waits for numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,14 @@ class Watch:
         """
         return await self._overview.get(patience)
 
+    async def overview_soon(self) -> Overview | None:
+        """The same, unless it takes longer than a page may: then they are being counted, and None.
+
+        Raises:
+            MainstayError: The database cannot be asked.
+        """
+        return await self._overview.soon(SOON)
+
     async def traffic(self, span: Span, *, patience: float | None = None) -> Traffic:
         """What happened lately, as far back as was read already.
 
@@ -124,7 +135,7 @@ class Watch:
         lags = [
             ProjectionLag(
                 each.subscription, each.status.value, each.position, each.horizon, each.events, each.seconds,
-                each.dead_letters, list(each.owners), len(each.shards), each.owned,
+                each.dead_letters, list(each.owners), each.shards, each.owned,
             )
             for each in subscriptions
         ]  # fmt: skip

@@ -107,6 +107,11 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
+def figure(value: float | None) -> Markup:
+    """A whole number in a table: where there is nothing to count it stands back, so that the others are seen."""
+    return Markup('<span class="nil">0</span>') if value == 0 else Markup(number(value))  # noqa: S704  # digits
+
+
 def length(seconds: float | None) -> str:
     """A length of time in one unit: 340 ms, 12 s, 3 min, 2 h, 5 d."""
     if seconds is None:
@@ -165,6 +170,7 @@ def environment() -> Environment:
         "json_line": json_line,
         "one_line": one_line,
         "number": number,
+        "figure": figure,
         "length": length,
         "when": when,
         "status": status_mark,

@@ -30,6 +30,7 @@ from mainstay.operations.console.pages import (
     search,
     session,
     streams,
+    trail,
     troubleshooting,
 )
 from mainstay.operations.console.pages.streaming import Part, stream
@@ -41,6 +42,7 @@ _ROOMS: Final = (
     troubleshooting,
     deciding,
     actions,
+    trail,
     conversations,
     batches,
     processes,

@@ -1,18 +1,17 @@
 """Batches: the list, and a page for each."""
 
 from typing import Any, Final
-from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.commands.lifecycle import BatchStatus
 from mainstay.errors import InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import form_of
-from mainstay.operations.console.asking import Operation
-from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.asking import Operation, status_of
+from mainstay.operations.console.pages.frame import ask, batch_path, go_to, page, render, said_in
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import batches as questions
 
@@ -29,18 +28,12 @@ async def _batches(request: Request) -> Response:
     try:
         return page(request, "batches.html", problem=None, **await _listed(request))
     except InvalidInputError as error:
-        fields = _asked(request)
-        return page(
-            request, "batches.html", 400, problem=str(error), found=None, fields=fields, batch_statuses=BatchStatus
-        )
-
-
-def _asked(request: Request) -> dict[str, str]:
-    return {name: request.query_params.get(name, "") for name in _FIELDS}
+        given = {"fields": said_in(request, _FIELDS), "found": None, "batch_statuses": BatchStatus}
+        return page(request, "batches.html", 400, problem=str(error), **given)
 
 
 async def _listed(request: Request) -> dict[str, Any]:
-    fields = _asked(request)
+    fields = said_in(request, _FIELDS)
     found = await ask(request, questions.list_batches, fields)
     return {"fields": fields, "found": found, "batch_statuses": BatchStatus}
 
@@ -64,7 +57,7 @@ async def _batch(request: Request, status: int = 200, **values: Any) -> Response
 
 
 async def _progress(request: Request) -> str:
-    which = {name: request.query_params.get(name, "") for name in ("domain", "batch_id")}
+    which = said_in(request, ("domain", "batch_id"))
     return render(request, "_batch.html", facts=await ask(request, questions.show_batch, which))
 
 
@@ -82,13 +75,10 @@ async def _act(request: Request) -> Response:
     try:
         done = await ask(request, operation, fields | which)
     except (InvalidInputError, InvalidOperationError) as error:
-        status = 400 if isinstance(error, InvalidInputError) else 409
-        return await _batch(request, status, problem=str(error), reason=fields["reason"])
-    root = str(request.scope.get("root_path", ""))
+        return await _batch(request, status_of(error), problem=str(error), reason=fields["reason"])
     if what == "seal":
-        target = f"{root}/batches/{quote(which['domain'], safe='')}/{which['batch_id']}?said=seal"
-        return RedirectResponse(target, 303)
-    return RedirectResponse(f"{root}/actions/{done.action.action_id}", 303)
+        return go_to(request, batch_path(**which), said=what)
+    return go_to(request, f"/actions/{done.action.action_id}")
 
 
 ROUTES: Final = (

@@ -2,19 +2,18 @@
 
 import asyncio
 from typing import Any, Final
-from urllib.parse import quote
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.commands.lifecycle import TERMINAL, CommandStatus
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import form_of
 from mainstay.operations.console.asking import Operation
-from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.pages.frame import ask, command_path, go_to, page, render, said_in
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import commands as questions
 from mainstay.operations.console.questions import conversations, troubleshooting
@@ -73,7 +72,7 @@ async def _shown(request: Request, which: dict[str, Any]) -> dict[str, Any]:
 
 async def _part(request: Request) -> str:
     """The same, as it is now, for whoever looks on."""
-    which = {name: request.query_params.get(name, "") for name in ("domain", "command_id")}
+    which = said_in(request, ("domain", "command_id"))
     shown = await _shown(request, which)
     return render(request, "_command.html", said=None, problem=None, fields={}, **shown)
 
@@ -88,12 +87,7 @@ async def _call_off(request: Request) -> Response:
     except InvalidInputError as error:
         return await _command(request, 400, problem=str(error), fields=form)
     said = "cancel" if status is CommandStatus.CANCELED else "asked"
-    return RedirectResponse(f"{_path(request, which)}?said={said}", 303)
-
-
-def _path(request: Request, which: dict[str, Any]) -> str:
-    root = str(request.scope.get("root_path", ""))
-    return f"{root}/commands/{quote(which['domain'], safe='')}/{which['command_id']}"
+    return go_to(request, command_path(**which), said=said)
 
 
 async def _decide(request: Request) -> Response:
@@ -113,7 +107,7 @@ async def _decide(request: Request) -> Response:
         del request.path_params["decision"]
         return await _command(request, 400, problem=str(error), fields=form)
     said = "proposed" if done.state.value == "PROPOSED" else decision
-    return RedirectResponse(f"{_path(request, which)}?said={said}", 303)
+    return go_to(request, command_path(**which), said=said)
 
 
 def _result(text: str) -> Any:

@@ -4,13 +4,14 @@ from typing import Any, Final
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.commands.store import Action
 from mainstay.errors import InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import form_of
-from mainstay.operations.console.pages.frame import ask, page
+from mainstay.operations.console.asking import status_of
+from mainstay.operations.console.pages.frame import ask, go_to, page
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import actions as questions
 from mainstay.operations.console.questions.troubleshooting import MOST_IDS, Selected, list_troubleshooting
@@ -35,12 +36,9 @@ async def _decide(request: Request) -> Response:
         fields = which | {"action": form.get("action", ""), "reason": form.get("reason", "")}
         fields |= {"expect": form.get("expect", "")}
         begun = await ask(request, questions.begin_action, fields | _told(form))
-    except InvalidInputError as error:
-        return await _shown(request, which, form, 400, str(error))
-    except InvalidOperationError as error:
-        return await _shown(request, which, form, 409, str(error))
-    root = str(request.scope.get("root_path", ""))
-    return RedirectResponse(f"{root}/actions/{begun.action.action_id}", 303)
+    except (InvalidInputError, InvalidOperationError) as error:
+        return await _shown(request, which, form, status_of(error), str(error))
+    return go_to(request, f"/actions/{begun.action.action_id}")
 
 
 def _which(asked: "ImmutableMultiDict[str, str]") -> dict[str, str]:

@@ -4,13 +4,14 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.errors import HandlerNotFoundError, InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import LARGEST_BODY, form_of
+from mainstay.operations.console.asking import status_of
 from mainstay.operations.console.editing import lines
-from mainstay.operations.console.pages.frame import ask, page
+from mainstay.operations.console.pages.frame import ask, command_path, go_to, page
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import editing as questions
 from mainstay.operations.console.rendering import as_json, escaped
@@ -48,9 +49,7 @@ async def _retry(request: Request) -> Response:
         await ask(request, questions.retry_edited, asked)
     except (InvalidInputError, InvalidOperationError, HandlerNotFoundError) as error:
         return await _refused(request, form, error)
-    root, which = str(request.scope.get("root_path", "")), request.path_params
-    target = f"{root}/commands/{quote(which['domain'], safe='')}/{which['command_id']}?said=retry"
-    return RedirectResponse(target, 303)
+    return go_to(request, command_path(**request.path_params), said="retry")
 
 
 def _asked(request: Request, form: dict[str, str], data: dict[str, Any]) -> dict[str, Any]:
@@ -58,8 +57,7 @@ def _asked(request: Request, form: dict[str, str], data: dict[str, Any]) -> dict
 
 
 async def _refused(request: Request, form: dict[str, str], error: Exception) -> Response:
-    status = 400 if isinstance(error, InvalidInputError) else 409
-    return await _shown(request, status, form=form, problem=str(error))
+    return await _shown(request, status_of(error), form=form, problem=str(error))
 
 
 async def _shown(request: Request, status: int = 200, *, form: dict[str, str] | None = None, **values: Any) -> Response:

@@ -4,11 +4,11 @@ from typing import Final
 from uuid import UUID
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.errors import InvalidInputError
-from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.pages.frame import ask, go_to, page, render
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import events as questions
 from mainstay.operations.console.questions import streams
@@ -32,12 +32,11 @@ async def _events(request: Request) -> Response:
 def _goes_to(request: Request) -> Response | None:
     """The page of the event whose position or id was typed in."""
     wanted = request.query_params.get("find", "").strip().replace(",", "")
-    root = str(request.scope.get("root_path", ""))
     if wanted.isdecimal() and wanted.isascii():
-        return RedirectResponse(f"{root}/events/{int(wanted)}", 303)
+        return go_to(request, f"/events/{int(wanted)}")
     if wanted:
         try:
-            return RedirectResponse(f"{root}/events/id/{UUID(wanted)}", 303)
+            return go_to(request, f"/events/id/{UUID(wanted)}")
         except ValueError as error:
             raise InvalidInputError(f"an event is found by its position or its id, not by {wanted!r:.80}") from error
     return None

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.errors import InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import CSRF_FIELD, form_of
-from mainstay.operations.console.asking import Operation
-from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.asking import Operation, status_of
+from mainstay.operations.console.pages.frame import ask, go_to, page, render
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import limits as questions
 from mainstay.operations.wording import limit_in_words, rule_in_words
@@ -49,7 +48,6 @@ class _Form:
 _DOMAIN: Final = _Field("domain", "Domain")
 _TYPE: Final = _Field("command_type", "Type")
 _ANY_TYPE: Final = _Field("command_type", "Type", is_required=False, hint="All types of the domain")
-_LOGGED: Final = _Field("reason", "Why", hint="Stands in the console's log, with your name")
 _REASON: Final = _Field("reason", "Why", hint="Is kept, with your name")
 _FINGERPRINT: Final = _Field("fingerprint", "Fingerprint", hint="12 hexadecimal digits, as troubleshooting shows them")
 
@@ -60,7 +58,7 @@ _FORMS: Final[dict[str, _Form]] = {
     ),
     "resume": _Form(
         questions.resume, "Resume", "Resume", "Commands start again, in the order in which they stood in the queue.",
-        "Resumed.", (_DOMAIN, _ANY_TYPE, _LOGGED),
+        "Resumed.", (_DOMAIN, _ANY_TYPE, _REASON),
     ),
     "limit": _Form(
         questions.set_limit, "Limit a type", "Limit",
@@ -75,12 +73,12 @@ _FORMS: Final[dict[str, _Form]] = {
             _Field("rate", "Starts", is_required=False, hint="Any number", least="1"),
             _Field("per_seconds", "In seconds", is_required=False, hint="1", least="1", step="any"),
             _Field("burst", "Of these together", is_required=False, hint="All", least="1"),
-            _LOGGED,
+            _REASON,
         ),
     ),
     "unlimit": _Form(
         questions.remove_limit, "Remove the limits", "Remove", "What waited for them goes on.", "Removed.",
-        (_DOMAIN, _TYPE, _LOGGED), is_danger=True,
+        (_DOMAIN, _TYPE, _REASON), is_danger=True,
     ),
     "rule": _Form(
         questions.set_breaker, "Give a type breakers", "Set",
@@ -157,9 +155,9 @@ async def _act(request: Request) -> Response:
     try:
         await ask(request, form.operation, fields)
     except (InvalidInputError, InvalidOperationError) as error:
-        status = 400 if isinstance(error, InvalidInputError) else 409
-        return page(request, "limits_form.html", status, what=what, form=form, fields=fields, problem=str(error))
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/limits?{urlencode({'said': what})}", 303)
+        given = {"what": what, "form": form, "fields": fields, "problem": str(error)}
+        return page(request, "limits_form.html", status_of(error), **given)
+    return go_to(request, "/limits", said=what)
 
 
 ROUTES: Final = (

@@ -3,12 +3,12 @@
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console.access import form_of
-from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.pages.frame import ask, go_to, page, render
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import load as questions
 from mainstay.operations.demo.handlers import DOMAIN
@@ -58,17 +58,13 @@ async def _begin(request: Request) -> Response:
         await ask(request, questions.begin_load, fields)
     except InvalidInputError:
         return await _form(request, fields)
-    return _back(request)
+    return go_to(request, "/load")
 
 
 async def _stop(request: Request) -> Response:
     """Send no more."""
     await ask(request, questions.stop_load)
-    return _back(request)
-
-
-def _back(request: Request) -> Response:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/load", 303)
+    return go_to(request, "/load")
 
 
 async def _loads(request: Request) -> str:

@@ -3,14 +3,15 @@
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.commands.process import FORWARD, ProcessStatus
 from mainstay.errors import InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import form_of
+from mainstay.operations.console.asking import status_of
 from mainstay.operations.console.diagram import diagram
-from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.pages.frame import ask, go_to, page, render, said_in
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import processes as questions
 
@@ -22,16 +23,12 @@ async def _processes(request: Request) -> Response:
     try:
         return page(request, "processes.html", problem=None, **await _listed(request))
     except InvalidInputError as error:
-        given = {"fields": _asked(request), "found": None, "process_statuses": ProcessStatus}
+        given = {"fields": said_in(request, _FIELDS), "found": None, "process_statuses": ProcessStatus}
         return page(request, "processes.html", 400, problem=str(error), **given)
 
 
-def _asked(request: Request) -> dict[str, str]:
-    return {name: request.query_params.get(name, "") for name in _FIELDS}
-
-
 async def _listed(request: Request) -> dict[str, Any]:
-    fields = _asked(request)
+    fields = said_in(request, _FIELDS)
     found = await ask(request, questions.list_processes, fields)
     return {"fields": fields, "found": found, "process_statuses": ProcessStatus}
 
@@ -74,9 +71,8 @@ async def _cancel(request: Request) -> Response:
     try:
         await ask(request, questions.cancel_process, fields)
     except (InvalidInputError, InvalidOperationError) as error:
-        status = 400 if isinstance(error, InvalidInputError) else 409
-        return await _process(request, status, problem=str(error), reason=fields["reason"])
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/processes/{key}?said=cancel", 303)
+        return await _process(request, status_of(error), problem=str(error), reason=fields["reason"])
+    return go_to(request, f"/processes/{key}", said="cancel")
 
 
 ROUTES: Final = (

@@ -1,17 +1,16 @@
 """Projections: the list, and a page for each."""
 
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.errors import InvalidInputError, InvalidOperationError
 from mainstay.operations.console.access import form_of
-from mainstay.operations.console.asking import Operation
-from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.asking import Operation, status_of
+from mainstay.operations.console.pages.frame import ask, go_to, page, render
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import projections as questions
 from mainstay.operations.console.questions import rebuilding
@@ -83,14 +82,12 @@ async def _act(request: Request) -> Response:
     fields: dict[str, Any] = {name: form[name] for name in operation.asks.model_fields if name in form}
     if "position" in form:
         fields["positions"] = [form["position"]]
-    name, root = str(fields.get("subscription", "")), str(request.scope.get("root_path", ""))
+    name = str(fields.get("subscription", ""))
     try:
         await ask(request, operation, fields)
-    except InvalidInputError as error:
-        return await _projection(request, name, 400, str(error))
-    except InvalidOperationError as error:
-        return await _projection(request, name, 409, str(error))
-    return RedirectResponse(f"{root}/projections/one?{urlencode({'subscription': name, 'said': action})}", 303)
+    except (InvalidInputError, InvalidOperationError) as error:
+        return await _projection(request, name, status_of(error), str(error))
+    return go_to(request, "/projections/one", subscription=name, said=action)
 
 
 ROUTES: Final = (

@@ -1,13 +1,13 @@
 """Finding anything by its id: the page of the only hit, or a list of them."""
 
 from typing import Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from mainstay.operations.console.pages.frame import ask, page
+from mainstay.operations.console.pages.frame import ask, batch_path, command_path, go_to, key_path, page
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import search as questions
 from mainstay.operations.finding import Hit, HitKind
@@ -20,7 +20,7 @@ async def _search(request: Request) -> Response:
         return page(request, "search.html", wanted="", hits=[], problem=None)
     hits = await ask(request, questions.list_hits, {"q": wanted[:501]})
     if len(hits) == 1:
-        return RedirectResponse(str(request.scope.get("root_path", "")) + _path(hits[0]), 303)
+        return go_to(request, _path(hits[0]))
     return page(request, "search.html", wanted=wanted, hits=[(each, _path(each)) for each in hits], problem=None)
 
 
@@ -28,9 +28,9 @@ def _path(hit: Hit) -> str:
     """The page of a hit."""
     match hit.kind:
         case HitKind.COMMAND:
-            return f"/commands/{quote(hit.place or '', safe='')}/{hit.id}"
+            return command_path(hit.place or "", hit.id)
         case HitKind.BATCH:
-            return f"/batches/{quote(hit.place or '', safe='')}/{hit.id}"
+            return batch_path(hit.place or "", hit.id)
         case HitKind.PROCESS:
             return f"/processes/{hit.id}"
         case HitKind.ACTION:
@@ -43,7 +43,7 @@ def _path(hit: Hit) -> str:
             )
             return f"/streams/one?{urlencode(fields)}"
         case HitKind.KEY:
-            return f"/commands?{urlencode({'domain': hit.place or '', 'key': hit.id})}"
+            return key_path(hit.place or "", hit.id)
         case _:
             return f"/conversations/{hit.id}"
 

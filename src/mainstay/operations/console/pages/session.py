@@ -4,11 +4,11 @@ from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.operations.console.access import Access, form_of
-from mainstay.operations.console.pages.frame import page
+from mainstay.operations.console.pages.frame import go_to, page
 from mainstay.operations.console.pages.streaming import Part
 
 
@@ -23,7 +23,7 @@ async def _login(request: Request) -> Response:
     token = (await form_of(request)).get("token", "").strip()
     if access.tokens.user_of(token) is None:
         return page(request, "login.html", 401, problem="Nobody has this token.", goes_to=goes_to)
-    response = RedirectResponse(f"{request.scope.get('root_path', '')}{goes_to}", 303)
+    response = go_to(request, goes_to)
     access.log_in(response, request, token)
     return response
 
@@ -31,7 +31,7 @@ async def _login(request: Request) -> Response:
 async def _logout(request: Request) -> Response:
     """End the session of this browser."""
     access: Access = request.state.console_access
-    response = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
+    response = go_to(request, "/login")
     access.log_out(response, request)
     return response
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mainstay.errors import InvalidInputError
-from mainstay.operations.console.pages.frame import ask, page, render
+from mainstay.operations.console.pages.frame import ask, page, render, said_in
 from mainstay.operations.console.pages.streaming import Part
 from mainstay.operations.console.questions import troubleshooting as questions
 
@@ -20,7 +20,7 @@ async def _troubleshooting(request: Request) -> Response:
         found = await _waiting(request)
     except InvalidInputError as error:
         nothing: dict[str, Any] = {"groups": [], "waiting": None, "problem": str(error)}
-        return page(request, "troubleshooting.html", 400, **nothing, fields=_filters(request), group_id=None)
+        return page(request, "troubleshooting.html", 400, **nothing, fields=said_in(request, FILTERS), group_id=None)
     return page(request, "troubleshooting.html", **found, problem=None)
 
 
@@ -31,17 +31,13 @@ async def _group(request: Request) -> Response:
 
 async def _waiting(request: Request) -> dict[str, Any]:
     """The groups and the page of commands that an address asks for; that of a group has it in its path or query."""
-    fields = _filters(request)
+    fields = said_in(request, FILTERS)
     group_id = request.path_params.get("group_id") or request.query_params.get("group_id") or None
     which = {**fields, "group_id": group_id or ""}
     asked = {**which, "after": request.query_params.get("after", "")}
     waiting = await ask(request, questions.list_troubleshooting, asked)
     groups = await ask(request, questions.list_failure_groups, which)
     return {"fields": fields, "group_id": group_id, "groups": groups, "waiting": waiting, "after": asked["after"]}
-
-
-def _filters(request: Request) -> dict[str, str]:
-    return {name: request.query_params.get(name, "") for name in FILTERS}
 
 
 async def _list(request: Request) -> str:

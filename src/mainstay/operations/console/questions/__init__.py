@@ -19,6 +19,7 @@ from mainstay.operations.console.questions import (
     schedules,
     search,
     streams,
+    trail,
     troubleshooting,
 )
 
@@ -38,5 +39,6 @@ __all__ = [
     "schedules",
     "search",
     "streams",
+    "trail",
     "troubleshooting",
 ]

@@ -25,7 +25,7 @@ from mainstay.errors import MainstayError
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Nothing, Reason, operation
 from mainstay.operations.console.carrying import Errand, TakenBack
-from mainstay.operations.console.questions.paging import cursor, place
+from mainstay.operations.console.questions.paging import cursor, cut, place
 from mainstay.operations.console.questions.troubleshooting import Selected, masked
 
 
@@ -85,9 +85,7 @@ async def begin_action(desk: Desk, asked: Decision, user: User) -> ActionFacts:
         rate=asked.rate,
         expect=asked.expect,
     )
-    if begun.state is ActionState.RUNNING:
-        await _begin(desk, begun.action_id)
-    return await facts_of(desk, begun.action_id)
+    return await carried(desk, begun)
 
 
 class ActionsAsked(Asked):
@@ -111,8 +109,7 @@ async def list_actions(desk: Desk, asked: ActionsAsked, _user: User) -> ActionPa
     """What operators decided, newest first: who, what, why, and how far it is."""
     after = place(ActionPlace, asked.after)
     found = await desk.operator.decisions.list_actions(asked.state, asked.limit + 1, after=after)
-    page = found[: asked.limit]
-    return ActionPage(page, cursor(ActionPlace.of(page[-1])) if len(found) > asked.limit else None)
+    return ActionPage(*cut(found, asked.limit, lambda last: cursor(ActionPlace.of(last))))
 
 
 class OneAction(Asked):
@@ -147,8 +144,7 @@ class StepPage:
 async def list_action_commands(desk: Desk, asked: StepsAsked, _user: User) -> StepPage:
     """The commands of an action, and what became of each."""
     found = await desk.operator.decisions.list_steps(asked.action_id, asked.state, asked.limit + 1, after=asked.after)
-    page = found[: asked.limit]
-    return StepPage(page, page[-1].position if len(found) > asked.limit else None)
+    return StepPage(*cut(found, asked.limit, lambda last: last.position))
 
 
 @operation("POST", "/actions/{action_id}/continue", OneAction, ActionFacts)
@@ -161,9 +157,7 @@ async def continue_action(desk: Desk, asked: OneAction, _user: User) -> ActionFa
 @operation("POST", "/actions/{action_id}/approve", OneAction, ActionFacts)
 async def approve_action(desk: Desk, asked: OneAction, user: User) -> ActionFacts:
     """Approve what another operator proposed, and carry it out."""
-    await desk.operator.decisions.approve(asked.action_id, user.name)
-    await _begin(desk, asked.action_id)
-    return await facts_of(desk, asked.action_id)
+    return await carried(desk, await desk.operator.decisions.approve(asked.action_id, user.name))
 
 
 class Stopping(OneAction):
@@ -198,10 +192,34 @@ async def show_rules(desk: Desk, _asked: Nothing, _user: User) -> OperatorRules:
     return await desk.operator.decisions.get_rules()
 
 
-async def _begin(desk: Desk, action_id: UUID) -> None:
-    """Carry out what is decided; if that is interrupted it is decided all the same, and the action says by what."""
-    with suppress(MainstayError):
-        await desk.carrying.carry_out(action_id)
+class SettingRules(Asked):
+    """What operators must keep to from now on, and why."""
+
+    approve_above: int | None = Field(
+        None,
+        ge=0,
+        description="A decision on more commands than this needs a second operator; 0: every one; null: none.",
+    )
+    reason_required: bool = Field(default=False, description="Every decision says why.")
+    reason: Reason
+
+
+@operation("POST", "/rules", SettingRules, OperatorRules)
+async def set_rules(desk: Desk, asked: SettingRules, user: User) -> OperatorRules:
+    """Change what all operators of this database must keep to, in every process and on every screen."""
+    await desk.operator.decisions.set_rules(OperatorRules(asked.approve_above, asked.reason_required), user.name)
+    return await desk.operator.decisions.get_rules()
+
+
+async def carried(desk: Desk, begun: OperatorAction) -> ActionFacts:
+    """Carry out what is decided, unless it waits for approval.
+
+    If that is interrupted, it is decided all the same: the action says by what.
+    """
+    if begun.state is ActionState.RUNNING:
+        with suppress(MainstayError):
+            await desk.carrying.carry_out(begun.action_id)
+    return await facts_of(desk, begun.action_id)
 
 
 async def facts_of(desk: Desk, action_id: UUID) -> ActionFacts:

@@ -6,17 +6,15 @@ from uuid import UUID
 
 from pydantic import Field
 
-from mainstay.commands.actions import ActionState
 from mainstay.commands.command import BatchMetadata, CommandMetadata
 from mainstay.commands.failures import Selection
 from mainstay.commands.lifecycle import BatchStatus
 from mainstay.commands.store import Action
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Reason, operation
-from mainstay.operations.console.questions.actions import ActionFacts, facts_of
+from mainstay.operations.console.questions.actions import ActionFacts, carried
 from mainstay.operations.console.questions.commands import without_personal
-from mainstay.operations.console.questions.paging import cursor, place
-from mainstay.operations.console.trail import noted
+from mainstay.operations.console.questions.paging import cursor, cut, place
 from mainstay.storage.postgres.paging import BatchPlace
 
 _PARTS = 50
@@ -74,9 +72,8 @@ async def list_batches(desk: Desk, asked: BatchesAsked, _user: User) -> BatchPag
     found = await desk.operator.search.batches(
         domain=asked.domain, status=asked.status, limit=asked.limit + 1, after=after
     )
-    page = found[: asked.limit]
-    more = len(found) > asked.limit
-    return BatchPage([_line(desk, each) for each in page], cursor(BatchPlace.of(page[-1])) if more else None)
+    page, following = cut(found, asked.limit, lambda last: cursor(BatchPlace.of(last)))
+    return BatchPage([_line(desk, each) for each in page], following)
 
 
 class OneBatch(Asked):
@@ -142,9 +139,7 @@ async def cancel_batch(desk: Desk, asked: CancelingBatch, user: User) -> ActionF
     begun = await desk.operator.bus.begin_cancel_batch(
         batch.domain, batch.batch_id, operator=user.name, reason=asked.reason, running=asked.running
     )
-    if begun.state is ActionState.RUNNING:
-        await desk.carrying.carry_out(begun.action_id)
-    return await facts_of(desk, begun.action_id)
+    return await carried(desk, begun)
 
 
 @operation("POST", "/batches/{domain}/{batch_id}/retry", ToBatch, ActionFacts)
@@ -153,17 +148,14 @@ async def retry_batch(desk: Desk, asked: ToBatch, user: User) -> ActionFacts:
     batch = await desk.operator.batch(asked.batch_id, asked.domain)
     which = Selection(batch.domain, batch_id=batch.batch_id)
     begun = await desk.operator.decisions.begin(Action.RETRY, which, operator=user.name, reason=asked.reason)
-    if begun.state is ActionState.RUNNING:
-        await desk.carrying.carry_out(begun.action_id)
-    return await facts_of(desk, begun.action_id)
+    return await carried(desk, begun)
 
 
 @operation("POST", "/batches/{domain}/{batch_id}/seal", ToBatch, BatchMetadata)
-async def seal_batch(desk: Desk, asked: ToBatch, user: User) -> BatchMetadata:
+async def seal_batch(desk: Desk, asked: ToBatch, _user: User) -> BatchMetadata:
     """Say that nothing more comes into a batch whose sender died: it ends with what it has."""
     batch = await desk.operator.batch(asked.batch_id, asked.domain)
     await desk.operator.bus.seal_batch(batch.domain, batch.batch_id)
-    noted(user, "sealed", f"batch {batch.batch_id} of {batch.domain}", asked.reason)
     return _line(desk, await desk.operator.batch(batch.batch_id, batch.domain)).batch
 
 

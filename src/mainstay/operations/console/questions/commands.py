@@ -1,7 +1,5 @@
 """Commands: which there are, and everything about one."""
 
-import base64
-import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
 from pydantic import Field
 
 from mainstay.commands.command import AuditEvent, CommandMetadata, Place
 from mainstay.commands.lifecycle import AuditEventType, CommandStatus
 from mainstay.commands.search import Sought
-from mainstay.errors import InvalidInputError, InvalidOperationError
+from mainstay.errors import InvalidOperationError
 from mainstay.operations.console.access import User
-from mainstay.operations.console.asking import Asked, Desk, Reason, operation
+from mainstay.operations.console.asking import Asked, Desk, Reason, in_utc, operation
+from mainstay.operations.console.questions.paging import cursor, place
 from mainstay.operations.ledger import Decided
 
 _ENDS: Final = frozenset(
@@ -57,7 +55,7 @@ class CommandsAsked(Asked):
             InvalidInputError: They cannot be.
         """
         conditions = self.model_dump(exclude={"after", "limit", "within"})
-        since, until = _in_utc(self.since), _in_utc(self.until)
+        since, until = in_utc(self.since), in_utc(self.until)
         if self.within is not None:
             begins = datetime.now(UTC) - timedelta(seconds=self.within)
             since = begins if since is None else max(since, begins)
@@ -84,10 +82,10 @@ class CommandPage:
 @operation("GET", "/commands", CommandsAsked, CommandPage)
 async def list_commands(desk: Desk, asked: CommandsAsked, _user: User) -> CommandPage:
     """Commands that meet all conditions, newest first, and how far was looked for them."""
-    after = None if asked.after is None else _place(asked.after)
+    after = place(Place, asked.after)
     found = await desk.operator.search.commands(asked.sought(), limit=asked.limit, after=after)
     page = [shown for each in found.commands if _still_says(each, shown := without_personal(desk, each), asked.text)]
-    return CommandPage(page, None if found.next is None else _cursor(found.next), found.looked, found.back_to)
+    return CommandPage(page, None if found.next is None else cursor(found.next), found.looked, found.back_to)
 
 
 def _still_says(command: CommandMetadata, shown: CommandMetadata, text: str | None) -> bool:
@@ -95,10 +93,6 @@ def _still_says(command: CommandMetadata, shown: CommandMetadata, text: str | No
     if text is None or shown.data == command.data:
         return True
     return text.lower() in json.dumps(shown.data, ensure_ascii=False).lower()
-
-
-def _in_utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 class OneCommand(Asked):
@@ -178,11 +172,11 @@ class Canceling(OneCommand):
 
 
 @operation("POST", "/commands/{domain}/{command_id}/cancel", Canceling, CommandStatus)
-async def cancel_waiting(desk: Desk, asked: Canceling, user: User) -> CommandStatus:
+async def cancel_waiting(desk: Desk, asked: Canceling, _user: User) -> CommandStatus:
     """Cancel a command that waits for a worker, or ask for the end of one that is handled; its status then."""
     await desk.operator.command(asked.command_id, asked.domain)  # says if there is none
-    reason = f"{asked.reason} ({user.name})"
-    (done,) = await desk.operator.cancel([asked.command_id], domain=asked.domain, reason=reason, running=asked.running)
+    how: dict[str, Any] = {"domain": asked.domain, "reason": asked.reason, "running": asked.running}
+    (done,) = await desk.operator.cancel([asked.command_id], **how)
     if not done.applied or done.status is None:
         raise InvalidOperationError(done.problem or "it was not canceled")
     return done.status
@@ -201,17 +195,3 @@ def without_personal(desk: Desk, command: CommandMetadata) -> CommandMetadata:
         progress=masked(command.progress),
         headers=masked(command.headers),
     )
-
-
-def _cursor(place: Place) -> str:
-    """A place as a page's address carries it."""
-    written = orjson.dumps([place.created_at.isoformat(), str(place.command_id), place.domain])
-    return base64.urlsafe_b64encode(written).rstrip(b"=").decode()
-
-
-def _place(cursor: str) -> Place:
-    try:
-        at, command_id, domain = orjson.loads(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}"))
-        return Place(datetime.fromisoformat(at), UUID(command_id), str(domain))
-    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
-        raise InvalidInputError("after is the `next` of the page before, as it was given") from error

@@ -10,6 +10,7 @@ import orjson
 from pydantic import Field
 from pydantic_core import from_json
 
+from mainstay.deciding.store import stream_name
 from mainstay.events.log import FeedFilter, RecordedEvent
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Nothing, operation
@@ -57,7 +58,7 @@ async def shown(desk: Desk, events: Sequence[RecordedEvent]) -> list[EventShown]
 
 
 def _shown(desk: Desk, recorded: RecordedEvent, homes: dict[UUID, str]) -> EventShown:
-    event, stream = recorded.event, recorded.stream
+    event = recorded.event
 
     def masked(document: bytes | None) -> Any:
         if document is None:
@@ -66,9 +67,7 @@ def _shown(desk: Desk, recorded: RecordedEvent, homes: dict[UUID, str]) -> Event
 
     return EventShown(
         recorded.position,
-        stream.category,
-        str(stream.id),
-        None if stream.tenant_id is None else str(stream.tenant_id),
+        *stream_name(recorded.stream),
         recorded.version,
         event.event_id,
         event.event_type,

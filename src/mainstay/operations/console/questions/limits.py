@@ -12,7 +12,6 @@ from mainstay.commands.lifecycle import CommandStatus
 from mainstay.errors import InvalidOperationError
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Reason, operation
-from mainstay.operations.console.trail import noted
 
 
 class HeldAsked(Asked):
@@ -111,7 +110,7 @@ async def resume(desk: Desk, asked: Holding, user: User) -> Held:
     """Let commands start again, in the order in which they stood in the queue."""
     if not await desk.operator.resume(asked.domain, asked.command_type):
         raise InvalidOperationError(f"{_named(asked)} is not paused")
-    return _noted("resumed", asked, user)
+    return Held(asked.domain, asked.command_type, user.name)
 
 
 class Limiting(OfType):
@@ -126,11 +125,9 @@ class Limiting(OfType):
 
 
 @operation("POST", "/limits/set", Limiting, Limit)
-async def set_limit(desk: Desk, asked: Limiting, user: User) -> Limit:
+async def set_limit(desk: Desk, asked: Limiting, _user: User) -> Limit:
     """Limit a command type, in place of the limits that it had; holds for what is queued already."""
-    limit = await desk.operator.limits.set(**asked.model_dump(exclude={"reason"}))
-    _noted("limited", asked, user)
-    return limit
+    return await desk.operator.limits.set(**asked.model_dump(exclude={"reason"}))
 
 
 @operation("POST", "/limits/remove", OfType, Held)
@@ -138,7 +135,7 @@ async def remove_limit(desk: Desk, asked: OfType, user: User) -> Held:
     """Take the limits of a command type away; what waited for them goes on."""
     if not await desk.operator.limits.remove(asked.domain, asked.command_type):
         raise InvalidOperationError(f"{_named(asked)} has no limit")
-    return _noted("limit removed", asked, user)
+    return Held(asked.domain, asked.command_type, user.name)
 
 
 class Ruling(Asked):
@@ -216,12 +213,6 @@ async def release_key(desk: Desk, asked: OneKey, user: User) -> Released:
     """Let a key go on without the command that blocks it, which stays where it is."""
     done = await desk.operator.release_key(asked.domain, asked.key, operator=user.name, reason=asked.reason)
     return Released(str(done.command_id), done.status)
-
-
-def _noted(what: str, asked: Holding | OfType, user: User) -> Held:
-    """Note who did it."""
-    noted(user, what, _named(asked), asked.reason)
-    return Held(asked.domain, asked.command_type, user.name)
 
 
 def _named(asked: Holding | OfType) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -10,6 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from mainstay.errors import InvalidInputError
 
 P = TypeVar("P", bound=tuple[Any, ...])
+T = TypeVar("T")
+L = TypeVar("L")
 
 
 def cursor(place: tuple[Any, ...]) -> str:
@@ -30,3 +33,15 @@ def place(kind: type[P], text: str | None) -> P | None:
         return TypeAdapter(kind).validate_json(document)
     except (ValidationError, ValueError, binascii.Error) as error:
         raise InvalidInputError("after is the `next` of the page before, as it was given") from error
+
+
+def cut(found: Sequence[T], limit: int, last: Callable[[T], L]) -> tuple[list[T], L | None]:
+    """A page of what was found, and where the next begins; None on the last page.
+
+    Args:
+        found: One more than a page has room for, if there are so many.
+        limit: So many are a page.
+        last: The place of the last of a page, as its address carries it.
+    """
+    page = list(found[:limit])
+    return page, last(page[-1]) if len(found) > limit else None

@@ -10,10 +10,12 @@ from mainstay.errors import ConfigurationError, EventError, InvalidInputError, I
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Desk, Nothing, Reason, operation
 from mainstay.operations.console.questions.events import LARGEST, EventShown, shown
+from mainstay.operations.console.questions.paging import cut
 from mainstay.operations.console.questions.rebuilding import JobShown, OneProjection, job_shown
-from mainstay.operations.projections import ShardOverview, SubscriptionOverview
+from mainstay.operations.projections import ShardOverview
 from mainstay.projections.checks import REBUILD
 from mainstay.projections.store import DeadLetter, DeadLetterStatus
+from mainstay.storage.postgres.feed_questions import SubscriptionOverview
 
 _GROUPS = 50
 
@@ -61,7 +63,8 @@ class ProjectionShown:
         events: How many it is behind, of the slowest shard; ``exact`` if they were counted.
         seconds: How long ago the first of them was recorded.
         dead_letters: Events that it could not handle, and those that wait behind them.
-        owners: The processes that run it.
+        owners: The processes that run it, by name.
+        shards: Into how many parts it is split.
         reason: Why it is paused or stopped; by ``actor``, if somebody paused it.
         version: Of the projection that made the tables; ``generation``: how often they were built.
     """
@@ -77,20 +80,19 @@ class ProjectionShown:
     seconds: float
     dead_letters: int
     owners: list[str]
+    shards: int
     reason: str | None
     actor: str | None
     version: int
     generation: int
-    shards: list[ShardShown]
 
 
 def _projection(found: SubscriptionOverview) -> ProjectionShown:
-    name, first = found.subscription, found.shards[0].state
+    name = found.subscription
     return ProjectionShown(
         name, name.removesuffix(REBUILD) if name.endswith(REBUILD) else None, found.status.value, _state(found),
         found.position, found.horizon, found.events, found.exact, found.seconds, found.dead_letters,
-        list(found.owners), found.reason, found.actor, first.version, first.generation,
-        [_shard(each) for each in found.shards],
+        list(found.owners), found.shards, found.reason, found.actor, found.version, found.generation,
     )  # fmt: skip
 
 
@@ -99,7 +101,7 @@ def _state(found: SubscriptionOverview) -> str:
         return found.status.lower()
     if not found.owned:
         return "not running"
-    return "running" if found.owned == len(found.shards) else f"running {found.owned} of {len(found.shards)}"
+    return "running" if found.owned == found.shards else f"running {found.owned} of {found.shards}"
 
 
 def _shard(each: ShardOverview) -> ShardShown:
@@ -128,7 +130,7 @@ class LettersOfKey:
 
 @dataclass(frozen=True, slots=True)
 class ProjectionFacts:
-    """A projection, what it could not handle, by key, and its rebuild; None if none is under way.
+    """A projection, its shards, what it could not handle, by key, and its rebuild; None if none is under way.
 
     Args:
         code: Whether its own code is here, so that dead letters can be handled again, and with ``tables``, the tables
@@ -138,6 +140,7 @@ class ProjectionFacts:
     """
 
     projection: ProjectionShown
+    shards: list[ShardShown]
     letters: list[LettersOfKey]
     more_letters: bool
     rebuild: ProjectionShown | None
@@ -152,6 +155,7 @@ async def show_projection(desk: Desk, asked: OneProjection, _user: User) -> Proj
     """One projection: its shards, what it could not handle, and the rebuild that is under way."""
     projections = desk.operator.projections
     (found,) = await projections.list(asked.subscription)
+    shards = [_shard(each) for each in await projections.shards(asked.subscription)]
     groups = await projections.letter_groups(asked.subscription, limit=_GROUPS + 1) if found.dead_letters else []
     rebuilt = await projections.rebuild_of(asked.subscription)
     letters = [LettersOfKey(each.key, each.count, each.first) for each in groups[:_GROUPS]]
@@ -159,7 +163,7 @@ async def show_projection(desk: Desk, asked: OneProjection, _user: User) -> Proj
     code, tables, problem = await _code_of(desk, asked.subscription)
     job = desk.building.job(asked.subscription)
     return ProjectionFacts(
-        _projection(found), letters, more, None if rebuilt is None else _projection(rebuilt),
+        _projection(found), shards, letters, more, None if rebuilt is None else _projection(rebuilt),
         code, tables, problem, None if job is None else job_shown(desk, job),
     )  # fmt: skip
 
@@ -238,8 +242,7 @@ async def list_dead_letters(desk: Desk, asked: LettersAsked, _user: User) -> Let
     """Events that a projection could not handle, and those that wait behind them in their keys."""
     how = asked.model_dump(include={"key", "status", "after"})
     found = await desk.operator.projections.dead_letters(asked.subscription, limit=asked.limit + 1, **how)
-    page = list(found[: asked.limit])
-    return LetterPage(page, page[-1].position if len(found) > asked.limit else None)
+    return LetterPage(*cut(found, asked.limit, lambda last: last.position))
 
 
 class OneLetter(OneProjection):

@@ -1,22 +1,22 @@
 """Streams: which there are, and what stands in one."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
 from pydantic import Field
 
-from mainstay.errors import InvalidInputError, StreamNotFoundError
+from mainstay.commands.ledger import StreamName
+from mainstay.deciding.store import stream_name
+from mainstay.errors import StreamNotFoundError
 from mainstay.events.log import StreamState
 from mainstay.events.stream import StreamId
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, operation
 from mainstay.operations.console.masking import MASK, without
 from mainstay.operations.console.questions.events import EventShown, shown, writable
+from mainstay.operations.console.questions.paging import cursor, cut, place
 from mainstay.operations.states import MOST_FOLDED, Change, Path, VersionState
 
 _MOST_CHANGES = 100
@@ -46,10 +46,9 @@ class StreamShown:
 
 
 def _shown(state: StreamState) -> StreamShown:
-    stream = state.stream
-    tenant = None if stream.tenant_id is None else str(stream.tenant_id)
+    category, stream_id, tenant = stream_name(state.stream)
     closed = (state.archived, state.tombstoned, state.reason, state.actor)
-    return StreamShown(stream.category, str(stream.id), tenant, state.version, state.created_at, *closed)
+    return StreamShown(category, stream_id, tenant, state.version, state.created_at, *closed)
 
 
 class StreamsAsked(Asked):
@@ -74,23 +73,12 @@ class StreamPage:
 async def list_streams(desk: Desk, asked: StreamsAsked, _user: User) -> StreamPage:
     """Streams that meet all conditions, in the order of category, tenant and id."""
     conditions = asked.model_dump(exclude={"after", "limit"})
-    after = None if asked.after is None else _place(asked.after)
-    found = await desk.operator.events.streams(limit=asked.limit + 1, after=after, **conditions)
-    page = found[: asked.limit]
-    return StreamPage([_shown(each) for each in page], _cursor(page[-1].stream) if len(found) > asked.limit else None)
-
-
-def _cursor(stream: StreamId) -> str:
-    """The name of a stream as a page's address carries it."""
-    tenant = None if stream.tenant_id is None else str(stream.tenant_id)
-    return base64.urlsafe_b64encode(orjson.dumps([stream.category, str(stream.id), tenant])).rstrip(b"=").decode()
-
-
-def _place(cursor: str) -> StreamId:
-    try:
-        return StreamId(*orjson.loads(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}")))
-    except (ValueError, TypeError, binascii.Error) as error:
-        raise InvalidInputError("after is the `next` of the page before, as it was given") from error
+    after = place(StreamName, asked.after)
+    found = await desk.operator.events.streams(
+        limit=asked.limit + 1, after=None if after is None else StreamId(*after), **conditions
+    )
+    page, following = cut(found, asked.limit, lambda last: cursor(stream_name(last.stream)))
+    return StreamPage([_shown(each) for each in page], following)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from mainstay.commands.store import Action
 from mainstay.operations.console.access import User
 from mainstay.operations.console.asking import Asked, Desk, Reason, operation
 from mainstay.operations.console.questions.commands import OneCommand
-from mainstay.operations.console.questions.paging import cursor, place
+from mainstay.operations.console.questions.paging import cursor, cut, place
 
 MOST_IDS = 500
 
@@ -82,8 +82,8 @@ async def list_troubleshooting(desk: Desk, asked: WaitingAsked, _user: User) -> 
     """Commands that wait for an operator, the longest waiting first."""
     after = place(Waiting, asked.after)
     found = await desk.operator.decisions.list_selected(asked.selection(), asked.limit + 1, after=after)
-    page = found[: asked.limit]
-    return WaitingPage(masked(desk, page), cursor(Waiting.of(page[-1])) if len(found) > asked.limit else None)
+    page, following = cut(found, asked.limit, lambda last: cursor(Waiting.of(last)))
+    return WaitingPage(masked(desk, page), following)
 
 
 def masked(desk: Desk, items: list[TroubleshootingItem]) -> list[TroubleshootingItem]:
