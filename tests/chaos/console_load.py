@@ -158,9 +158,12 @@ class Load:
         await bus.send_batch([SendRequest(DOMAIN, "Nothing", uuid4(), {}) for _ in range(many)])
 
 
-def _processor_time(process: psutil.Process) -> float:
-    spent = process.cpu_times()
-    return float(spent.user + spent.system)
+def _processor_time(process: psutil.Process, otherwise: float = 0.0) -> float:
+    """Seconds; what was known of it before, if it has ended, as sessions do that a pool needs no longer."""
+    with suppress(psutil.NoSuchProcess):
+        spent = process.cpu_times()
+        return float(spent.user + spent.system)
+    return otherwise
 
 
 async def _measured(load: Load, console: list[psutil.Process], viewers: Viewers, seconds: float) -> Cost:
@@ -168,7 +171,9 @@ async def _measured(load: Load, console: list[psutil.Process], viewers: Viewers,
     spent = [_processor_time(each) for each in console]
     await eventually(lambda: time.monotonic() - began >= seconds, timeout=seconds + 60)
     took = time.monotonic() - began
-    python, *server = [(_processor_time(each) - before) / took for each, before in zip(console, spent, strict=True)]
+    python, *server = [
+        (_processor_time(each, before) - before) / took for each, before in zip(console, spent, strict=True)
+    ]
     return Cost((load.handled - handled) / took, python, sum(server), viewers.bytes_read - read)
 
 

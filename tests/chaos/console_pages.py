@@ -1,8 +1,8 @@
 """How long the console's pages take over large tables.
 
-``python -m tests.chaos.console_pages`` fills a database with a million commands, a million events and 10,000 commands
-that wait for an operator, asks for a page of every shape that can be come to by links, through the whole application,
-and prints the medians.
+``python -m tests.chaos.console_pages`` fills a database with a million commands, a million events, 50,000 keys and
+10,000 commands that wait for an operator, asks for a page of every shape that can be come to by links, and for what
+people look for in forms, through the whole application, and prints the medians; of the dashboard also the first time.
 """
 
 import argparse
@@ -28,6 +28,20 @@ FILLS = Path(__file__).parents[1] / "integration/postgres"
 ENOUGH = 100.0
 """Milliseconds that a page may take."""
 TRIES = 7
+FORMS = [
+    "/commands?status=FAILED",
+    "/commands?tenant_id=nobody",
+    "/commands?text=nowhere&within=86400",
+    "/events?event_type=Rare",
+    "/events?tenant_id=nobody",
+    "/events?tenant_id=nobody&after=0",
+    "/events?tenant_id=tenant5",
+    "/search?q=nothing-at-all",
+    "/search?q=key+1",
+    "/troubleshooting?batch_id=00000000-0000-4000-8000-000000000001",
+    "/troubleshooting/decide?action=RETRY",
+]
+"""What no link leads to."""
 
 
 def fill(dsn: str, commands: int) -> None:
@@ -36,6 +50,7 @@ def fill(dsn: str, commands: int) -> None:
     with psycopg.connect(dsn, autocommit=True) as conn, psycopg.ClientCursor(conn) as cursor:
         cursor.execute((FILLS / "many_commands.sql").read_bytes(), parts)
         cursor.execute((FILLS / "many_failures.sql").read_bytes())
+        cursor.execute((FILLS / "many_keys.sql").read_bytes(), {"keys": commands // 20})
         cursor.execute((FILLS / "many_events.sql").read_bytes())
         cursor.execute("vacuum analyze")
 
@@ -68,7 +83,11 @@ async def measure(dsn: str) -> list[tuple[str, float, int]]:
         operator = Operator(pool)
         app: Any = console(operator, auth=tokens())
         async with browser(app, OPERATOR) as client:
-            found = [(address, *await timed(client, address)) for address in (await pages(client)).values()]
+            began = time.perf_counter()
+            first = await client.get("/")
+            found = [("/ for the first time", 1_000 * (time.perf_counter() - began), len(first.content))]
+            linked = (await pages(client)).values()
+            found += [(address, *await timed(client, address)) for address in (*linked, *FORMS)]
         await operator.bus.close()
     return sorted(found, key=lambda each: -each[1])
 

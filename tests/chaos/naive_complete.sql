@@ -1,6 +1,6 @@
 -- The control: what completing looks like to somebody who has not thought of late workers. Put in place of the real function, on
 -- a database of its own, it shows that the tests would see stale outcomes if they were let in.
-create or replace function commandbus.complete(p_domain text, p_outcomes jsonb)
+create or replace function commandbus.complete(p_domain text, p_outcomes jsonb, p_positions bigint[] default null)
 returns table (command_id uuid, verdict text)
 language plpgsql volatile
 as $$

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.support.cli import program, read_until, run
+from tests.support.thorough import thorough
 from tests.support.waiting import eventually_sync
 
 HANDLERS = """
@@ -135,6 +136,7 @@ def test_it_handles_what_is_sent_and_ends_gently(shop, dsn):
     ][-1].items()
 
 
+@pytest.mark.thorough
 def test_it_leaves_snapshots_and_commits_one_by_one_if_told_so(tmp_path, dsn):
     (tmp_path / "handlers_of_purses.py").write_text(PURSES)
     lines = [
@@ -159,6 +161,7 @@ def test_it_leaves_snapshots_and_commits_one_by_one_if_told_so(tmp_path, dsn):
     assert (sent.code, worker.returncode) == (0, 0)
 
 
+@pytest.mark.thorough
 def test_a_running_handler_may_finish(shop, dsn):
     with a_worker(shop, dsn) as worker:
         read_until(worker, started)
@@ -187,6 +190,7 @@ def test_a_second_signal_stops_at_once_and_gives_back(shop, dsn):
     assert status_of(dsn, key) == ("PENDING", 0)
 
 
+@pytest.mark.thorough
 def test_what_outlives_the_grace_is_given_back(shop, dsn):
     with a_worker(shop, dsn, "--grace", "0.2") as worker:
         read_until(worker, started)
@@ -200,6 +204,7 @@ def test_what_outlives_the_grace_is_given_back(shop, dsn):
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]], ids=["gently", "at once"])
+@pytest.mark.thorough
 def test_a_thread_that_hangs_does_not_keep_the_process_alive(shop, dsn, signals):
     with a_worker(shop, dsn, "--grace", "1") as worker:
         read_until(worker, started)
@@ -218,6 +223,7 @@ def test_a_thread_that_hangs_does_not_keep_the_process_alive(shop, dsn, signals)
     assert "still runs" in lines[-1]["message"]
 
 
+@pytest.mark.thorough
 def test_the_end_of_its_input_stops_it_if_asked_for(shop, dsn):
     with a_worker(shop, dsn, "--stop-at-eof", stdin=subprocess.PIPE) as worker:
         read_until(worker, started)
@@ -226,6 +232,7 @@ def test_the_end_of_its_input_stops_it_if_asked_for(shop, dsn):
         assert worker.wait(timeout=90) == 0
 
 
+@pytest.mark.thorough
 def test_only_the_named_domains_are_worked_on(shop, dsn):
     with a_worker(shop, dsn, "--domain", "bank") as worker:
         (line,) = read_until(worker, started)
@@ -236,6 +243,7 @@ def test_only_the_named_domains_are_worked_on(shop, dsn):
     assert "shop" not in out
 
 
+@pytest.mark.thorough
 def test_logs_for_people_go_to_standard_error(shop, dsn):
     env = os.environ | {"DATABASE_URL": dsn}
     with program("worker", "handlers_of_a_shop:registry", cwd=shop, env=env) as worker:
@@ -251,8 +259,8 @@ def test_logs_for_people_go_to_standard_error(shop, dsn):
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        (["handlers_of_a_shop:registry", "--domain", "nowhere"], 2),
-        (["handlers_of_a_shop:nothing"], 2),
+        thorough(["handlers_of_a_shop:registry", "--domain", "nowhere"], 2),
+        thorough(["handlers_of_a_shop:nothing"], 2),
         (["handlers_of_a_shop:registry", "--dsn", "postgresql://127.0.0.1:1/x"], 3),
     ],
 )
@@ -265,6 +273,7 @@ def test_what_keeps_it_from_starting_is_one_sentence(shop, dsn, options, code):
     assert err.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_a_database_without_schema_is_code_4(shop, empty_dsn):
     with a_worker(shop, empty_dsn) as worker:
         out, _ = worker.communicate(timeout=90)
@@ -273,6 +282,7 @@ def test_a_database_without_schema_is_code_4(shop, empty_dsn):
     assert json.loads(out)["error"]["type"] == "SchemaMissingError"
 
 
+@pytest.mark.thorough
 def test_a_worker_whose_database_is_gone_ends_all_the_same(shop, restartable_server, restartable_dsn):
     with a_worker(shop, restartable_dsn, "--grace", "0") as worker:
         read_until(worker, started)
@@ -283,6 +293,7 @@ def test_a_worker_whose_database_is_gone_ends_all_the_same(shop, restartable_ser
     assert worker.returncode is not None
 
 
+@pytest.mark.thorough
 def test_stats_are_watched_until_ctrl_c(shop, dsn):
     send(dsn, shop, "Quick")
     with program("stats", "--watch", "--interval", "0.1", "--json", env={"DATABASE_URL": dsn}) as watching:
@@ -294,6 +305,7 @@ def test_stats_are_watched_until_ctrl_c(shop, dsn):
     assert [json.loads(line)["domains"][0]["domain"] for line in lines] == ["shop", "shop"]
 
 
+@pytest.mark.thorough
 def test_it_prunes_if_it_is_told_so_beside_another_that_was_told_so_too(shop, dsn):
     key = send(dsn, shop, "Quick")
     pruning = ("--prune", "0s", "--prune-every", "0s")

@@ -44,6 +44,7 @@ from mainstay.projections.store import Checkpoint
 from mainstay.storage.postgres.projections import PostgresProjectionStore
 from tests.support.ledger import PATIENCE, stopped
 from tests.support.servers import open_pool
+from tests.support.thorough import every
 
 HUGE = "x" * 1_100_000
 NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - that is what is wrong with it
@@ -155,14 +156,14 @@ async def surface(pool: Any) -> Any:
 # --- databases --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", every(4, CALLS))
 async def test_a_database_without_the_schema_says_how_to_get_it(empty_dsn: str, name: str) -> None:
     async with open_pool(empty_dsn) as pool:
         with pytest.raises(SchemaMissingError, match="mainstay schema upgrade"):
             await CALLS[name](Surface(pool))
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", every(4, CALLS))
 async def test_a_database_of_before_events_says_how_to_upgrade(empty_dsn: str, name: str) -> None:
     """It has what commands need, and lacks the schema of events, or what was added to it since."""
     async with open_pool(empty_dsn) as pool:
@@ -173,7 +174,7 @@ async def test_a_database_of_before_events_says_how_to_upgrade(empty_dsn: str, n
             await CALLS[name](Surface(pool))
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", every(4, CALLS))
 async def test_a_closed_pool_says_that_it_is_closed(dsn: str, name: str) -> None:
     async with open_pool(dsn) as pool:
         pass
@@ -191,7 +192,7 @@ def stranger(server: Any, database: str) -> Any:
         conn.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", every(4, CALLS))
 async def test_a_role_without_grants_is_told_what_to_grant(
     dsn: str, surface: Surface, stranger: str, name: str
 ) -> None:

@@ -42,6 +42,7 @@ from mainstay.errors import (
     StorageUnavailableError,
 )
 from tests.support.servers import open_pool
+from tests.support.thorough import every
 
 HUGE = "x" * 1_100_000
 SURROGATE = "\ud800"
@@ -433,7 +434,7 @@ CALLS: dict[str, Call] = {
 WRITING = ["send", "send_batch", "create_batch"]
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", every(4, CALLS))
 async def test_a_database_without_the_schema_says_how_to_get_it(empty_dsn, name) -> None:
     async with open_pool(empty_dsn) as pool:
         with pytest.raises(SchemaMissingError, match="mainstay schema upgrade"):
@@ -458,7 +459,7 @@ async def stranger_dsn(server, database, surface) -> AsyncIterator[str]:
         conn.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", every(4, CALLS))
 async def test_a_role_without_grants_is_told_what_to_grant(dsn, stranger_dsn, name) -> None:
     async with open_pool(dsn, kwargs={"options": f"-c role={stranger_dsn}"}) as pool:
         with pytest.raises(PermissionDeniedError, match="grant the role usage on the schemas"):

@@ -139,7 +139,7 @@ async def posts_under_a_key_and_then_records(pool, command, ctx):
         (counts_without_a_guard, {}, "the process dies", "account"),
         thorough(inserts_without_a_key, {}, "the process dies", "charge: 1 too many"),
         thorough(writes_on_a_connection_of_its_own, {"transactional": True}, "the process dies", "account"),
-        (checks_then_acts, {}, "it stalls", "charge: 1 too many"),
+        thorough(checks_then_acts, {}, "it stalls", "charge: 1 too many"),
         thorough(records_before_it_posts, {"state": rows_and_post}, "the process dies", "post: 1 missing"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -161,7 +161,7 @@ async def test_a_wrong_handler_is_found(dsn, handle, options, fault, what) -> No
         thorough(inserts_once_by_its_id, {}),
         thorough(sets_what_shall_be, {}),
         thorough(guards_its_counting, {}),
-        (posts_under_a_key_and_then_records, {"transactional": True, "state": rows_and_post}),
+        thorough(posts_under_a_key_and_then_records, {"transactional": True, "state": rows_and_post}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -173,6 +173,7 @@ async def test_a_right_handler_passes(dsn, handle, options) -> None:
     assert found.runs >= 6
 
 
+@pytest.mark.thorough
 async def test_a_handler_that_never_ends_the_same_way_cannot_be_judged(dsn) -> None:
     async def draws(pool, command, ctx):
         async with pool.connection() as conn:

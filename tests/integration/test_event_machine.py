@@ -76,15 +76,15 @@ TABLES = ("event", "event_tag", "kind", "stream")
 
 
 def test_any_sequence_in_memory_ends_as_the_model_says():
-    run_state_machine_as_test(OnMemory, settings=drawn(60, 40))
+    run_state_machine_as_test(OnMemory, settings=drawn(40, 40))
 
 
 def test_any_sequence_on_sqlite_ends_as_the_model_says():
-    run_state_machine_as_test(OnSQLite, settings=drawn(15, 40))
+    run_state_machine_as_test(OnSQLite, settings=drawn(5, 40))
 
 
 def test_any_sequence_on_postgresql_ends_as_the_model_says(dsn):
-    run_state_machine_as_test(machine_on(dsn), settings=drawn(15, 40))
+    run_state_machine_as_test(machine_on(dsn), settings=drawn(5, 40))
 
 
 class Impatient(MemoryEventLog):

@@ -46,15 +46,15 @@ def machine_on(dsn):
 
 
 def test_any_sequence_folds_in_memory_as_the_model_says():
-    run_state_machine_as_test(OnMemory, settings=drawn(30, 30))
+    run_state_machine_as_test(OnMemory, settings=drawn(15, 30))
 
 
 def test_any_sequence_folds_on_sqlite_as_the_model_says():
-    run_state_machine_as_test(OnSQLite, settings=drawn(4, 30))
+    run_state_machine_as_test(OnSQLite, settings=drawn(2, 30))
 
 
 def test_any_sequence_folds_on_postgresql_as_the_model_says(postgres_server, dsn):
-    run_state_machine_as_test(machine_on(dsn), settings=drawn(4, 30))
+    run_state_machine_as_test(machine_on(dsn), settings=drawn(2, 30))
 
 
 def test_a_repository_that_trusts_any_snapshot_is_found_out(monkeypatch):

@@ -141,6 +141,7 @@ def _kill_one_that_has_written(*arguments) -> None:
         os.kill(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.thorough
 async def test_killed_before_the_commit_nothing_is_remembered(empty_dsn, empty_pool) -> None:
     inbox = PostgresInbox(empty_pool, "billing")
     await inbox.prepare()

@@ -240,6 +240,7 @@ class TestPostgreSQL(InlineContract):
 
         assert await self.rows(store) == [("ann", 1, 1)]
 
+    @pytest.mark.thorough
     async def test_writers_side_by_side_and_one_that_is_killed_leave_as_many_rows_as_events(self, store, dsn):
         async with killed_writer(dsn) as process:
 

@@ -85,6 +85,7 @@ def machine_on(dsn: str, store: type[PostgresCommandStore] = PostgresCommandStor
             with psycopg.connect(dsn, autocommit=True) as conn:
                 names = conn.execute("select tablename from pg_tables where schemaname = 'commandbus'").fetchall()
                 conn.execute("select pgmq.drop_queue(queue_name) from pgmq.meta")
+                conn.execute("set mainstay.may_prune = on")
                 for (name,) in names:
                     if name not in KEPT:
                         conn.execute(sql.SQL("delete from {}").format(sql.Identifier("commandbus", name)))

@@ -12,6 +12,7 @@ from tests.scenarios.postgres import OnPostgres, ask, beginning, run
 from tests.scenarios.world import DOMAIN, PATIENCE, World, WorldSuite
 from tests.support.proxy import Proxy
 from tests.support.servers import open_pool
+from tests.support.thorough import every
 from tests.support.waiting import eventually
 
 STATEMENTS = {
@@ -62,7 +63,7 @@ class TestCrashes(OnPostgres, WorldSuite):
             await run(pool, "create table effect (what text)")
             yield PostgresCommandStore(pool)
 
-    @pytest.mark.parametrize("statement", STATEMENTS)
+    @pytest.mark.parametrize("statement", every(2, STATEMENTS))
     async def test_a_process_survives_a_lost_connection_before_and_after_any_statement(
         self, world: World, proxy: Proxy, statement
     ) -> None:

@@ -48,13 +48,13 @@ async def finish(store, projection, last, shards=1) -> None:
 @pytest.mark.parametrize(
     ("nth", "statement"),
     [
-        (1, 'SELECT "spendings"'),
-        (1, 'INSERT INTO "spendings"'),
+        thorough(1, 'SELECT "spendings"'),
+        thorough(1, 'INSERT INTO "spendings"'),
         (1, 'UPDATE "spendings"'),
-        (1, "update mainstay_shard\nset position"),
+        thorough(1, "update mainstay_shard\nset position"),
         (4, "commit"),
-        (5, "commit"),
-        (6, "commit"),
+        thorough(5, "commit"),
+        thorough(6, "commit"),
     ],
 )
 async def test_a_process_killed_at_any_statement_of_a_batch_is_gone_on_from(path, store, when, nth, statement) -> None:
@@ -67,6 +67,7 @@ async def test_a_process_killed_at_any_statement_of_a_batch_is_gone_on_from(path
     assert await spent(ReadModels(store)) == expected(9)
 
 
+@pytest.mark.thorough
 async def test_shards_and_processes_that_write_to_one_row_lose_nothing(path, store) -> None:
     last = await buy(store, 10, customers=6)
     async with keeping(str(path), 2):

@@ -45,6 +45,7 @@ def look(server: Server) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("trace", TRACES)
+@pytest.mark.thorough
 def test_the_next_test_finds_no_trace_of_this_one(server, trace) -> None:
     before = look(server)
     with server.database() as name, psycopg.connect(server.dsn(name)) as conn:

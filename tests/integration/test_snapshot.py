@@ -5,6 +5,7 @@ import pytest
 from mainstay.storage.postgres import snapshot
 
 
+@pytest.mark.thorough
 def test_an_outdated_snapshot_is_shown_and_written_anew(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(snapshot, "_FOLDER", tmp_path)
 

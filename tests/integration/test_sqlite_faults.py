@@ -200,6 +200,7 @@ async def test_any_other_error_of_sqlite_is_one_of_ours(log, path):
     assert (await log.horizon()).position == 1
 
 
+@pytest.mark.thorough
 def test_without_aiosqlite_the_line_to_install_it_is_told():
     program = "import sys; sys.modules['aiosqlite'] = None; import mainstay.storage.sqlite.events"
 

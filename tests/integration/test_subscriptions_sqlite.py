@@ -106,6 +106,7 @@ async def test_a_process_killed_at_any_statement_of_a_batch_is_gone_on_from(  # 
     assert await seen(store) == [("a", amount) for amount in range(25)]
 
 
+@pytest.mark.thorough
 async def test_processes_killed_one_after_another_handle_each_event_once_and_in_order(path, store) -> None:
     accounts = [f"account {number}" for number in range(6)]
     for amount in range(20):
@@ -127,6 +128,7 @@ def is_stopped(process) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux whether a process is stopped")
+@pytest.mark.thorough
 async def test_a_process_frozen_in_a_batch_beyond_its_lease_is_not_joined_and_goes_on(path, store) -> None:
     last = await pay(store, *range(25))
     async with (
@@ -153,6 +155,7 @@ async def leases_ended(log) -> bool:
     return state.leased_until < datetime.now(UTC)
 
 
+@pytest.mark.thorough
 async def test_processes_on_one_file_share_a_subscription_and_handle_each_event_once(path, store) -> None:
     accounts = [f"account {number}" for number in range(6)]
     async with reading(path, 3) as first, reading(path, 3) as second:

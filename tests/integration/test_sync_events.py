@@ -48,6 +48,7 @@ from mainstay import (
     UnknownEventTypeError,
     handles,
 )
+from tests.support.thorough import thorough
 
 PATIENCE = 90.0
 CONFIG = SubscriptionConfig(poll=0.05, lease=5.0)
@@ -457,7 +458,8 @@ class TestPostgreSQL(SyncEventsContract):
                 manager.wait_until(store.append(stream(), counted(1, 2)).position, timeout=PATIENCE)
             assert conn.execute("select amount from total order by 1").fetchall() == [(1,), (2,)]
 
-    @pytest.mark.parametrize("source", ["a connection string", "a SQLite store"])
+    @pytest.mark.parametrize("source", ["a connection string", thorough("a SQLite store")])
+    @pytest.mark.thorough
     def test_each_process_that_forks_opens_its_own(self, dsn, tmp_path, source) -> None:
         given = repr(dsn) if source == "a connection string" else f"lambda: SQLiteEventStore({str(tmp_path / 'e')!r})"
         program = f"""

@@ -224,15 +224,17 @@ class TestLeases(OnPostgres, WorldSuite):
 
         await eventually(is_over, timeout=PATIENCE)
 
-    async def _take_lease_away(self, world: World) -> None:
-        await run(world.store.pool, f"update pgmq.q_{QUEUE} set vt = clock_timestamp() - interval '1 s'")
+    async def _take_lease_away(self, world: World, condition: str = "true") -> None:
+        await run(
+            world.store.pool, f"update pgmq.q_{QUEUE} set vt = clock_timestamp() - interval '1 s' where {condition}"
+        )
 
     def _is_taken_over(self, world: World, command_id: UUID):
         """Takes the first lease away until somebody has the next: its holder may renew it in between."""
 
         async def look() -> bool:
             if (await world.known(command_id)).attempts == 1:
-                await self._take_lease_away(world)
+                await self._take_lease_away(world, "read_ct = 1")  # by now somebody may have the next
                 return False
             return True
 

@@ -6,9 +6,10 @@ import pytest
 
 from mainstay import MemoryCommandStore
 from tests.scenarios.processes import ProcessScenarios
+from tests.scenarios.stepping import StepScenarios
 
 
-class TestProcessesInMemory(ProcessScenarios):
+class TestProcessesInMemory(ProcessScenarios, StepScenarios):
     @pytest.fixture
     async def store(self):
         return MemoryCommandStore()

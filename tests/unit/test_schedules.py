@@ -67,6 +67,8 @@ async def test_what_cannot_be_a_schedule_is_refused_and_nothing_is_kept(bus, cha
     with pytest.raises(InvalidInputError, match=told):
         await bus.schedules.set(**given)
     assert await bus.schedules.list() == []
+    with pytest.raises(InvalidInputError, match=told):
+        await bus.schedules.preview(**given)
 
 
 async def test_a_schedule_has_the_buss_defaults(bus):
@@ -74,6 +76,38 @@ async def test_a_schedule_has_the_buss_defaults(bus):
 
     assert (made.max_attempts, made.data, made.catch_up, made.every) == (7, {}, CatchUp.ALL, timedelta(minutes=5))
     assert made.next_due_at == datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
+
+
+async def test_a_preview_says_when_it_would_be_due_and_stores_nothing(bus):
+    due = await bus.schedules.preview(
+        "n",
+        "orders",
+        "Do",
+        cron="30 2 * * MON-FRI",
+        timezone="Europe/Berlin",
+        not_before=datetime(2099, 1, 1, tzinfo=UTC),
+    )
+
+    assert [f"{each:%a %d %H:%M %Z}" for each in due] == [
+        "Thu 01 02:30 CET", "Fri 02 02:30 CET", "Mon 05 02:30 CET", "Tue 06 02:30 CET", "Wed 07 02:30 CET",
+    ]  # fmt: skip
+    assert await bus.schedules.list() == []
+
+
+async def test_a_preview_of_a_schedule_that_keeps_its_rule_says_the_times_that_it_has(bus):
+    made = await bus.schedules.set("n", "orders", "Do", every=3600)
+
+    assert await bus.schedules.preview("n", "orders", "Another", every=3600, count=2) == [
+        made.next_due_at,
+        made.next_due_at + timedelta(hours=1),
+    ]
+    changed = await bus.schedules.preview("n", "orders", "Do", every=60, count=1)
+    assert timedelta(0) < changed[0] - datetime.now(UTC) <= timedelta(seconds=60)
+
+
+async def test_a_preview_takes_what_set_takes_and_nothing_else(bus):
+    with pytest.raises(TypeError, match="when"):
+        await bus.schedules.preview("n", "orders", "Do", every=60, when="now")
 
 
 async def test_a_typed_command_can_be_scheduled(bus):

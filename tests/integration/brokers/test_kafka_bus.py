@@ -210,6 +210,7 @@ def test_passwords_are_not_shown() -> None:
     }
 
 
+@pytest.mark.thorough
 def test_a_missing_driver_is_named_with_what_to_install() -> None:
     program = (
         "import sys; sys.modules['confluent_kafka'] = None\n"

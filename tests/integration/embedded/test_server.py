@@ -212,6 +212,7 @@ def test_a_squatter_on_the_socket_directory_is_avoided(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Größe: a 'b' \"c\", $HOME; `d` %s &", "/".join(["long" * 20] * 8)])
+@pytest.mark.thorough
 def test_a_data_directory_may_have_any_name(server_directory: Path, name: str) -> None:
     with EmbeddedServer(server_directory / name, durable=False) as server:
         assert answers(server.dsn())
@@ -231,6 +232,7 @@ def test_the_environment_does_not_steer_the_server(data_dir: Path, monkeypatch: 
         assert answers(server.dsn())
 
 
+@pytest.mark.thorough
 def test_the_data_directory_comes_from_the_environment(new_data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAINSTAY_DATA_DIR", str(new_data_dir))
 
@@ -241,6 +243,7 @@ def test_the_data_directory_comes_from_the_environment(new_data_dir: Path, monke
 # --- what is there already --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_what_a_killed_initdb_left_is_removed(new_data_dir: Path) -> None:
     leftover = new_data_dir / "init-killed" / "pgdata"
     leftover.mkdir(parents=True)
@@ -273,6 +276,7 @@ def test_a_file_in_place_of_the_data_directory_is_a_typed_error(server_directory
 
 
 @pytest.mark.parametrize("owner", ["nobody has it", "somebody else has it"])
+@pytest.mark.thorough
 def test_a_stale_pid_file_is_no_obstacle(data_dir: Path, owner: str) -> None:
     with EmbeddedServer(data_dir) as server:
         remember(server.dsn(), "a")

@@ -17,25 +17,12 @@ from mainstay import CommandStatus, HandlerRegistry, PermanentCommandError, Send
 from mainstay.operations.console import console
 from mainstay.operations.console.pages import LIVE
 from mainstay.operations.console.pages.streaming import stream
-from mainstay.operations.operator import Operator
 from tests.support.cli import PROGRAM, run
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.waiting import eventually
 
 HOSTILE = "<script>alert(1)</script>\u202egpj.exe"
 WAITING = CommandStatus.IN_TROUBLESHOOTING_QUEUE
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
-
-
-@pytest.fixture
-def app(operator):
-    return console(operator, auth=tokens(), personal=["mail"])
 
 
 @pytest.fixture
@@ -70,6 +57,7 @@ async def trouble(pool, operator):
 async def test_every_page_shows_what_is_there_and_none_of_it_as_markup(app, trouble):
     bad, good = trouble
     async with browser(app, VIEWER) as client:
+        await client.get("/api/overview")  # the dashboard does not wait until it has counted
         for path, word in (
             ("/", "BROKEN"),
             ("/commands", "shop.Good"),
@@ -207,6 +195,7 @@ async def test_a_stream_sends_a_part_when_it_changes_and_says_when_the_database_
 async def test_it_can_be_mounted_below_a_path_of_another_application(operator, trouble):
     host = Starlette(routes=[Mount("/ops", console(operator, auth=tokens()))])
     async with browser(host, authorization=f"Bearer {OPERATOR}") as client:
+        await client.get("/ops/api/overview")
         page = await client.get("/ops/")
         assert page.status_code == 200
         assert 'href="/ops/troubleshooting/groups/' in page.text

@@ -3,12 +3,10 @@
 import re
 from collections.abc import Iterator
 
-import pytest
 from starlette.routing import BaseRoute, Route
 
 from mainstay.operations.console import console
 from mainstay.operations.console.asking import OPERATIONS
-from mainstay.operations.operator import Operator
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.console_world import DOMAIN, QUIET, ConsoleWorld, settle
 from tests.support.dumps import dump
@@ -16,13 +14,6 @@ from tests.support.dumps import dump
 REASON = {"reason": "why not"}
 OPEN = {"/login", "/logout"}
 """They begin and end a session, which is kept nowhere."""
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 def routes(app) -> Iterator[Route]:

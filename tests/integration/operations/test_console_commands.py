@@ -10,17 +10,9 @@ from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.search import Sought
 from mainstay.errors import InvalidInputError
 from mainstay.operations.console import console
-from mainstay.operations.operator import Operator
 from mainstay.storage.postgres import searching
 from mainstay.tenancy import tenant_scope
 from tests.support.console import VIEWER, browser, tokens
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 async def test_commands_are_found_by_each_condition_and_by_all_of_them(operator):

@@ -6,7 +6,6 @@ import pytest
 
 from mainstay import SendRequest
 from mainstay.operations.console import console
-from mainstay.operations.operator import Operator
 from tests.support.console import OPERATOR, VIEWER, browser, tokens
 from tests.support.console_world import QUIET, Words, settle
 from tests.support.crawling import crawl
@@ -20,13 +19,6 @@ WORDS = Words(
     data={"<svg/onload=alert(1)>": ["javascript:alert(1)", {"a": [[["&lt;b&gt;"]]]}]},
 )
 DEEPEST = 252
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 @pytest.mark.parametrize("token", [OPERATOR, VIEWER])

@@ -15,7 +15,6 @@ from mainstay.events.stream import StreamId
 from mainstay.operations.console import console
 from mainstay.operations.console.pages import LIVE
 from mainstay.operations.console.pages.streaming import stream
-from mainstay.operations.operator import Operator
 from tests.support.console import VIEWER, browser, tokens
 
 HOSTILE = "<script>alert(1)</script>\u202egpj.exe"
@@ -42,18 +41,6 @@ class Customer(AggregateRoot[Home]):
 
 def an_event(event_type="Placed", payload=b'{"total":"5"}', **fields):
     return NewEvent(uuid4(), event_type, payload, TIME, **fields)
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
-
-
-@pytest.fixture
-def app(operator):
-    return console(operator, auth=tokens(), personal=["mail"])
 
 
 async def append(operator, name, *events):
@@ -142,6 +129,7 @@ async def test_the_feed_is_turned_both_ways_without_a_gap_though_more_is_appende
         assert await turned("", "before", "") == [[12, 11], [10, 9], [8, 7], [6, 5], [4, 3], [2, 1]]
         assert await turned("&category=Order", "before", "") == [[3, 2], [1]]
         assert await turned("&tenant_id=acme&category=Cart", "before", "") == [[9, 8], [7, 6], [5, 4]]
+        assert (await turned("&tenant_id=acme", "after", 0)) == [[5, 4], [7, 6], [9, 8]]
         assert (await turned("", "after", 0))[:6] == [[2, 1], [4, 3], [6, 5], [8, 7], [10, 9], [12, 11]]
         end = (await client.get("/api/events?before=3&limit=2")).json()
         assert (end["newer"], end["older"]) == (2, None)
@@ -162,10 +150,20 @@ async def test_a_tenant_that_is_rare_is_looked_for_further_back(app, operator, p
             page = (await client.get(f"/api/events?tenant_id=acme&before={before}")).json()
             seen.append(([each["position"] for each in page["events"]], page["older"]))
             before = page["older"]
-        shown = await client.get("/events?tenant_id=acme")
-    assert "None among the 50,000 positions" in shown.text
-    further = [([], 200_002), ([], 150_002), ([], 100_002), ([], 50_002)]
-    assert seen == [*further, ([9, 8, 7, 6, 5, 4], 2), ([], None)]
+        back, after = [], 0
+        while after is not None:
+            page = (await client.get(f"/api/events?tenant_id=acme&after={after}&limit=4")).json()
+            back.append(([each["position"] for each in page["events"]], page["newer"]))
+            after = page["newer"]
+        for path in ("/events?tenant_id=acme", "/events?tenant_id=acme&after=20000"):
+            assert "None among the 20,000 positions" in (await client.get(path)).text, path
+    further = [([], place) for place in range(230_002, 2, -20_000)]
+    assert seen == [*further, ([9, 8, 7, 6, 5, 4], None)]
+    assert back == [
+        ([7, 6, 5, 4], 7),
+        *(([9, 8] if not n else [], 20_007 + n) for n in range(0, 240_000, 20_000)),
+        ([], None),
+    ]
 
 
 async def test_streams_are_turned_by_name_and_their_events_by_version(app, operator, filled):
@@ -250,6 +248,7 @@ async def test_a_long_stream_tells_its_states_when_it_is_asked(operator, filled,
         assert ("Changed in" in shown, "Changed in" in (await client.get(asked)).text) == (False, True)
 
 
+@pytest.mark.thorough
 async def test_the_newest_events_come_by_themselves(operator, filled):
     app = console(operator, auth=tokens())
     parts: list[str] = []

@@ -10,12 +10,10 @@ import random
 from typing import Any
 from urllib.parse import quote
 
-import pytest
 from starlette.routing import Route
 
 from mainstay.operations.console import console
 from mainstay.operations.console.asking import OPERATIONS
-from mainstay.operations.operator import Operator
 from tests.support.console import OPERATOR, browser, csrf_in, tokens
 from tests.support.console_world import ConsoleWorld, settle
 from tests.support.garbage import TEXTS
@@ -78,13 +76,6 @@ def _text(value: Any, longest: int) -> str:
 
 def _query(fields: dict[str, Any]) -> str:
     return "&".join(f"{name}={_text(value, 200)}" for name, value in fields.items())
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 async def test_no_request_of_the_api_makes_the_console_fail(pool, operator):

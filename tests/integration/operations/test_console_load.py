@@ -8,16 +8,8 @@ from mainstay import Worker
 from mainstay.operations.console import console
 from mainstay.operations.demo import generating
 from mainstay.operations.demo.handlers import registry
-from mainstay.operations.operator import Operator
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 async def test_there_is_no_load_generator_but_in_a_demo(operator):

@@ -8,17 +8,9 @@ import pytest
 
 from mainstay import HandlerRegistry, Worker, register_processes
 from mainstay.operations.console import console
-from mainstay.operations.operator import Operator
 from tests.scenarios.processes import BUYING, Buy, Patient, Purchase
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import pytest
 
 from mainstay import PostgreSQLEventStore, StreamId, SubscriptionManager
 from mainstay.operations.console import console
-from mainstay.operations.operator import Operator
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.projected_accounts import QUICK, TABLES, AmountPaid, Apart, Strict
 from tests.support.waiting import eventually
@@ -12,13 +11,6 @@ from tests.support.waiting import eventually
 HOSTILE = "<script>alert(1)</script>"
 APART = {"subscription": "apart"}
 STRICT = {"subscription": "strict"}
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 @pytest.fixture
@@ -71,10 +63,12 @@ async def test_pages_tell_how_far_each_is_why_one_stopped_and_what_lies_apart(ap
         assert (await client.get("/projections/dead-letter?subscription=apart&position=1")).status_code == 400
         apart, strict = (await client.get("/api/projections")).json()
         facts = (await client.get("/api/projection", params=APART)).json()
+        (shard,) = (await client.get("/api/projection", params=STRICT)).json()["shards"]
         letters = (await client.get("/api/projection/dead-letters", params=APART | {"limit": 2})).json()
         rest = (await client.get("/api/projection/dead-letters", params=APART | {"after": letters["next"]})).json()
     assert (apart["state"], apart["events"], apart["dead_letters"]) == ("not running", 0, 3)
-    assert (strict["state"], strict["events"], strict["shards"][0]["position"]) == ("stopped", 4, 1)
+    assert (strict["state"], strict["events"], strict["shards"]) == ("stopped", 4, 1)
+    assert (shard["position"], shard["events"], shard["status"]) == (1, 4, "STOPPED")
     assert [(each["count"], each["first"]["position"]) for each in facts["letters"]] == [(2, 2), (1, 5)]
     assert [each["position"] for each in letters["letters"] + rest["letters"]] == [2, 3, 5]
     assert rest["next"] is None
@@ -163,9 +157,35 @@ async def test_each_shard_is_behind_by_what_comes_after_it_though_events_are_cou
                     "values (%s, %s, %s, 0)",
                     [name, shard, position],
                 )
-    found = {each.subscription: [shard.lag for shard in each.shards] for each in await operator.projections.list()}
-    alone = {name: [shard.lag for shard in (await operator.projections.list(name))[0].shards] for name in places}
+    shards = await operator.projections.shards()
+    found = {name: [each.lag for each in shards if each.state.subscription == name] for name in places}
+    alone = {name: [each.lag for each in await operator.projections.shards(name)] for name in places}
     behind = {name: [max(0, 7 - position) for position in positions] for name, positions in places.items()}
     for lags in (found, alone):
         assert {name: [each.events for each in mine] for name, mine in lags.items()} == behind
         assert all(each.exact and (each.seconds > 0) == (each.events > 0) for mine in lags.values() for each in mine)
+    whole = {each.subscription: (each.position, each.events, each.shards) for each in await operator.projections.list()}
+    assert whole == {name: (min(each), max(behind[name]), 2) for name, each in places.items()}
+
+
+async def test_a_subscription_fares_as_its_worst_shard_and_names_who_holds_it(pool, operator):
+    """Of three shards one runs, one whose lease has ended is paused, one stopped; the first two alone are paused."""
+    shards = [("ACTIVE", "b", "1 hour", None), ("PAUSED", "a", "-1 hour", "mending"), ("STOPPED", "a", "1 hour", "no")]
+    async with pool.connection() as conn:
+        for name, count in (("three", 3), ("two", 2), ("one", 1)):
+            await conn.execute(
+                "insert into eventsource.subscription (subscription, shards) values (%s, %s)", [name, count]
+            )
+            for shard, (status, owner, lease, reason) in enumerate(shards[:count]):
+                await conn.execute(
+                    "insert into eventsource.shard (subscription, shard, position, event_position, status, owner,"
+                    " leased_until, reason, actor) values (%s, %s, 0, 0, %s, %s, now() + %s::interval, %s, %s)",
+                    [name, shard, status, owner, lease, reason, reason and "Olga"],
+                )
+    found = {each.subscription: each for each in await operator.projections.list()}
+    told = {name: (each.status, each.reason, each.actor, each.owned, each.owners) for name, each in found.items()}
+    assert told == {
+        "three": ("STOPPED", "no", "Olga", 2, ("a", "b")),
+        "two": ("PAUSED", "mending", "Olga", 1, ("b",)),
+        "one": ("ACTIVE", None, None, 1, ("b",)),
+    }

@@ -10,15 +10,7 @@ from mainstay.errors import InvalidInputError
 from mainstay.events.log import NewEvent, StreamAppend
 from mainstay.events.stream import StreamId
 from mainstay.operations.console import console
-from mainstay.operations.operator import Operator
 from tests.support.console import VIEWER, browser, tokens
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 async def test_anything_is_found_by_its_id_and_one_hit_leads_to_its_page(operator, pool):

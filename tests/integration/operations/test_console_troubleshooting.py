@@ -20,7 +20,6 @@ from mainstay import (
 )
 from mainstay.commands.actions import ActionState, StepState
 from mainstay.operations.console import Role, TokenAccess, User, console
-from mainstay.operations.operator import Operator
 from mainstay.storage.postgres.commands import command_store
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.troubled import troubled
@@ -30,13 +29,6 @@ SECOND = "second-token-" + "z" * 20
 WAITING = CommandStatus.IN_TROUBLESHOOTING_QUEUE
 BEARER = {"authorization": f"Bearer {OPERATOR}"}
 ODETTE = {"authorization": f"Bearer {SECOND}"}
-
-
-@pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
 
 
 def made(operator, **options):

@@ -465,6 +465,7 @@ def count(dsn):
         return conn.execute("select count(*) from eventsource.event").fetchone()[0]
 
 
+@pytest.mark.thorough
 def test_two_imports_of_one_file_at_the_same_time_append_each_event_once(dsn, many):
     with importing(dsn, many) as one, importing(dsn, many) as other:
         done = [json.loads(each.communicate(timeout=90)[0]) for each in (one, other)]
@@ -474,6 +475,7 @@ def test_two_imports_of_one_file_at_the_same_time_append_each_event_once(dsn, ma
     assert run("fsck", "--dsn", dsn).code == 0
 
 
+@pytest.mark.thorough
 def test_an_import_that_was_killed_is_completed_by_the_next(dsn, many):
     with importing(dsn, many) as killed:
         eventually_sync(lambda: count(dsn) > 0)

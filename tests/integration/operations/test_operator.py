@@ -51,13 +51,6 @@ def shop():
 
 
 @pytest.fixture
-async def operator(pool):
-    made = Operator(pool)
-    yield made
-    await made.bus.close()
-
-
-@pytest.fixture
 def work(pool, operator):
     """Handle everything that was sent into a domain."""
 

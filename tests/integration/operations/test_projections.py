@@ -13,6 +13,7 @@ from mainstay.operations.operator import Operator
 from tests.support.cli import program, read_until, run
 from tests.support.projected_accounts import MEND, TABLES, AmountPaid, manager
 from tests.support.servers import open_pool
+from tests.support.thorough import thorough
 from tests.support.waiting import eventually, eventually_sync
 
 CODE = "tests.support.projected_accounts"
@@ -144,6 +145,7 @@ def test_the_lag_is_told_shard_by_shard_and_can_be_judged(paid):
     assert run("projections", "lag", "nothing", "--dsn", paid).code == 5
 
 
+@pytest.mark.thorough
 def test_lag_can_be_watched_until_ctrl_c(paid):
     options = ("projections", "lag", "--watch", "--interval", "0.1", "--json")
     with program(*options, env={"DATABASE_URL": paid}) as watching:
@@ -171,6 +173,7 @@ def test_a_projection_is_paused_by_somebody_for_a_reason_and_resumed(paid):
     assert [each.code for each in resumed] == [0, 5]
 
 
+@pytest.mark.thorough
 def test_one_that_is_not_wanted_any_more_is_forgotten(paid):
     forget = ("projections", "forget", "strict", "--dsn", paid)
     nobody = run(*forget)
@@ -241,6 +244,7 @@ def test_one_is_shown_with_its_event(paid):
     assert run("projections", "dead-letters", "show", "apart", 1, "--dsn", paid).code == 2
 
 
+@pytest.mark.thorough
 def test_what_is_discarded_is_never_handled_and_its_key_goes_on(paid):
     discard = ("projections", "dead-letters", "discard", "apart")
     seen = run(*discard, "--key", "PaidAccount/ann", "--preview", "--dsn", paid)
@@ -306,11 +310,11 @@ def test_dead_letters_are_handled_again_in_order_once_the_cause_is_mended(paid):
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("number", "is int: it must be"),
-        ("empty", "has no subscriptions"),
-        ("Broken", "cannot be called"),
+        thorough("number", "is int: it must be"),
+        thorough("empty", "has no subscriptions"),
+        thorough("Broken", "cannot be called"),
         ("manager", "has several projections, name one: apart, strict"),
-        ("several", "has several projections"),
+        thorough("several", "has several projections"),
         ("nothing", "has no 'nothing'"),
     ],
 )
@@ -329,7 +333,7 @@ def test_a_projection_that_was_never_run_is_not_made_known_by_a_replay(dsn):
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["manager", "several"])
+@pytest.mark.parametrize("code", ["manager", thorough("several")])
 def test_a_process_runs_them_and_gives_the_shards_back_when_it_is_told_to_end(dsn, code):
     execute(dsn, TABLES)
     options = ("projections", "run", f"{CODE}:{code}", "--json", "--report-every", "0.1", "--metrics-port", "0")
@@ -347,6 +351,7 @@ def test_a_process_runs_them_and_gives_the_shards_back_when_it_is_told_to_end(ds
     assert execute(dsn, "select count(*) from eventsource.shard where owner is not null") == [(0,)]
 
 
+@pytest.mark.thorough
 def test_one_that_stops_does_not_end_the_process(paid):
     execute(paid, "update eventsource.shard set status = 'ACTIVE', reason = null")
     options = ("projections", "run", f"{CODE}:manager", "--json", "--report-every", "0.1")
@@ -363,6 +368,7 @@ def test_one_that_stops_does_not_end_the_process(paid):
     assert running.returncode == 0
 
 
+@pytest.mark.thorough
 def test_one_that_was_stopped_says_so_when_its_process_starts(paid):
     options = ("projections", "run", f"{CODE}:manager", "--json")
     with program(*options, env={"DATABASE_URL": paid}) as running:

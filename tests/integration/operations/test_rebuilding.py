@@ -60,6 +60,7 @@ def test_what_differs_is_shown_and_swapped_if_the_answer_is_yes(paid):
     assert execute(paid, "select amount from balance__old where account = 'bob'") == [(99,)]
 
 
+@pytest.mark.thorough
 def test_a_program_swaps_unasked_or_only_if_nothing_differs(paid):
     refused = run(*REBUILD, "--if-same", "--dsn", paid, "--json")
     swapped = run(*REBUILD, "--yes", "--dsn", paid, "--json")
@@ -74,6 +75,7 @@ def test_a_program_swaps_unasked_or_only_if_nothing_differs(paid):
     assert len(run("projections", "lag", "balances", "--dsn", paid, "--json").json) == 2
 
 
+@pytest.mark.thorough
 def test_it_can_be_compared_only_and_dropped(paid):
     compared = run(*REBUILD, "--compare", "--dsn", paid)
     told = run("doctor", "--dsn", paid)

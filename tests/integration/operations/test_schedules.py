@@ -14,9 +14,10 @@ def schedules(dsn):
 
 
 def test_a_schedule_is_set_listed_paused_resumed_run_and_removed(schedules, dsn):
-    made = schedules(
-        "set", "nightly", "shop", "Report", "--cron", "30 2 * * *", "-z", "Europe/Berlin", "--data", '{"n":1}'
-    )
+    wanted = ("nightly", "shop", "Report", "--cron", "30 2 * * MON-FRI", "-z", "Europe/Berlin", "--data", '{"n":1}')
+    seen = schedules("set", *wanted, "--preview")
+    none_yet = schedules("list", "--json")
+    made = schedules("set", *wanted)
     listed = schedules("list")
     paused = schedules("pause", "nightly")
     while_paused = schedules("list", "--domain", "shop")
@@ -25,9 +26,12 @@ def test_a_schedule_is_set_listed_paused_resumed_run_and_removed(schedules, dsn)
     removed = schedules("remove", "nightly")
 
     assert [each.code for each in (made, listed, paused, while_paused, resumed, sent, removed)] == [0] * 7
-    assert "Set schedule nightly. It is due" in made.out
-    assert "30 2 * * *" in listed.out
-    assert "Europe/Berlin" in listed.out
+    assert "It would fire at 02:30 on weekdays:" in seen.out
+    assert seen.out.count("02:30:00 Europe/Berlin") == 5
+    assert none_yet.json == []
+    assert "Set schedule nightly. It fires at 02:30 on weekdays, Europe/Berlin. It is due" in made.out
+    for each in ("30 2 * * MON-FRI", "at 02:30 on weekdays", "Europe/Berlin"):
+        assert each in " ".join(listed.out.split())
     assert "It is paused." in paused.out
     assert "paused" in while_paused.out
     assert resumed.json["is_paused"] is False
@@ -46,6 +50,9 @@ def test_programs_get_all_of_it(schedules):
 
     assert schedules("list", "--json").json == [made]
     assert (made["every"], made["cron"], made["catch_up"], made["catch_up_limit"]) == (90, None, "ALL", 5)
+    assert made["in_words"] == "every 90 s"
+    seen = schedules("set", "tock", "shop", "Tock", "--every", 60, "--preview", "--json").json
+    assert (seen["name"], seen["in_words"], len(seen["upcoming"])) == ("tock", "every 1 min", 5)
     assert (made["reply_to"], made["max_attempts"], made["key"]) == ("shop_replies", 9, "k")
     assert (made["unique_key"], made["unique_for"], made["skipped_count"]) == ("u", 60, 0)
     assert "[b]tick[/b]" in schedules("list").out

@@ -76,6 +76,7 @@ def test_every_name_is_the_same_object_as_in_mainstay():
 
 
 @pytest.mark.parametrize("first", ["commandbus", "commandbus.handler", "mainstay"])
+@pytest.mark.thorough
 def test_handler_is_the_function_whatever_was_imported_before(first):
     program = f"import {first}, commandbus.handler; from commandbus import handler; assert handler('d', 'T')"
 

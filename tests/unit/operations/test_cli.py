@@ -15,6 +15,7 @@ from mainstay import __version__, errors
 from mainstay.operations.cli import logs, output
 from mainstay.operations.cli.exits import Exit, code_of
 from tests.support.cli import PROGRAM, run
+from tests.support.thorough import every
 
 SOME_ID = "5f3f0c4e-3d9c-4a6b-9a52-6c1a3c1f7a10"
 NOWHERE = "postgresql://nobody:secret@127.0.0.1:1/nothing"
@@ -110,7 +111,7 @@ def test_help_lists_the_exit_codes():
     assert "Exit codes: 0 done" in shown
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", every(4, COMMANDS), ids=" ".join)
 def test_a_database_that_is_not_there_is_one_sentence_and_code_3(command):
     result = run(*command, "--dsn", NOWHERE)
 
@@ -120,7 +121,7 @@ def test_a_database_that_is_not_there_is_one_sentence_and_code_3(command):
     assert "secret" not in result.err
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", every(4, COMMANDS), ids=" ".join)
 def test_with_json_the_error_is_the_one_document(command):
     result = run(*command, "--json", "--dsn", NOWHERE)
 
@@ -254,7 +255,7 @@ def test_an_unexpected_error_is_a_sentence_that_says_how_to_see_more(monkeypatch
     assert "Traceback" in run("schema", "print", MAINSTAY_DEBUG="1").err
 
 
-@pytest.mark.parametrize("reader", ["head -n 1", "true"])
+@pytest.mark.parametrize("reader", every(2, ["head -n 1", "true"]))
 def test_a_reader_that_has_seen_enough_is_no_error(reader):
     shell = f"{shlex.join(PROGRAM)} schema print | {reader}; echo ${{PIPESTATUS[0]}}"
 

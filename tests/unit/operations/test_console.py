@@ -1,5 +1,6 @@
 """The console's guard and its manners, without a database: who is let in, what is sent along, what is made harmless."""
 
+import asyncio
 import json
 import re
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from mainstay.operations.console.keeping import LONGEST_REST, Kept, Shared
 from mainstay.operations.console.masking import MASK, Masking
 from mainstay.operations.console.pages.session import _inside
 from mainstay.operations.console.questions.commands import CommandsAsked
-from mainstay.operations.console.rendering import environment, length, when
+from mainstay.operations.console.rendering import environment, figure, length, when
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 
 ID = "00000000-0000-4000-8000-000000000001"
@@ -242,6 +243,11 @@ def test_what_is_printed_is_escaped_and_all_of_it_is_seen(template):
     assert "{{ 7*7 }}" in printed
 
 
+@pytest.mark.parametrize(("value", "shown"), [(0, '<span class="nil">0</span>'), (1234, "1,234"), (None, "")])
+def test_a_number_in_a_table_stands_back_where_there_is_nothing_to_count(value, shown):
+    assert figure(value) == shown
+
+
 def test_what_is_markup_stays_markup():
     assert environment().from_string("{{ it }}").render(it=Markup("<b>x</b>")) == "<b>x</b>"
 
@@ -353,6 +359,22 @@ async def test_many_who_look_ask_once_and_a_failure_is_told_to_all_and_not_kept(
     assert [await kept.get() for _ in range(3)] == [2, 2, 2]
     assert kept.now() == 2
     assert await kept.get(patience=-1.0) == 3
+
+
+async def test_who_cannot_wait_is_told_nothing_while_the_question_is_on_its_way_and_asked_once():
+    asked, goes_on = [], asyncio.Event()
+
+    async def ask():
+        asked.append(1)
+        await goes_on.wait()
+        return "counted"
+
+    kept = Kept(ask, fresh=60.0, patience=60.0)
+    assert [await kept.soon(0.0), await kept.soon(0.001)] == [None, None]
+    goes_on.set()
+    assert await kept.get() == "counted"
+    assert await kept.soon(0.0) == "counted"
+    assert len(asked) == 1
 
 
 async def test_what_took_long_rests_before_it_is_asked_again():

@@ -27,6 +27,7 @@ def test_two_runs_share_no_id():
     assert len(ids) == 600
 
 
+@pytest.mark.thorough
 def test_every_way_and_every_type_occurs_about_as_often_as_it_should():
     planned = list(Workload(10_000, 1, "run"))
 

@@ -75,7 +75,7 @@ async def test_a_shard_that_fails_for_ever_is_taken_up_seldom(store, manager, mo
     monkeypatch.setattr(ShardRunner, "_verify", mistaken)
     await manager.subscribe(Seen(), QUICK)
     await manager.start()
-    await eventually(lambda: len(began) == 3)
+    await eventually(lambda: len(began) >= 3)
 
     assert began[1] - began[0] >= 0.9
     assert began[2] - began[1] >= 1.9

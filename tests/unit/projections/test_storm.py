@@ -168,6 +168,7 @@ def _short_outages(monkeypatch) -> None:
     monkeypatch.setattr(shard, "_LONGEST_OUTAGE_PAUSE", 0.001)
 
 
+@pytest.mark.thorough
 async def test_in_a_storm_every_event_is_written_once_and_in_order() -> None:
     lost = 0
     for seed in SEEDS:
