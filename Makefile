@@ -75,6 +75,10 @@ test-e2e: venv ## Run the tests of whole programs
 test-browser: browser ## Run the tests of the console in a headless Chromium
 	@$(PY) -m pytest tests/browser $(ARGS)
 
+.PHONY: screenshots
+screenshots: browser ## Take the documentation's pictures of the console, at work (ARGS='--minutes 14': full charts)
+	@$(PY) -m tests.browser.screenshots $(ARGS)
+
 .PHONY: browser
 browser: venv ## Install a Chromium for them, where there is none
 	@$(PY) -m tests.support.chromium

@@ -57,7 +57,7 @@ COMMAND_SCENARIOS = (
         handler="group",
         per_account=10,
         group="decide",
-        note="which is the default: many decisions in one COMMIT, each exactly once",
+        note="which is the default: many decisions in one COMMIT, each exactly once; 128 commands are in hand",
     ),
     Scenario(
         "sync",
