@@ -184,7 +184,9 @@ class Conversations:
         events = [_of_event(each) for each in await self._log.conversation(ids, limit=limit + 1)]
         more = len(names) >= _MOST_CONVERSATIONS or max(len(commands), len(events)) > limit
         more = more or any(step.batch is not None and step.batch.total_count > limit for step in first)
-        found = {_key(step): step for step in (*first, *commands[:limit], *events[:limit])}
+        found = {_key(step): step for step in (*commands[:limit], *events[:limit])}
+        for step in first:
+            found.setdefault(_key(step), step)
         if not found:
             raise ConversationNotFoundError(wanted)
         await self._go_up(found)
@@ -346,6 +348,6 @@ def _cuts(above: Mapping[_Key, _Key], places: Mapping[_Key, int]) -> list[_Key]:
 
 
 def _order(step: Step) -> tuple[object, ...]:
-    """By time; events of one transaction, which have one time, by position; an unknown cause before all."""
+    """By time; commands sent at once as they were sent; events of one transaction by position; a lost cause first."""
     position = 0 if step.event is None else step.event.position
-    return step.at is not None, step.at or 0, step.kind is Kind.EVENT, position, str(step.id)
+    return step.at is not None, step.at or 0, step.kind is Kind.EVENT, position

@@ -1338,18 +1338,18 @@ CREATE FUNCTION commandbus.conversation(p_correlation_ids uuid[], p_limit intege
     from (
         select m.command
         from (
-            select c as command, c.created_at, c.command_id from commandbus.command as c
+            select c as command, c.created_at, c.subject_no from commandbus.command as c
             where c.correlation_id = any (p_correlation_ids)
             offset 0  -- so that nobody walks the whole index of times for their order
         ) as m
-        order by m.created_at, m.command_id
+        order by m.created_at, m.subject_no
         limit p_limit
     ) as f
     left join lateral (
         select min(a.ts) as first, max(a.ts) as last from commandbus.audit as a
         where a.subject_no = (f.command).subject_no and a.event_type = 'RECEIVED'
     ) as r on true
-    order by (f.command).created_at, (f.command).command_id;
+    order by (f.command).created_at, (f.command).subject_no;
 $$;
 
 CREATE FUNCTION commandbus.count_items(p_action_id uuid) RETURNS TABLE(items bigint, applied bigint, undone bigint, beyond bigint)

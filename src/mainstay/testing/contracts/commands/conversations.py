@@ -41,6 +41,20 @@ class ConversationContract(CommandStoreSuite):
         assert await store.conversation([uuid4()], limit=10) == []
         assert await store.conversation([], limit=10) == []
 
+    async def test_what_was_sent_at_once_is_told_in_the_order_in_which_it_was_sent(self, store: CommandStore) -> None:
+        correlation_id = uuid4()
+        ids = sorted((uuid4() for _ in range(6)), reverse=True)
+        delays = [None, 1000.0, None]
+        sent = [
+            new(command_id=each, correlation_id=correlation_id, delay=delay)
+            for each, delay in zip(ids, delays * 2, strict=True)
+        ]
+        await self.sent(store, *sent)
+
+        found = await store.conversation([correlation_id], limit=10)
+
+        assert [each.command.command_id for each in found] == ids
+
     async def test_a_traced_command_says_when_it_was_first_and_last_received(self, store: CommandStore) -> None:
         (waiting,) = await self.sent(store, new(delay=1000.0))
         first = await self.in_hand(store)
