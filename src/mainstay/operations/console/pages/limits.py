@@ -90,7 +90,7 @@ _FORMS: Final[dict[str, _Form]] = {
             _Field("failures", "Failures alike", is_required=False, hint="5", least="1"),
             _Field("within", "Within seconds", is_required=False, hint="60", least="0.01", step="any"),
             _Field("probe_after", "Seconds to the probe", is_required=False, hint="30", least="0.01", step="any"),
-            _Field("drip", "Then a second", is_required=False, hint="10", least="0.001", step="any"),
+            _Field("drip", "Then per second", is_required=False, hint="10", least="0.001", step="any"),
         ),
     ),
     "unrule": _Form(
