@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -194,6 +195,27 @@ async def test_what_this_process_appends_is_seen_at_once_though_another_publishe
         async with log.transaction() as conn:
             await EventStore(log).append(StreamId("TestBell", "bell"), [Rung(number=2)], conn=conn)
         await eventually(lambda: heard.numbers == [1, 2], timeout=PATIENCE)
+
+
+async def test_what_is_appended_during_a_look_is_looked_for_again(pool, dsn) -> None:
+    await run(pool, "update eventsource.feed_horizon set holder = 'another', until = now() + interval '1 hour'")
+    told = []
+
+    async def ring_elsewhere() -> None:
+        async with open_pool(dsn) as other:
+            await ring(other, 2)
+
+    def tell(position: int) -> None:  # the look is done, but not yet over
+        told.append(position)
+        if len(told) == 1:
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, ring_elsewhere()).result()
+            publisher.nudge()
+
+    async with HorizonPublisher(pool, tell=tell) as publisher:
+        await ring(pool, 1)
+        publisher.nudge()
+        await eventually(lambda: told == [1, 2], timeout=PATIENCE)
 
 
 async def test_a_process_that_cannot_listen_looks_at_what_another_publishes(pool) -> None:

@@ -84,13 +84,14 @@ class HorizonPublisher(Service):
     async def _run(self) -> None:
         stopping = asyncio.create_task(self.stopping.wait())
         stopping.add_done_callback(lambda _: self._awake.set())
-        self._is_nudged = False
         due = 0.0
         try:
             while not self.stopping.is_set():
-                began = time.monotonic()
+                began, is_nudged = time.monotonic(), self._is_nudged
+                self._is_nudged = False  # before the look: who nudges during it may have committed what it did not see
+                self._awake.clear()
                 try:
-                    if self._is_nudged and not self.is_publishing and began < due:
+                    if is_nudged and not self.is_publishing and began < due:
                         await self._look()
                     else:
                         due = began + await self._publish()
@@ -106,8 +107,6 @@ class HorizonPublisher(Service):
 
     async def _rest(self, began: float, due: float) -> None:
         """Wait until it is time, or for a nudge, but not less than `BUSY`."""
-        self._awake.clear()
-        self._is_nudged = False
         with suppress(TimeoutError):
             async with asyncio.timeout(due - time.monotonic()):
                 await self._awake.wait()
