@@ -31,7 +31,10 @@ from tests.support.waiting import eventually
 
 DOMAIN = "load"
 PARTS = [part for part in ("dashboard", "troubleshooting", "events") if part in LIVE]
-CONNECTIONS = "select pid from pg_stat_activity where datname = current_database() and application_name = 'mainstay'"
+CONNECTIONS = """
+select pid from pg_stat_activity
+where datname = current_database() and application_name = 'mainstay' and backend_type = 'client backend'
+"""
 ENOUGH = 20_000
 CHUNK = 2_000
 

@@ -11,8 +11,10 @@ from mainstay.storage.postgres.activity import PostgresActivity
 
 INTERVALS: Final = 60
 """Of one span."""
+OVER: Final = 2.0
+"""Seconds after its end an interval is read: what was about to be written has been, or its transaction is seen."""
 SETTLED: Final = 60.0
-"""Seconds after which what happened in an interval is taken for known: transactions of that time have ended."""
+"""Seconds after which what happened in an interval is taken for known, whatever transactions last longer."""
 
 
 class Span(StrEnum):
@@ -38,7 +40,7 @@ class Traffic:
         span: How far back.
         step: Seconds in one interval.
         until: The end of the last interval.
-        intervals: The oldest first. The last one is not over.
+        intervals: The oldest first; all are over.
         missing: Intervals before the first one that were not counted yet.
     """
 
@@ -52,6 +54,9 @@ class Traffic:
 class History:
     """The intervals of a span. What is settled is read once; a look takes little more than its budget.
 
+    Settled is an interval whose transactions have ended, which is asked before it is read. One that is over while some
+    of them last is read, and is read once more when it is settled.
+
     Args:
         store: Asks.
         span: How far back.
@@ -60,7 +65,7 @@ class History:
     def __init__(self, store: PostgresActivity, span: Span) -> None:
         self._store = store
         self._span = span
-        self._settled: dict[datetime, Interval] = {}
+        self._read: dict[datetime, tuple[bool, Interval]] = {}
 
     async def look(self, *, budget: float, now: datetime | None = None) -> Traffic:
         """What happened, as far back as could be read.
@@ -70,21 +75,27 @@ class History:
             now: The time, if it is not this one.
         """
         moment, step, begun = now or datetime.now(UTC), self._span.step, time.monotonic()
-        last = datetime.fromtimestamp(moment.timestamp() // step.total_seconds() * step.total_seconds(), UTC)
-        times = [last - n * step for n in range(INTERVALS)]
-        self._settled = {at: each for at, each in self._settled.items() if at >= times[-1]}
+        seconds = step.total_seconds()
+        until = datetime.fromtimestamp((moment.timestamp() - OVER) // seconds * seconds, UTC)
+        times = [until - n * step for n in range(1, INTERVALS + 1)]
+        self._read = {at: each for at, each in self._read.items() if at >= times[-1]}
+        settled_before = moment - timedelta(seconds=SETTLED)
+        if any(not self._read[at][0] if at in self._read else at + step > settled_before for at in times):
+            ended_before = await self._store.settled_before() - timedelta(seconds=OVER)
+            settled_before = max(settled_before, ended_before)
         known: list[Interval] = []
         for at in times:
-            found = self._settled.get(at)
-            if found is None:
-                if known and time.monotonic() - begun > budget:
-                    break
+            is_settled = at + step <= settled_before
+            was_settled, found = self._read.get(at, (False, None))
+            has_time = not known or time.monotonic() - begun <= budget
+            if has_time and (found is None or is_settled > was_settled):
                 found = await self._store.interval(at, at + step)
-                if (moment - at - step).total_seconds() > SETTLED:
-                    self._settled[at] = found
+                self._read[at] = (is_settled, found)
+            if found is None:
+                break
             known.append(found)
         missing = INTERVALS - len(known)
-        return Traffic(self._span, step.total_seconds(), last + step, known[::-1], missing)
+        return Traffic(self._span, seconds, until, known[::-1], missing)
 
 
 class Activity:

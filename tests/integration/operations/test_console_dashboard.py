@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from mainstay import HandlerRegistry, SendRequest, Worker
-from mainstay.operations.activity import INTERVALS, Span
+from mainstay.operations.activity import INTERVALS, OVER, Span
 from mainstay.operations.console import console
+from mainstay.storage.postgres.activity import PostgresActivity
 from tests.support.cli import run
 from tests.support.console import OPERATOR, VIEWER, browser, csrf_in, tokens
 from tests.support.waiting import eventually
@@ -20,39 +22,97 @@ async def counted(client):
     return (await client.get("/")).text
 
 
+async def note(pool, trail):
+    """Write what happened to commands: of each its subject, when, and what."""
+    async with pool.connection() as conn, conn.cursor() as cursor:
+        await cursor.executemany("insert into commandbus.audit (subject_no, ts, event_type) values (%s, %s, %s)", trail)
+
+
 async def test_what_happened_is_counted_by_interval_and_read_once(operator, pool):
     """Three sent; two started after 2 s and handled for 4 s, one of them refused; the third is tried again."""
-    now = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(seconds=50)
-    begun = now - timedelta(minutes=5)
+    minute = datetime.now(UTC).replace(second=0, microsecond=0)
+    begun, now = minute - timedelta(minutes=3), minute + timedelta(minutes=2, seconds=OVER)
     trail = [
         (subject, begun + timedelta(seconds=after), kind)
         for subject, end in ((901, "COMPLETED"), (902, "BUSINESS_RULE_FAILED"), (903, "RETRY_SCHEDULED"))
         for after, kind in ((0, "SENT"), (2, "RECEIVED"), (6, end))
     ]
-    async with pool.connection() as conn:
-        for subject, at, kind in trail:
-            await conn.execute(
-                "insert into commandbus.audit (subject_no, ts, event_type) values (%s, %s, %s)", (subject, at, kind)
-            )
-        await conn.execute("insert into commandbus.audit (subject_no, ts, event_type) values (904, %s, 'SENT')", [now])
+    await note(pool, [*trail, (904, minute + timedelta(seconds=90), "SENT"), (905, now, "SENT")])
 
     history = operator.activity.history(Span.HOUR)
     one = await history.look(budget=0, now=now)
     assert (len(one.intervals), one.missing, one.intervals[0].sent) == (1, INTERVALS - 1, 1)
     found = await history.look(budget=60, now=now)
-    assert (len(found.intervals), found.missing, found.step) == (INTERVALS, 0, 60)
+    assert (len(found.intervals), found.missing, found.step, found.until) == (
+        INTERVALS, 0, 60, minute + timedelta(minutes=2)
+    )  # fmt: skip
     (busy,) = [each for each in found.intervals if each.completed]
-    assert busy.at == begun.replace(second=0)
+    assert busy.at == begun
     assert (busy.sent, busy.completed, busy.failed, busy.retried) == (3, 1, 1, 1)
     assert (busy.waits, busy.handlings) == ((2, 2, 2), (4, 4, 4))
-    assert sum(each.sent for each in found.intervals) == 4
+    assert sum(each.sent for each in found.intervals) == 4  # the fifth is in an interval that is not over
 
     async with pool.connection() as conn:
-        await conn.execute("delete from commandbus.audit where subject_no between 901 and 904")
+        await conn.execute("delete from commandbus.audit where subject_no between 901 and 905")
+    hurried = await history.look(budget=0, now=now)
+    assert (len(hurried.intervals), hurried.missing) == (INTERVALS, 0)  # what was read is shown, as it was
     again = await history.look(budget=60, now=now)
-    assert sum(each.sent for each in again.intervals) == 3  # what is settled is not asked for again
+    assert sum(each.sent for each in again.intervals) == 4  # nothing is asked for again for nothing
+    settled = await history.look(budget=60, now=now + timedelta(minutes=2))
+    assert sum(each.sent for each in settled.intervals) == 3  # once more is the interval that was not settled
     later = await history.look(budget=60, now=now + timedelta(hours=2))
     assert sum(each.sent for each in later.intervals) == 0
+
+
+async def test_what_is_over_is_settled_as_soon_as_no_transaction_of_then_lasts(operator, pool):
+    now = datetime.now(UTC)
+    await note(pool, [(901, now - timedelta(seconds=Span.QUARTER.step.total_seconds() + OVER), "SENT")])
+    history, reads = operator.activity.history(Span.QUARTER), []
+    history._store.interval = counting(history._store.interval, reads)
+    assert sum(each.sent for each in (await history.look(budget=60, now=now)).intervals) == 1
+    first = len(reads)
+    assert sum(each.sent for each in (await history.look(budget=60, now=now)).intervals) == 1
+    assert (first, len(reads)) == (INTERVALS, INTERVALS)
+
+    store = PostgresActivity(pool)
+    async with pool.connection() as reader, pool.connection() as writer:
+        before = await store.settled_before()
+        await reader.execute("select 1")
+        await writer.execute("insert into commandbus.audit (subject_no, event_type) values (902, 'SENT')")
+        began = (await (await writer.execute("select now()")).fetchone())[0]
+        assert before < await store.settled_before() == began
+        await writer.rollback()
+        assert await store.settled_before() > began
+
+
+def counting(function, calls):
+    """The same function, which notes its calls."""
+
+    async def counted_too(*given):
+        calls.append(given)
+        return await function(*given)
+
+    return counted_too
+
+
+async def test_lengths_are_drawn_from_many_commands_in_the_pass_that_counts_them(pool):
+    """A hundred commands, the n-th waiting n ms and handled for 2n; every 16th is drawn where there are so many."""
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    await note(
+        pool,
+        [
+            (subject, begun + timedelta(milliseconds=subject * after), kind)
+            for subject in range(1, 101)
+            for after, kind in ((0, "SENT"), (1, "RECEIVED"), (3, "COMPLETED"))
+        ],
+    )
+    until, asked = begun + timedelta(seconds=15), "select * from commandbus.traffic(%s, %s, %s)"
+    async with pool.connection() as conn:
+        few = await (await conn.execute(asked, [begun, until, 3])).fetchone()
+        all_of_them = await (await conn.execute(asked, [begun, until, 100])).fetchone()
+    assert few[:4] == all_of_them[:4] == (100, 100, 0, 0)
+    assert (few[4][0], few[5][0]) == pytest.approx((0.064, 0.128))  # the median of 32, 64 and 96
+    assert (all_of_them[4][0], all_of_them[5][0]) == pytest.approx((0.0505, 0.101))
 
 
 async def test_workers_are_seen_asleep_and_at_work(operator, pool, dsn):

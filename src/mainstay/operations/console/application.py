@@ -23,8 +23,9 @@ from mainstay.operations.console.access import Access, Anybody, Hook, TokenAcces
 from mainstay.operations.console.asking import Desk, status_of
 from mainstay.operations.console.building import Building, Projecting, projecting_of
 from mainstay.operations.console.carrying import Carrying
+from mainstay.operations.console.keeping import Budget, Shared
 from mainstay.operations.console.masking import Masking
-from mainstay.operations.console.overview import Watch
+from mainstay.operations.console.overview import FRESH, Watch
 from mainstay.operations.console.pages import frame
 from mainstay.operations.console.rendering import STATIC
 from mainstay.operations.demo.generating import Generator
@@ -90,14 +91,16 @@ def console(
         operator.use_registry(registry)
     kinds = [*aggregates, *(aggregates_in(registry) if registry else ())]
     states = States(kinds, events)
+    budget = Budget()
     masking, building = Masking(registry, personal, events), Building(projecting_of(projections))
     desk = Desk(
         operator,
         masking,
-        Watch(operator),
+        Watch(operator, budget),
         states,
         Carrying(operator),
         building,
+        Shared(FRESH, budget),
         generator=Generator(operator.bus) if demo else None,
     )
     routes = [*pages.ROUTES, *api.routes(), Mount("/static", _Assets(directory=STATIC))]

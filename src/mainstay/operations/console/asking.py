@@ -36,7 +36,7 @@ from mainstay.operations.console.building import Building
 from mainstay.operations.console.carrying import Carrying
 from mainstay.operations.console.keeping import Shared
 from mainstay.operations.console.masking import Masking
-from mainstay.operations.console.overview import FRESH, Watch
+from mainstay.operations.console.overview import Watch
 from mainstay.operations.demo.generating import Generator
 from mainstay.operations.events import NoSuchEventError
 from mainstay.operations.operator import Operator
@@ -70,7 +70,7 @@ class Desk:
     states: States
     carrying: Carrying
     building: Building
-    shared: Shared = field(default_factory=lambda: Shared(FRESH))
+    shared: Shared
     generator: Generator | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

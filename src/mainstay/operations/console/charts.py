@@ -64,20 +64,24 @@ class Chart:
 
 def charts(traffic: Traffic) -> list[Chart]:
     """How many commands moved, how long they waited, and how long they were handled."""
-    whole = traffic.intervals[:-1]  # the last one is not over: its line would fall
+    intervals = traffic.intervals
     counts = (
-        ("sent", "pending", [float(each.sent) for each in whole]),
-        ("completed", "completed", [float(each.completed) for each in whole]),
-        ("failed", "failed", [float(each.failed) for each in whole]),
-        ("to be tried again", "canceled", [float(each.retried) for each in whole]),
+        ("sent", "pending", [float(each.sent) for each in intervals]),
+        ("completed", "completed", [float(each.completed) for each in intervals]),
+        ("failed", "failed", [float(each.failed) for each in intervals]),
+        ("to be tried again", "canceled", [float(each.retried) for each in intervals]),
     )
     step = length(traffic.step)
     return [
         _chart(traffic, f"Commands in {step}", counts, number, lambda values: number(sum(values))),
         _chart(
-            traffic, "From sending to the first start", _percentiles([each.waits for each in whole]), length, _newest
+            traffic,
+            "From sending to the first start",
+            _percentiles([each.waits for each in intervals]),
+            length,
+            _newest,
         ),
-        _chart(traffic, "Handling", _percentiles([each.handlings for each in whole]), length, _newest),
+        _chart(traffic, "Handling", _percentiles([each.handlings for each in intervals]), length, _newest),
     ]
 
 
@@ -98,7 +102,7 @@ def _newest(values: Sequence[float]) -> str:
 def _chart(
     traffic: Traffic, title: str, series: _Series, says: Callable[[float], str], tells: Callable[[list[float]], str]
 ) -> Chart:
-    intervals = traffic.missing + len(traffic.intervals) - 1
+    intervals = traffic.missing + len(traffic.intervals)
     most = top(max((value for _, _, values in series for value in values if value is not None), default=0.0))
     wide = _SIDE / max(intervals, 1)
 
@@ -114,7 +118,7 @@ def _chart(
         for name, kind, values in series
     ]
     columns = []
-    for index in range(len(traffic.intervals) - 1):
+    for index in range(len(traffic.intervals)):
         ago = length((traffic.until - traffic.intervals[index].at).total_seconds())
         said = ", ".join(f"{name} {says(value)}" for name, _, values in series if (value := values[index]) is not None)
         columns.append((round(x(index) - wide / 2, 2), round(wide, 2), f"{ago} ago: {said or 'nothing'}"))

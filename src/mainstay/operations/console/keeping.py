@@ -1,28 +1,76 @@
 """Answers that are kept for a while, so that many who look ask once.
 
 What everybody sees costs the database the same whether one looks or a hundred: of each question at most one is on its
-way, and its answer is given to all who ask meanwhile. What took long is not asked again before it has rested `REST`
-times as long, so that looking never takes more than a tenth of one connection.
+way, and its answer is given to all who ask meanwhile.
+
+All questions of a console share one `Budget`: together they take no more than `SHARE` of one connection, so that
+fourteen pages cost no more than one that asks much. A question that is asked alone and took a second is asked again
+after ten. Of several, each is given in proportion to the root of what it takes, which keeps the answers the newest that
+so much time can buy: what is cheap is asked more often than what is dear, what would be asked more often than anybody
+wants leaves the rest to the others, and as long as all of them together are cheap, nothing rests.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from math import sqrt
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from mainstay.telemetry import get_logger
 
-REST: Final = 9.0
-"""So many times as long as it took, a question is not asked again."""
-LONGEST_REST: Final = 10.0
+SHARE: Final = 0.1
+"""Of the time of one connection all questions together may take so much."""
+LONGEST_REST: Final = 30.0
 """Seconds."""
-NO_BURDEN: Final = 0.02
-"""Seconds: what takes no longer needs no rest."""
 FORGOTTEN: Final = 60.0
 """Seconds after which an answer that nobody asked for is let go."""
 
 T = TypeVar("T")
 logger = get_logger(__name__)
+
+
+class Budget:
+    """What all questions of a console may take of the database together.
+
+    Args:
+        share: Of the time of one connection.
+        clock: Tells seconds.
+    """
+
+    def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
+        self._share = share
+        self._clock = clock
+        self._spent: WeakKeyDictionary[Kept[Any], tuple[float, float, float]] = WeakKeyDictionary()
+
+    def rest(self, question: "Kept[Any]", took: float, fresh: float) -> float:
+        """Seconds for which a question that was answered is not asked again, beside all that are asked.
+
+        Args:
+            question: Which.
+            took: How many seconds its answer took.
+            fresh: Nobody wants it again within so many seconds.
+        """
+        now = self._clock()
+        self._spent[question] = (now, took, fresh)
+        for old in [each for each, (at, _, _) in self._spent.items() if now - at > FORGOTTEN + LONGEST_REST]:
+            del self._spent[old]
+        return min(max(self._per_root() * sqrt(took) - took, 0.0), LONGEST_REST)
+
+    def _per_root(self) -> float:
+        """After how many seconds, for each root of a second that it takes, a question is asked again.
+
+        Those that are fresh for longer than that take less than they might: what they leave, the others have.
+        """
+        left, scarce = self._share, [(took, fresh) for _, took, fresh in self._spent.values() if took > 0]
+        while scarce:
+            per_root = sum(sqrt(took) for took, _ in scarce) / left
+            content = [(took, fresh) for took, fresh in scarce if fresh >= per_root * sqrt(took)]
+            if not content:
+                return per_root
+            left -= sum(took / fresh for took, fresh in content)
+            scarce = [each for each in scarce if each not in content]
+        return 0.0
 
 
 class Kept(Generic[T]):
@@ -32,6 +80,7 @@ class Kept(Generic[T]):
         ask: Asks.
         fresh: Seconds for which it is not asked again.
         patience: Seconds for which the answer is given while a newer one is on its way.
+        budget: Says for how long it rests; one of its own, unless given.
         clock: Tells seconds.
     """
 
@@ -41,11 +90,13 @@ class Kept(Generic[T]):
         *,
         fresh: float,
         patience: float,
+        budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask
         self._fresh = fresh
         self._patience = patience
+        self._budget = budget or Budget(clock=clock)
         self._clock = clock
         self._rest = 0.0
         self._found: tuple[float, T] | None = None
@@ -97,7 +148,7 @@ class Kept(Generic[T]):
         began = self._clock()
         found = await self._ask()
         ended = self._clock()
-        self._rest = min(REST * (ended - began), LONGEST_REST) if ended - began > NO_BURDEN else 0.0
+        self._rest = self._budget.rest(self, ended - began, self._fresh)
         self._found = (ended, found)
         return found
 
@@ -107,11 +158,13 @@ class Shared:
 
     Args:
         fresh: Seconds for which an answer is given to all.
+        budget: What they may take; one of their own, unless given.
         clock: Tells seconds.
     """
 
-    def __init__(self, fresh: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fresh: float, budget: Budget | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._fresh = fresh
+        self._budget = budget or Budget(clock=clock)
         self._clock = clock
         self._kept: dict[str, tuple[float, Kept[Any]]] = {}
 
@@ -137,7 +190,7 @@ class Shared:
         self._kept.clear()
 
     def _keep(self, ask: Callable[[], Awaitable[Any]]) -> Kept[Any]:
-        return Kept(ask, fresh=self._fresh, patience=self._fresh, clock=self._clock)
+        return Kept(ask, fresh=self._fresh, patience=self._fresh, budget=self._budget, clock=self._clock)
 
 
 def _noted(task: asyncio.Task[Any]) -> None:

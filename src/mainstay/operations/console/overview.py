@@ -17,7 +17,7 @@ from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.store import DomainStats
 from mainstay.operations.activity import Span, Traffic
 from mainstay.operations.console.checking import Checkup
-from mainstay.operations.console.keeping import Kept
+from mainstay.operations.console.keeping import Budget, Kept
 from mainstay.operations.operator import Operator
 from mainstay.storage.postgres.doctor import Check
 
@@ -79,16 +79,18 @@ class Watch:
 
     Args:
         operator: Knows them.
+        budget: What asking for them may take.
 
     Attributes:
         checkup: Runs fsck.
     """
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: Operator, budget: Budget) -> None:
         self._operator = operator
+        self._budget = budget
         self.checkup = Checkup(operator)
-        self._checks: Kept[list[Check]] = Kept(self._examine, fresh=EXAMINED, patience=EXAMINED)
-        self._overview: Kept[Overview] = Kept(self._count, fresh=FRESH, patience=PATIENCE)
+        self._checks: Kept[list[Check]] = Kept(self._examine, fresh=EXAMINED, patience=EXAMINED, budget=budget)
+        self._overview: Kept[Overview] = Kept(self._count, fresh=FRESH, patience=PATIENCE, budget=budget)
 
     async def overview(self, *, patience: float | None = None) -> Overview:
         """The numbers, at most `PATIENCE` seconds old unless told otherwise.
@@ -125,7 +127,7 @@ class Watch:
 
     def _history(self, span: Span) -> Kept[Traffic]:
         history = self._operator.activity.history(span)
-        return Kept(lambda: history.look(budget=READING), fresh=FRESH, patience=PATIENCE)
+        return Kept(lambda: history.look(budget=READING), fresh=FRESH, patience=PATIENCE, budget=self._budget)
 
     async def _count(self) -> Overview:
         domains = await self._operator.stats()

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mainstay.commands.activity import Handled, Interval, LiveWorker, Percentiles
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.database import Pool, autocommit, fetch_all, fetch_one, sealed
+from mainstay.storage.postgres.database import Pool, autocommit, fetch_all, fetch_one, fetch_value, sealed
 
 _SAMPLES: Final = 250
 """Commands of an interval whose times are measured."""
@@ -35,6 +35,12 @@ class PostgresActivity:
             since, row["sent"], row["completed"], row["failed"], row["retried"],
             _percentiles(row["waits"]), _percentiles(row["handlings"]),
         )  # fmt: skip
+
+    async def settled_before(self) -> datetime:
+        """The time before which all is written that ever will be: the transactions of then have ended."""
+        async with sealed(autocommit(self._pool)) as conn:
+            found: datetime = await fetch_value(conn, self._sql["settled_before"])
+        return found
 
     async def workers(self) -> list[LiveWorker]:
         """The workers that are alive, by name."""

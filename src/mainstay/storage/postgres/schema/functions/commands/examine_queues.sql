@@ -1,12 +1,17 @@
 -- What stands in the queue of each domain beside who could receive it: depth, ages, strays, sleeping workers, overdue deferred commands.
 --
 -- Called by doctor. A stray is a message that no waiting command stands for; the oldest p_sample messages of each queue are looked at.
--- longest_unread_seconds is how long a message may be received already and was not. Reads whole queues, which are short by design; locks
--- nothing.
+-- longest_unread_seconds is how long a message may be received already and was not. Reads whole queues, which are short by design, and of commands those of the
+-- sample, each by its primary key, which is all that is left to the planner (see receive): to hash them, it would read all commands of a domain. Locks nothing.
 create or replace function commandbus.examine_queues(p_sample integer)
 returns table (domain text, ready bigint, leased bigint, oldest_ready_seconds double precision, longest_unread_seconds double precision,
                strays bigint, sleepers bigint, overdue_seconds double precision)
 language plpgsql stable
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set max_parallel_workers_per_gather = 0
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -28,7 +33,7 @@ begin
             ' lateral ('
             '  select count(*) as strays'
             '  from (select o.msg_id, o.message from %2$s as o order by o.msg_id limit $1) as o'
-            '  left join commandbus.command as c on c.command_id = commandbus.id_of(o.message) and c.domain = %1$L'
+            '  left join commandbus.command as c on c.command_id = any (array[commandbus.id_of(o.message)]) and c.domain || '''' = %1$L'
             '  where c.command_id is null or c.status not in (''PENDING'', ''IN_PROGRESS'') or c.msg_id is distinct from o.msg_id) as s',
             v_domain, commandbus.queue_table(v_queue))
         using p_sample;

@@ -1,9 +1,12 @@
 -- What stands in the queue of each domain, or of one: ready, leased, and how long the oldest ready message has waited.
 --
--- Called by stats. Reads whole queues, which are short by design; locks nothing.
+-- Called by stats. Reads whole queues, which are short by design, and without workers of its own: who looks must not take what commands are handled with. Locks
+-- nothing.
 create or replace function commandbus.queue_lengths(p_domain text)
 returns table (domain text, ready bigint, in_flight bigint, oldest_ready_seconds double precision)
 language plpgsql stable
+set max_parallel_workers_per_gather = 0
+set jit = off
 as $$
 declare
     v_queue text;
