@@ -19,7 +19,7 @@ from mainstay import CommandModel, ConfigurationError, HandlerRegistry
 from mainstay.operations.console import Anybody, Role, TokenAccess, User, console
 from mainstay.operations.console import api as console_api
 from mainstay.operations.console.asking import OPERATIONS
-from mainstay.operations.console.keeping import LONGEST_REST, Kept, Shared
+from mainstay.operations.console.keeping import LONGEST_REST, SHARE, Budget, Kept, Shared
 from mainstay.operations.console.masking import MASK, Masking
 from mainstay.operations.console.pages.session import _inside
 from mainstay.operations.console.questions.commands import CommandsAsked
@@ -382,17 +382,103 @@ async def test_what_took_long_rests_before_it_is_asked_again():
 
     async def ask():
         asked.append(now[0])
-        now[0] += 0.5
+        now[0] += 0.8
         return len(asked)
 
     kept = Kept(ask, fresh=2.0, patience=2.0, clock=lambda: now[0])
     assert await kept.get() == 1
-    now[0] += 4.4  # older than the patience, but it took half a second
+    now[0] += 3.1  # older than the patience, but it took a fifth of this
     assert (await kept.get(), kept.now()) == (1, 1)
     now[0] += 0.2
     assert await kept.get() == 2
     now[0] += LONGEST_REST + 0.1
     assert await kept.get() == 3
+
+
+class Looking:
+    """Pages that look all the time at questions which take a while; time is what they take.
+
+    Args:
+        taking: Of each question how many seconds.
+    """
+
+    def __init__(self, *taking):
+        self.now = 0.0
+        self.asked = [0] * len(taking)
+        self.spent = 0.0
+        self._taking = list(taking)
+        budget = Budget(clock=lambda: self.now)
+        self._kept = [self._asking(number, budget) for number in range(len(taking))]
+
+    def _asking(self, number, budget):
+        async def ask():
+            self.asked[number] += 1
+            self.spent += self._taking[number]
+            self.now += self._taking[number]
+
+        return Kept(ask, fresh=2.0, patience=2.0, budget=budget, clock=lambda: self.now)
+
+    async def look(self, seconds):
+        """For a while; of each question, every how many seconds it was asked, and which part of the time all took."""
+        until, began, self.asked, self.spent = self.now + seconds, self.now, [0] * len(self.asked), 0.0
+        while self.now < until:
+            for kept in self._kept:
+                await kept.get()
+            self.now += 0.05
+        took = self.now - began
+        return [took / each for each in self.asked], self.spent / took
+
+    def take(self, number, seconds):
+        """From now on a question takes so long."""
+        self._taking[number] = seconds
+
+
+async def test_fourteen_questions_take_little_more_of_a_connection_than_one():
+    """Each with a budget of its own, all would be asked every two seconds, and take two thirds of it."""
+    for pages, period in ((1, 2.1), (4, 2.4), (14, 7.0)):
+        looking = Looking(*[0.1] * pages)
+        await looking.look(60)
+        every, share = await looking.look(300)
+        assert share < SHARE * 1.1, pages
+        assert every == pytest.approx([period] * pages, abs=0.5), pages
+
+
+async def test_what_is_cheap_is_as_fresh_beside_what_is_dear():
+    looking = Looking(1.0, *[0.005] * 10)
+    await looking.look(60)
+    every, share = await looking.look(300)
+    assert share < SHARE * 1.1
+    assert max(every[1:]) < 3.1  # two seconds, and now and then one that the dear one took
+    assert every[0] == pytest.approx(5.8, abs=0.5)
+
+
+async def test_a_question_keeps_to_its_share_however_dear_it_is():
+    every, share = await Looking(30.0).look(1_500)
+    assert share < SHARE * 1.1
+    assert every[0] > 140
+
+
+async def test_to_have_waited_once_makes_no_question_dear():
+    looking = Looking(0.01)
+    await looking.look(10)
+    looking.take(0, 2.0)
+    await looking.look(2.5)
+    looking.take(0, 0.01)
+    every, _ = await looking.look(20)
+    assert every[0] < 2.5
+
+
+async def test_nothing_rests_for_a_question_that_nobody_asks_any_more():
+    now = [0.0]
+    budget = Budget(clock=lambda: now[0])
+    one, other = (Kept(anext, fresh=0.0, patience=0.0, budget=budget) for _ in range(2))
+    alone = budget.rest(one, 0.5, 0.0)
+    assert budget.rest(other, 0.5, 0.0) == pytest.approx(2 * alone + 0.5)
+    del one
+    assert budget.rest(other, 0.5, 0.0) == pytest.approx(alone)
+    late = Kept(anext, fresh=0.0, patience=0.0, budget=budget)
+    now[0] += 61.0
+    assert budget.rest(late, 0.5, 0.0) == pytest.approx(alone)
 
 
 async def test_streams_that_ask_the_same_share_the_answer_until_something_is_changed():

@@ -3,11 +3,16 @@
 What everybody sees costs the database the same whether one looks or a hundred: of each question at most one is on its
 way, and its answer is given to all who ask meanwhile.
 
-All questions of a console share one `Budget`: together they take no more than `SHARE` of one connection, so that
-fourteen pages cost no more than one that asks much. A question that is asked alone and took a second is asked again
-after ten. Of several, each is given in proportion to the root of what it takes, which keeps the answers the newest that
-so much time can buy: what is cheap is asked more often than what is dear, what would be asked more often than anybody
-wants leaves the rest to the others, and as long as all of them together are cheap, nothing rests.
+All questions of a console share one `Budget`: together they take little more than `SHARE` of one connection, so that
+fourteen pages cost no more than one that asks much. A question that is asked alone and takes a second is asked again
+after five. Of several, each is given in proportion to the root of what it takes, which keeps the answers the newest
+that so much time can buy: what is cheap is asked more often than what is dear, what nobody wants that often leaves the
+rest to the others, and as long as all of them together are cheap, nothing rests. None rests longer than `LONGEST_REST`
+for the others' sake: answers are a few seconds old where the server is busy, and so are slow.
+
+What is counted is the time that passes, not the processor's, which nobody tells us: where many wait for the processors,
+looking takes the smaller part of them. Of the last two times of a question the shorter one counts, since to have waited
+once says nothing of it.
 """
 
 import asyncio
@@ -19,10 +24,10 @@ from weakref import WeakKeyDictionary
 
 from mainstay.telemetry import get_logger
 
-SHARE: Final = 0.1
+SHARE: Final = 0.2
 """Of the time of one connection all questions together may take so much."""
-LONGEST_REST: Final = 30.0
-"""Seconds."""
+LONGEST_REST: Final = 10.0
+"""Seconds for which a question rests at most, unless what it takes by itself asks for more."""
 FORGOTTEN: Final = 60.0
 """Seconds after which an answer that nobody asked for is let go."""
 
@@ -48,14 +53,15 @@ class Budget:
 
         Args:
             question: Which.
-            took: How many seconds its answer took.
+            took: How many seconds its answer takes.
             fresh: Nobody wants it again within so many seconds.
         """
         now = self._clock()
         self._spent[question] = (now, took, fresh)
-        for old in [each for each, (at, _, _) in self._spent.items() if now - at > FORGOTTEN + LONGEST_REST]:
+        for old in [each for each, (at, _, _) in self._spent.items() if now - at > FORGOTTEN]:
             del self._spent[old]
-        return min(max(self._per_root() * sqrt(took) - took, 0.0), LONGEST_REST)
+        alone = took / self._share - took
+        return min(max(self._per_root() * sqrt(took) - took, 0.0), max(alone, LONGEST_REST))
 
     def _per_root(self) -> float:
         """After how many seconds, for each root of a second that it takes, a question is asked again.
@@ -99,6 +105,7 @@ class Kept(Generic[T]):
         self._budget = budget or Budget(clock=clock)
         self._clock = clock
         self._rest = 0.0
+        self._took = float("inf")
         self._found: tuple[float, T] | None = None
         self._asking: asyncio.Task[T] | None = None
 
@@ -148,7 +155,8 @@ class Kept(Generic[T]):
         began = self._clock()
         found = await self._ask()
         ended = self._clock()
-        self._rest = self._budget.rest(self, ended - began, self._fresh)
+        self._rest = self._budget.rest(self, min(ended - began, self._took), self._fresh)
+        self._took = ended - began
         self._found = (ended, found)
         return found
 

@@ -25,7 +25,7 @@ FRESH: Final = 2.0
 """Seconds for which numbers are shown without asking again."""
 EXAMINED: Final = 60.0
 """The same of the doctor's findings, which are dear and change slowly."""
-READING: Final = 1.5
+READING: Final = 0.5
 """Seconds that one look at the history may take; what is older is read by the next."""
 PATIENCE: Final = 30.0
 """Seconds after which numbers are too old to be shown."""

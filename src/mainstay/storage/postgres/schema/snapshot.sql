@@ -1493,6 +1493,11 @@ $$;
 
 CREATE FUNCTION commandbus.examine_queues(p_sample integer) RETURNS TABLE(domain text, ready bigint, leased bigint, oldest_ready_seconds double precision, longest_unread_seconds double precision, strays bigint, sleepers bigint, overdue_seconds double precision)
     LANGUAGE plpgsql STABLE
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
     AS $_$
 #variable_conflict use_column
 declare
@@ -1514,7 +1519,7 @@ begin
             ' lateral ('
             '  select count(*) as strays'
             '  from (select o.msg_id, o.message from %2$s as o order by o.msg_id limit $1) as o'
-            '  left join commandbus.command as c on c.command_id = commandbus.id_of(o.message) and c.domain = %1$L'
+            '  left join commandbus.command as c on c.command_id = any (array[commandbus.id_of(o.message)]) and c.domain || '''' = %1$L'
             '  where c.command_id is null or c.status not in (''PENDING'', ''IN_PROGRESS'') or c.msg_id is distinct from o.msg_id) as s',
             v_domain, commandbus.queue_table(v_queue))
         using p_sample;
@@ -2562,26 +2567,40 @@ CREATE FUNCTION commandbus.list_workers(p_depth integer) RETURNS TABLE(worker te
     LANGUAGE plpgsql STABLE
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_material TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
     AS $_$
 #variable_conflict use_column
 declare
     v_queue text;
+    v_domain text;
+    v_table regclass;
 begin
     return query
         select s.worker, s.domain, s.until, null::uuid, null::text, null::integer, null::timestamptz, null::timestamptz
         from commandbus.sleeper as s where s.until > now();
     for v_queue in select m.queue_name from pgmq.meta as m where m.queue_name like '%\_\_commands' order by m.queue_name loop
+        v_domain := left(v_queue, -length('__commands'));
+        v_table := commandbus.queue_table(v_queue);
         return query execute format(
             'select r.details ->> ''worker'', c.domain, null::timestamptz, c.command_id, c.command_type, c.attempts, r.ts, l.vt'
             ' from ('
             '  select q.msg_id, q.vt, commandbus.id_of(q.message) as command_id'
-            '  from (select f.msg_id, f.vt, f.message from %s as f order by f.msg_id limit $1) as q where q.vt > now() offset 0) as l'
-            ' join commandbus.command as c on c.command_id = l.command_id and c.domain = $2 and c.status = ''IN_PROGRESS'' and c.msg_id = l.msg_id'
+            '  from ('
+            '   select f.msg_id, f.vt, f.message from unnest($3) as r(ids) cross join lateral ('
+            '    select q.msg_id, q.vt, q.message from %s as q'
+            '    where q.msg_id >= lower(r.ids) and q.msg_id < upper(r.ids) order by q.msg_id limit $1) as f'
+            '   limit $1) as q'
+            '  where q.vt > now() offset 0) as l'
+            ' join commandbus.command as c'
+            '  on c.command_id = any (array[l.command_id]) and c.domain || '''' = $2 and c.status = ''IN_PROGRESS'' and c.msg_id = l.msg_id'
             ' cross join lateral ('
             '  select a.details, a.ts from commandbus.audit as a'
             '  where a.subject_no = c.subject_no and a.event_type = ''RECEIVED'' order by a.audit_id desc limit 1) as r',
-            commandbus.queue_table(v_queue))
-        using p_depth, left(v_queue, -length('__commands'));
+            v_table)
+        using p_depth, v_domain, (commandbus.live_range_of(v_domain, v_table)).ranges;
     end loop;
 end;
 $_$;
@@ -3719,6 +3738,8 @@ $_$;
 
 CREATE FUNCTION commandbus.queue_lengths(p_domain text) RETURNS TABLE(domain text, ready bigint, in_flight bigint, oldest_ready_seconds double precision)
     LANGUAGE plpgsql STABLE
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
     AS $$
 declare
     v_queue text;
@@ -5602,27 +5623,39 @@ CREATE FUNCTION commandbus.traffic(p_since timestamp with time zone, p_until tim
     SET enable_seqscan TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
     AS $$
-    with happened as materialized (
-        select a.subject_no, a.audit_id, a.ts, a.event_type
+    with kinds as materialized (
+        select a.event_type, count(*) as happened,
+               array_agg(a.subject_no) filter (where a.subject_no % 16 = 0) as drawn,
+               array_agg(a.audit_id) filter (where a.subject_no % 16 = 0) as drawn_ids
         from commandbus.audit as a
         where a.ts >= p_since and a.ts < p_until
-          and a.event_type in ('SENT', 'RECEIVED', 'COMPLETED', 'BUSINESS_RULE_FAILED', 'MOVED_TO_TSQ', 'RETRY_SCHEDULED', 'OPERATOR_COMPLETE')
-    ), counted as materialized (
-        select count(*) filter (where h.event_type = 'SENT') as sent,
-               count(*) filter (where h.event_type in ('COMPLETED', 'OPERATOR_COMPLETE')) as completed,
-               count(*) filter (where h.event_type in ('BUSINESS_RULE_FAILED', 'MOVED_TO_TSQ')) as failed,
-               count(*) filter (where h.event_type = 'RETRY_SCHEDULED') as retried,
-               greatest(1, count(*) filter (where h.event_type = 'RECEIVED') / p_samples) as one_start_of,
-               greatest(1, count(*) filter (where h.event_type in ('COMPLETED', 'BUSINESS_RULE_FAILED')) / p_samples) as one_end_of
-        from happened as h
+        group by a.event_type
+    ), asked as materialized (
+        select w.before, w.ends_with, n.happened >= 16 * p_samples as is_drawn,
+               case when n.happened >= 16 * p_samples then 16 * (n.happened / (16 * p_samples)) else greatest(1, n.happened / p_samples) end as one_of
+        from (values ('SENT', array['RECEIVED']), ('RECEIVED', array['COMPLETED', 'BUSINESS_RULE_FAILED'])) as w(before, ends_with)
+        cross join lateral (select sum(k.happened)::bigint as happened from kinds as k where k.event_type = any (w.ends_with)) as n
+        where n.happened > 0
     ), sampled as materialized (
-        select h.subject_no, h.audit_id, h.ts, 'SENT' as before
-        from happened as h, counted as n where h.event_type = 'RECEIVED' and h.subject_no % n.one_start_of = 0
+        select q.before, a.subject_no, a.audit_id, a.ts
+        from asked as q
+        join kinds as k on k.event_type = any (q.ends_with)
+        cross join lateral unnest(k.drawn, k.drawn_ids) as d(subject_no, audit_id)
+        cross join lateral (
+            select a.subject_no, a.audit_id, a.ts from commandbus.audit as a where a.subject_no = d.subject_no and a.audit_id = d.audit_id
+        ) as a
+        where q.is_drawn and d.subject_no % q.one_of = 0
         union all
-        select h.subject_no, h.audit_id, h.ts, 'RECEIVED'
-        from happened as h, counted as n where h.event_type in ('COMPLETED', 'BUSINESS_RULE_FAILED') and h.subject_no % n.one_end_of = 0
+        select q.before, a.subject_no, a.audit_id, a.ts
+        from asked as q
+        cross join lateral (
+            select a.subject_no, a.audit_id, a.ts from commandbus.audit as a
+            where not q.is_drawn and a.ts >= p_since and a.ts < p_until and a.event_type = any (q.ends_with) and a.subject_no % q.one_of = 0
+            offset 0
+        ) as a
     ), spans as (
         select s.before, extract(epoch from s.ts - b.ts)::double precision as seconds
         from sampled as s
@@ -5635,10 +5668,13 @@ CREATE FUNCTION commandbus.traffic(p_since timestamp with time zone, p_until tim
     ), lengths as (
         select s.before, percentile_cont(array[0.5, 0.95, 0.99]) within group (order by s.seconds) as percentiles from spans as s group by s.before
     )
-    select n.sent, n.completed, n.failed, n.retried,
+    select coalesce(sum(k.happened) filter (where k.event_type = 'SENT'), 0)::bigint,
+           coalesce(sum(k.happened) filter (where k.event_type in ('COMPLETED', 'OPERATOR_COMPLETE')), 0)::bigint,
+           coalesce(sum(k.happened) filter (where k.event_type in ('BUSINESS_RULE_FAILED', 'MOVED_TO_TSQ')), 0)::bigint,
+           coalesce(sum(k.happened) filter (where k.event_type = 'RETRY_SCHEDULED'), 0)::bigint,
            (select l.percentiles from lengths as l where l.before = 'SENT'),
            (select l.percentiles from lengths as l where l.before = 'RECEIVED')
-    from counted as n
+    from kinds as k
 $$;
 
 CREATE TABLE commandbus.breaker_rule (
