@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chaos.console_load import measure
+from tests.chaos.console_load import measure, together
 
 pytestmark = pytest.mark.thorough
 
@@ -12,7 +12,8 @@ SHARE = 0.2
 
 
 async def test_fifty_viewers_cost_a_small_part_of_one_processor(dsn):
-    _, (alone, watched) = await measure(dsn, viewers=VIEWERS, seconds=3.0, rounds=2)
+    found = await measure(dsn, viewers=VIEWERS, seconds=3.0, rounds=4)
+    watched = together([with_viewers for _, with_viewers in found])
 
-    assert watched.bytes_read > VIEWERS * 1_000  # all of them were shown something
-    assert watched.python + watched.server < SHARE, (alone, watched)
+    assert watched.bytes_read > VIEWERS * 500  # all of them were shown something
+    assert watched.python + watched.server < SHARE, found
