@@ -10,12 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 STILL = 30.0
 """Seconds without a turn of the event loop after which it is taken for blocked."""
 RECENT = 20.0
 """Seconds for which an answer of the database counts."""
+_AGAIN: Final = 1.0
+"""Seconds after which a task that goes on is canceled again."""
 
 
 @dataclass(slots=True)
@@ -114,6 +116,20 @@ class Service(ABC):
     ) -> None:
         """Stop."""
         await self.stop()
+
+
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks, and wait until they have ended; what they raised, they keep.
+
+    `asyncio.wait_for`, which drivers wait with, forgets a cancellation that comes when what it waits for has just been
+    done (until Python 3.12: https://github.com/python/cpython/issues/86296). A task that asks a server again and again
+    would go on for ever; so it is canceled again.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_AGAIN)
 
 
 async def first_of(*waits: Awaitable[object]) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
+from anyio.lowlevel import checkpoint
 
-from mainstay.service import Service
+from mainstay.service import Service, cancel
 
 
 class Loop(Service):
@@ -132,3 +133,22 @@ async def test_a_stop_that_is_given_up_leaves_the_loop_to_end_by_itself() -> Non
 
     assert still
     assert loop.ended == 1
+
+
+async def test_a_task_that_forgets_that_it_was_canceled_ends_all_the_same() -> None:
+    answers = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    asked = asyncio.Event()
+
+    async def ask_for_ever() -> None:
+        for answer in answers:
+            asked.set()
+            await asyncio.wait_for(answer, 3600)  # forgets it, before Python 3.12, if the answer has just come
+
+    task = asyncio.create_task(ask_for_ever())
+    await asked.wait()
+    await checkpoint()  # it waits now
+    answers[0].set_result(None)
+
+    await cancel(task)
+
+    assert task.cancelled()

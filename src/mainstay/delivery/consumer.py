@@ -51,7 +51,7 @@ from mainstay.errors import (
 from mainstay.message import correlated
 from mainstay.metrics import CONSUMED, record
 from mainstay.retry import READING_POLICY, RetryPolicy, checked_policy
-from mainstay.service import Service, first_of
+from mainstay.service import Service, cancel, first_of
 from mainstay.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -238,9 +238,7 @@ class Consumer(Service):
             if receiving.done():
                 return receiving.result()
         finally:
-            receiving.cancel()
-            ending.cancel()
-            await asyncio.wait({receiving, ending})
+            await cancel(receiving, ending)
         return []
 
     async def _receive(self, partition: Partition) -> Sequence[Delivery]:

@@ -16,6 +16,7 @@ from aiormq.exceptions import AMQPError, ChannelLockedResource
 from mainstay.delivery.bus import Delivery
 from mainstay.delivery.message import Message
 from mainstay.errors import BusUnavailableError, PartitionLostError
+from mainstay.service import cancel
 
 if TYPE_CHECKING:
     from mainstay.delivery.rabbitmq import RabbitMQBus
@@ -51,8 +52,7 @@ class RabbitMQMember:
     async def close(self) -> None:
         """Leave: what is ours is free at once."""
         if self._sharing is not None:
-            self._sharing.cancel()
-            await asyncio.wait({self._sharing})
+            await cancel(self._sharing)
         await close(self._connection)
 
     async def claimed(self) -> "RabbitMQPartition":

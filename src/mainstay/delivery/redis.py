@@ -63,6 +63,7 @@ from mainstay.errors import (
 )
 from mainstay.message import worker_name
 from mainstay.retry import as_seconds
+from mainstay.service import cancel
 from mainstay.telemetry import get_logger
 
 try:
@@ -277,8 +278,7 @@ class RedisBus:
         try:
             yield member
         finally:
-            tending.cancel()
-            await asyncio.wait({tending})
+            await cancel(tending)
             with suppress(BusUnavailableError):  # the leases end by themselves
                 await self.run("leave", member.leases, member.name, self.key("members", group))
 
@@ -296,8 +296,7 @@ class RedisBus:
         try:
             yield letters
         finally:
-            renewing.cancel()
-            await asyncio.wait({renewing})
+            await cancel(renewing)
             with suppress(BusUnavailableError):
                 await self.run("leave", [lease], name, "")
 

@@ -20,7 +20,7 @@ from typing import Final
 
 from mainstay.errors import MainstayError
 from mainstay.message import worker_name
-from mainstay.service import Service
+from mainstay.service import Service, cancel
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import Pool, autocommit, execute, fetch_value
 from mainstay.storage.postgres.retention import Retention, pause, prune
@@ -72,8 +72,7 @@ class Pruner(Service):
             has_ended = not over.is_set()
             logger.info("pruned %d commands, %d processes and %d audit events", done.pruned, done.processes, done.audit)
         finally:
-            keeping.cancel()
-            await asyncio.wait({keeping})
+            await cancel(keeping)
             await self._end(self._every.total_seconds() if has_ended else None)
 
     async def _keep(self, over: asyncio.Event) -> None:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from mainstay.joining import Shared
+from mainstay.service import cancel
 from mainstay.storage.postgres.database import Pool
 from mainstay.storage.postgres.horizon import CHANNEL, HorizonPublisher
 from mainstay.storage.postgres.notifications import Listener
@@ -77,8 +78,7 @@ class HorizonWatch:
     async def _end(self) -> None:
         await self._publisher.stop()
         if self._hearing is not None:
-            self._hearing.cancel()
-            await asyncio.wait({self._hearing})
+            await cancel(self._hearing)
             self._hearing = None
         if self._ear is not None:
             await self._ear.stop()
