@@ -98,7 +98,12 @@ def strings(tree: ast.AST) -> Iterable[tuple[int, str]]:
                 yield node.lineno, "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in parts)
 
 
+MAY_BE_SQL = re.compile(rf"""["'](?:\\[nt])*{SQL.pattern}""", SQL.flags)
+
+
 def sql_in_python(text: str) -> Iterable[str]:
+    if not MAY_BE_SQL.search(text):
+        return []
     return [f"line {line}: {string[:60]!r}" for line, string in strings(ast.parse(text)) if SQL.match(string)]
 
 
@@ -215,6 +220,8 @@ CLOCKS = ("time", "asyncio", "anyio", "trio")
 
 
 def sleeps(text: str) -> Iterable[str]:
+    if "sleep" not in text:
+        return
     for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Attribute(value=ast.Name(id=module), attr="sleep") if module in CLOCKS:
@@ -247,6 +254,8 @@ REASONED = re.compile(
 
 
 def unreasoned(text: str) -> Iterable[str]:
+    if not SILENCE.search(text):  # to take a text apart takes time
+        return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and SILENCE.search(token.string) and not REASONED.search(token.string):
             yield f"line {token.start[0]}: {token.string}"

@@ -17,6 +17,7 @@ from mainstay.events.memory import MemoryEventLog
 from mainstay.storage.postgres.events import PostgresEventLog
 from mainstay.storage.sqlite.events import SQLiteEventLog
 from tests.scenarios.event_machine import EventMachine
+from tests.support.thorough import thorough
 
 LONG = int(os.environ.get("MAINSTAY_TEST_EXAMPLES", "0"))
 
@@ -101,7 +102,7 @@ class Careless(MemoryEventLog):
         pass
 
 
-@pytest.mark.parametrize("wrong", [Impatient, Careless])
+@pytest.mark.parametrize("wrong", [thorough(Impatient), Careless])
 def test_a_log_that_is_wrong_is_found_out(wrong):
     class OnWrong(OnMemory):
         engine = wrong

@@ -110,7 +110,7 @@ def test_any_sequence_in_memory_ends_as_the_model_says() -> None:
 
 
 def test_any_sequence_on_postgresql_ends_as_the_model_says(dsn: str) -> None:
-    run_state_machine_as_test(machine_on(dsn), settings=drawn(12, 30))
+    run_state_machine_as_test(machine_on(dsn), settings=drawn(8, 30))
 
 
 class Hasty(MemoryCommandStore):

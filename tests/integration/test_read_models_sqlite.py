@@ -50,7 +50,7 @@ async def finish(store, projection, last, shards=1) -> None:
     [
         thorough(1, 'SELECT "spendings"'),
         thorough(1, 'INSERT INTO "spendings"'),
-        (1, 'UPDATE "spendings"'),
+        thorough(1, 'UPDATE "spendings"'),
         thorough(1, "update mainstay_shard\nset position"),
         (4, "commit"),
         thorough(5, "commit"),

@@ -292,7 +292,11 @@ def test_no_sample_of_three_writers_and_a_reader_skips_or_inverts(
 
 @pytest.mark.parametrize(
     ("kind", "streams", "fault"),
-    [(NaiveReader, 2, "skipped"), thorough(FilteringReader, 2, "skipped"), thorough(TransactionReader, 1, "inverted")],
+    [
+        thorough(NaiveReader, 2, "skipped"),
+        thorough(FilteringReader, 2, "skipped"),
+        thorough(TransactionReader, 1, "inverted"),
+    ],
 )
 def test_other_ways_of_reading_skip_or_invert(dsn: str, kind: type[Reader], streams: int, fault: str) -> None:
     played, wrong = faults(dsn, [COMMIT, COMMIT], kind, one_stream=streams == 1)

@@ -21,7 +21,7 @@ from mainstay.errors import (
     PartitionLostError,
 )
 from mainstay.testing.contracts.delivery import BusContract, Taken, message
-from mainstay.testing.contracts.delivery.base import STOPPING, spread
+from mainstay.testing.contracts.delivery.base import STOPPING, BusSuite, spread
 from tests.support.kafka import MockedKafkaBus, MockKafka
 from tests.support.waiting import eventually
 
@@ -33,7 +33,7 @@ def mock():
     made.close()
 
 
-class TestKafkaBus(BusContract):
+class OnKafka(BusSuite):
     @pytest.fixture(autouse=True)
     def _cluster(self, mock):
         self.mock = mock
@@ -43,6 +43,9 @@ class TestKafkaBus(BusContract):
         async with MockedKafkaBus(self.mock, topic, partitions=partitions, lease=2.0) as bus:
             yield bus
 
+
+@pytest.mark.thorough
+class TestKafkaBus(OnKafka, BusContract):
     async def test_a_partition_is_one_consumers_at_a_time(self, bus, beside) -> None:
         """The mock refuses commits while a group joins, as no broker does: what is in hand then comes twice."""
         sent = spread(streams=6, each=20)
@@ -66,6 +69,8 @@ class TestKafkaBus(BusContract):
         for index in range(6):
             assert list(dict.fromkeys(handler.versions(f"Order/{index}"))) == list(range(1, 21))
 
+
+class TestKafka(OnKafka):
     async def test_partitions_are_shared_among_members(self, bus, beside) -> None:
         async with Consumer(bus, "billing", Taken(), STOPPING) as first:
             await eventually(lambda: len(first.states) == 3)

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from tests.support.servers import Server
-from tests.support.thorough import every
+from tests.support.thorough import every, thorough
 
 ROWS = int(os.environ.get("MAINSTAY_PLAN_ROWS", "20000"))
 FEW = 1000
@@ -292,7 +292,7 @@ def small(postgres_server: Server) -> Iterator[Database]:
         yield database
 
 
-@pytest.fixture(scope="module", params=["with statistics", "without statistics"])
+@pytest.fixture(scope="module", params=["with statistics", thorough("without statistics")])
 def large(request: pytest.FixtureRequest, postgres_server: Server) -> Iterator[Database]:
     """The planner may know how much there is, or think that the tables are as empty as after the installation."""
     with filled(postgres_server, ROWS) as database:

@@ -17,6 +17,7 @@ import pytest
 from mainstay.storage.postgres.embedded import EmbeddedServer
 from mainstay.storage.postgres.embedded.template import install_schema
 from tests.support.servers import Server
+from tests.support.thorough import every
 from tests.support.waiting import eventually_sync
 
 QUEUE = "pgmq.q_orders__commands"
@@ -451,7 +452,7 @@ def test_a_hint_that_commits_behind_others_is_found(sessions, worker, is_naive) 
     assert worker.work() == ([] if is_naive else [late])
 
 
-@pytest.mark.parametrize("is_naive", [False, True])
+@pytest.mark.parametrize("is_naive", every(2, [False, True]))
 def test_what_a_prepared_transaction_sent_is_received_when_it_commits(data_dir, is_naive) -> None:
     """It holds its numbers, under its session's name until the server starts again, then under one of its own."""
     settings = {"max_prepared_transactions": "2"}

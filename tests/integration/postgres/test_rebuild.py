@@ -25,6 +25,7 @@ from tests.support.savings import (
     store_with_tables,
     subscribed,
 )
+from tests.support.thorough import thorough
 from tests.support.waiting import eventually
 
 
@@ -354,7 +355,7 @@ class Careless(Savings):
         await conn.execute("insert into entry (account, amount) values (%s, %s)", ["ann", event.amount])
 
 
-@pytest.mark.parametrize("on_error", ["stop", "dead_letter"])
+@pytest.mark.parametrize("on_error", ["stop", thorough("dead_letter")])
 async def test_a_projection_that_writes_to_what_serves_is_stopped_before_it_does(store, pool, on_error) -> None:
     await save(store, 1, 2)
     await caught_up_alone(store, pool, projection=Careless())
