@@ -3,7 +3,8 @@
 ``python -m tests.chaos.console_load --viewers 50 --seconds 5`` prints it. The console is a process of its own. Its
 processor time, and that of its connections to the server, are measured beside the rate of the worker, because the rate
 alone says more about the machine. It falls by itself while the tables grow: so every other round begins with the
-viewers, and what all rounds say together is what counts; ``--viewers 0`` shows how far that is to be believed.
+viewers, and what all rounds say together is what counts; ``--viewers 0`` shows how far that is to be believed. What
+else the machine does is left out of the last figure: how many commands fewer the same processor time brings.
 """
 
 import argparse
@@ -51,13 +52,20 @@ class Cost:
         rate: Commands a second.
         python: Seconds of processor time of the console's process in each second.
         server: The same of its connections' processes.
+        work: The same of the worker, and of all else that the server does.
         bytes_read: What all viewers together were sent.
     """
 
     rate: float
     python: float
     server: float
+    work: float
     bytes_read: int
+
+    @property
+    def yields(self) -> float:
+        """Commands for each second of processor time, of the worker, the server and the console together."""
+        return self.rate / (self.python + self.server + self.work)
 
 
 @asynccontextmanager
@@ -173,15 +181,20 @@ def _processor_time(process: psutil.Process, otherwise: float = 0.0) -> float:
     return otherwise
 
 
-async def _measured(load: Load, console: list[psutil.Process], viewers: Viewers, seconds: float) -> Cost:
+async def _measured(
+    load: Load, console: list[psutil.Process], work: list[psutil.Process], viewers: Viewers, seconds: float
+) -> Cost:
     began, handled, read = time.monotonic(), load.handled, viewers.bytes_read
-    spent = [_processor_time(each) for each in console]
+    all_of_them = [*console, *work]
+    spent = [_processor_time(each) for each in all_of_them]
     await eventually(lambda: time.monotonic() - began >= seconds, timeout=seconds + 60)
     took = time.monotonic() - began
-    python, *server = [
-        (_processor_time(each, before) - before) / took for each, before in zip(console, spent, strict=True)
+    each_took = [
+        (_processor_time(each, before) - before) / took for each, before in zip(all_of_them, spent, strict=True)
     ]
-    return Cost((load.handled - handled) / took, python, sum(server), viewers.bytes_read - read)
+    python, *server = each_took[: len(console)]
+    rate, shown = (load.handled - handled) / took, viewers.bytes_read - read
+    return Cost(rate, python, sum(server), sum(each_took[len(console) :]), shown)
 
 
 async def measure(dsn: str, *, viewers: int, seconds: float, rounds: int) -> list[tuple[Cost, Cost]]:
@@ -190,22 +203,27 @@ async def measure(dsn: str, *, viewers: int, seconds: float, rounds: int) -> lis
     async with open_pool(dsn, max_size=8) as pool, console_process(dsn) as (url, process):
         load, who = Load(pool), Viewers(url, viewers)
 
-        async def alone() -> Cost:
-            return await _measured(load, [process], who, seconds)
+        async def measured() -> Cost:
+            async with pool.connection() as conn:
+                server = psutil.Process(conn.info.backend_pid).parent()
+                pids = {pid for (pid,) in await (await conn.execute(CONNECTIONS)).fetchall()}
+            assert server is not None
+            sessions = server.children()
+            behind = [process, *(each for each in sessions if each.pid in pids)]
+            work = [psutil.Process(), *(each for each in sessions if each.pid not in pids)]
+            return await _measured(load, behind, work, who, seconds)
 
         async def watched() -> Cost:
             async with who.watching():
-                async with pool.connection() as conn:
-                    pids = await (await conn.execute(CONNECTIONS)).fetchall()
-                return await _measured(load, [process, *(psutil.Process(pid) for (pid,) in pids)], who, seconds)
+                return await measured()
 
         async with load.working():
             for number in range(rounds):
                 if number % 2:
                     with_them = await watched()
-                    found.append((await alone(), with_them))
+                    found.append((await measured(), with_them))
                 else:
-                    found.append((await alone(), await watched()))
+                    found.append((await measured(), await watched()))
     return found
 
 
@@ -214,7 +232,8 @@ def told(alone: Cost, watched: Cost, viewers: int) -> str:
     return (
         f"{alone.rate:8,.0f} commands/s without, {watched.rate:8,.0f} with {viewers} viewers "
         f"({100 * (watched.rate / alone.rate - 1):+.0f} %); the console takes {100 * watched.python:.1f} % of a "
-        f"processor, its connections {100 * watched.server:.1f} %; {watched.bytes_read / 1_000:,.0f} kB"
+        f"processor, its connections {100 * watched.server:.1f} %; the same processor time brings "
+        f"{100 * (watched.yields / alone.yields - 1):+.0f} %; {watched.bytes_read / 1_000:,.0f} kB"
     )
 
 
@@ -225,6 +244,7 @@ def together(costs: list[Cost]) -> Cost:
         sum(each.rate for each in costs) / many,
         sum(each.python for each in costs) / many,
         sum(each.server for each in costs) / many,
+        sum(each.work for each in costs) / many,
         sum(each.bytes_read for each in costs) // many,
     )
 
