@@ -72,9 +72,9 @@ class Watched:
         self.before: Callable[[Sequence[ToCommit]], Awaitable[None]] | None = None
         self.after: Callable[[Sequence[ToCommit]], Awaitable[None]] | None = None
 
-    def holding(self, streams: Any) -> Any:
+    def holding(self, streams: Any, after: Any = None) -> Any:
         self.held.append(streams)
-        return self._groups.holding(streams)
+        return self._groups.holding(streams, after)
 
     async def commit(self, domain: str, group: Sequence[ToCommit], *, held: Any = None) -> list[Fate]:
         self.committed.append(group)

@@ -36,7 +36,7 @@ nothing, one after it commands that are completed.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from uuid import UUID
@@ -166,7 +166,7 @@ class Grouping:
     async def _make_groups(self) -> None:
         """Load and decide, a group after the other, each while the one before it commits."""
         try:
-            while items := self._taken(min(MOST, max(1, (self._in_hand + 1) // 2)), contended=False):
+            while items := self._taken(min(MOST, max(1, (self._in_hand + 1) // 2))):
                 group = await self._decided(items, fresh=self._now() < self._fresh_until)
                 if self._last is not None:
                     await self._last.known.wait()
@@ -181,11 +181,11 @@ class Grouping:
     async def _contend(self) -> None:
         """The same for streams that others append to: nothing is decided on before its stream is held."""
         try:
-            while items := self._taken(MOST, contended=True):
-                group = Group([], {item.stream for item in items})
-                self._unsure |= group.unsure
+            passed: set[Hashable] = set()
+            while streams := self._wanted(passed):
+                group, items = Group([], set()), list[Item]()
                 try:
-                    await self._hold(group, items)
+                    passed = set(streams) - await self._hold(group, streams, items)
                 except asyncio.CancelledError:
                     for item in items:
                         item.end.cancel()
@@ -195,13 +195,33 @@ class Grouping:
         finally:
             self._contending = None
 
-    async def _hold(self, group: Group, items: Sequence[Item]) -> None:
-        """Decide and commit in one transaction, which holds the streams from the beginning."""
+    def _wanted(self, passed: "set[Hashable]") -> list[Hashable]:
+        """The streams to be held next: all, but if others held one the last time, that one, however long it takes."""
+        self._calm_down()
+        wanted = dict.fromkeys(
+            item.stream
+            for item in self._waiting
+            if item.stream in self._contended
+            and item.stream not in self._resting
+            and item.stream not in self._unsure
+            and not item.end.done()
+        )
+        return [each for each in wanted if each in passed][:1] or list(wanted)
+
+    async def _hold(self, group: Group, streams: Sequence[Hashable], items: list[Item]) -> "set[Hashable]":
+        """Decide and commit in one transaction, which holds the streams from the beginning; those that were held.
+
+        Commands are taken when the streams are held: who waits for a hot stream gathers, so that it changes hands less.
+        """
+        held_streams: set[Hashable] = set()
         try:
-            async with self.deciders.holding(list(group.unsure)) as held:
-                mine = [item for item in items if item.stream in held.streams]
-                found = await self.deciders.load({item.stream: item.kind for item in mine}, fresh=True, held=held)
-                await self._decide_all(group, mine, found)
+            async with self.deciders.holding(streams) as held:
+                held_streams |= set(held.streams)
+                items += self._taken(MOST, held=held_streams)
+                group.unsure |= {item.stream for item in items}
+                self._unsure |= group.unsure
+                found = await self.deciders.load({item.stream: item.kind for item in items}, fresh=True, held=held)
+                await self._decide_all(group, items, found)
                 group.items = [item for item in group.items if group.stands(item, set())]
                 asked = [item.decided for item in group.items if item.decided is not None]
                 fates = await self.deciders.commit(self._domain, asked, held=held) if asked else []
@@ -210,18 +230,22 @@ class Grouping:
             group.failed |= {item.decider for item in items if item.decider is not None}
             group.put_back = [item for item in items if not item.end.done()]
             if not isinstance(error, StorageUnavailableError | WouldWaitError):
-                for stream in group.unsure:
+                for stream in streams:
                     self._contended.pop(stream, None)
-            for stream in group.unsure:
+            for stream in streams:
                 self._rest(stream, _LONGEST_REST)
-            return
+            return held_streams
         group.found(group.items, fates)
-        others = [item for item in items if item.stream not in held.streams]
-        group.found(others, [Fate.LOCKED] * len(others))
+        return held_streams
 
-    def _taken(self, most: int, *, contended: bool) -> list[Item]:
-        """The next group, in the order of arrival; one stream's commands stand one after the other."""
-        share = most if contended else max(1, most // 2)
+    def _taken(self, most: int, *, held: Collection[Hashable] | None = None) -> list[Item]:
+        """The next group, in the order of arrival; one stream's commands stand one after the other.
+
+        Args:
+            most: Commands.
+            held: Of these streams; else of all to which nobody else appends.
+        """
+        share = max(1, most // 2) if held is None else most
         chosen: dict[Hashable, list[Item]] = {}
         ids: set[UUID] = set()
         self._calm_down()
@@ -236,7 +260,7 @@ class Grouping:
                     or command_id in ids
                     or (self._resting and stream in self._resting)
                     or (self._unsure and stream in self._unsure)
-                    or (bool(self._contended) and stream in self._contended) is not contended
+                    or (stream in self._contended if held is None else stream not in held)
                     or not _has_room(chosen.get(stream), item, limit)
                 ):
                     kept.append(item)

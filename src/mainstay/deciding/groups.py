@@ -130,14 +130,18 @@ class EventDeciders:
             if fresh and kept.is_settled:
                 missing.setdefault(kind, []).append(kept)
         for kind, deciders in missing.items():
-            found |= await self._loaded(self._repositories.of(kind), deciders, _conn(held))
+            found |= await self._loaded(self._repositories.of(kind), deciders, cast("HeldStreams | None", held))
         return found
 
     async def _loaded(
-        self, repository: AggregateRepository[Any], deciders: Sequence[StreamDecider], conn: Any
+        self, repository: AggregateRepository[Any], deciders: Sequence[StreamDecider], held: HeldStreams | None
     ) -> dict[Hashable, Decider | Exception]:
         try:
-            await repository.load_all([each.aggregate for each in deciders], conn=conn)
+            await repository.load_all(
+                [each.aggregate for each in deciders],
+                conn=None if held is None else held.conn,
+                read=None if held is None else held.found,
+            )
         except StorageUnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - of one of them; what a class raises may be anything
@@ -146,7 +150,7 @@ class EventDeciders:
             found: dict[Hashable, Decider | Exception] = {}
             for each in deciders:
                 anew = _new(type(each.aggregate), each.aggregate.stream)
-                found |= await self._loaded(repository, [StreamDecider(self._store, repository, anew)], conn)
+                found |= await self._loaded(repository, [StreamDecider(self._store, repository, anew)], held)
             return found
         for each in deciders:
             each.committed = each.aggregate.version
@@ -158,8 +162,13 @@ class EventDeciders:
     # -- committing ----------------------------------------------------------------------------------------------------
     @asynccontextmanager
     async def holding(self, streams: Sequence[Hashable]) -> AsyncIterator[HeldStreams]:
-        """A transaction that holds streams, as far as nobody else does; if others hold all, it waits for one."""
-        async with self._groups.holding(cast("Sequence[StreamId]", streams)) as held:
+        """A transaction that holds streams, as far as nobody else does; if others hold all, it waits for one.
+
+        What others have appended to those that are kept is read in the same round trip.
+        """
+        mine = cast("Sequence[StreamId]", streams)
+        after = {each: self._kept[each].committed for each in mine if each in self._kept}
+        async with self._groups.holding(mine, after) as held:
             yield held
         for each in held.snapshots:
             self._keep(each)
@@ -221,7 +230,3 @@ class EventDeciders:
 def _new(kind: type, stream: StreamId) -> DeciderAggregate[Any, Any]:
     made: DeciderAggregate[Any, Any] = kind(stream.id, tenant_id=stream.tenant_id)
     return made
-
-
-def _conn(held: Held | None) -> Any:
-    return None if held is None else cast("HeldStreams", held).conn

@@ -1,6 +1,6 @@
 """Group commit in memory: the plainest reading of `mainstay.deciding.store.GroupStore`, one command after the other."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,8 +30,11 @@ class MemoryGroupStore:
         self._log = log
 
     @asynccontextmanager
-    async def holding(self, streams: Sequence[StreamId]) -> AsyncIterator[HeldStreams]:
+    async def holding(
+        self, streams: Sequence[StreamId], after: Mapping[StreamId, int] | None = None
+    ) -> AsyncIterator[HeldStreams]:
         """A transaction that holds streams, as far as nobody else does; if others hold all, it waits for one."""
+        del after  # there are no round trips
         free = [each for each in streams if not self._log.is_held(each)] or list(streams[:1])
         async with self._commands.transaction() as unit, self._log.transaction() as mine:
             await self._log.hold(free, conn=mine)

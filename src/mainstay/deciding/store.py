@@ -1,6 +1,6 @@
 """What deciding in groups asks of a database that holds commands and events."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from mainstay.commands.deciders import Fate
 from mainstay.commands.ledger import StreamName
 from mainstay.commands.store import Outcome
-from mainstay.events.log import NewEvent
+from mainstay.events.log import NewEvent, Tail
 from mainstay.events.snapshot import Snapshot
 from mainstay.events.stream import StreamId
 
@@ -68,29 +68,35 @@ class HeldStreams:
         streams: Which.
         conn: The transaction, as the log of events knows it.
         commands: The transaction, as the store of commands knows it.
-        awaited: For the store's own use.
+        found: Of some of them what was read as soon as they were held.
         snapshots: To be kept after the COMMIT.
     """
 
     streams: Collection[StreamId]
     conn: Any
     commands: Any = None
-    awaited: list[Any] = field(default_factory=list)
+    found: Mapping[StreamId, Tail] = field(default_factory=dict)
     snapshots: list[Snapshot] = field(default_factory=list)
 
 
 class GroupStore(Protocol):
     """Commits groups; `mainstay.commands.deciders.Deciders.commit` says what that means."""
 
-    def holding(self, streams: Sequence[StreamId]) -> AbstractAsyncContextManager[HeldStreams]:
+    def holding(
+        self, streams: Sequence[StreamId], after: Mapping[StreamId, int] | None = None
+    ) -> AbstractAsyncContextManager[HeldStreams]:
         """A transaction that holds streams, as far as nobody else does; if others hold all, it waits for one.
 
-        It is committed at the end of the block, unless that raises. A stream that was never written cannot be held, and
-        is among those that are.
+        `commit` commits it, and nothing more may be done in the block. A stream that was never written cannot be held,
+        and is among those that are.
+
+        Args:
+            streams: Which.
+            after: Of some of them a version: what comes after it may be read in the same round trip.
 
         Raises:
             WouldWaitError: Others hold all of them for too long.
-            StorageUnavailableError: Whether it was committed is unknown.
+            StorageUnavailableError: The database cannot be reached.
         """
         ...
 
@@ -101,7 +107,7 @@ class GroupStore(Protocol):
             domain: Whose commands, each once.
             group: Those of one stream in the order in which they were decided on, each at the version after the one
                 before it.
-            held: In this transaction, instead of one of its own.
+            held: In this transaction, which it commits, instead of one of its own.
 
         Raises:
             StorageUnavailableError: Whether it was committed is unknown; it may be repeated as it is.

@@ -40,7 +40,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from mainstay.events.stream import ExpectedVersion, StreamId
@@ -82,6 +82,18 @@ class NewEvent:
     actor_id: str | None = None
     metadata: bytes | None = None
     tags: tuple[str, ...] = ()
+
+
+class Tail(NamedTuple):
+    """The end of a stream, as it was read.
+
+    Attributes:
+        after: A version.
+        events: All that came after it.
+    """
+
+    after: int
+    events: "Sequence[RecordedEvent]"
 
 
 @dataclass(frozen=True, slots=True)

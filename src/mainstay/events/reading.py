@@ -1,7 +1,7 @@
 """Reading events: typed, in pages, each event named that cannot be read."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from mainstay.events.log import (
     QueryItem,
     RecordedEvent,
     StreamState,
+    Tail,
 )
 from mainstay.events.options import ReadOptions, stream_named
 from mainstay.events.registry import EventRegistry
@@ -160,22 +161,35 @@ class EventReader:
                 events += read(each)
         return LoadedStream(events, first, last)
 
-    async def load_streams(self, after: Sequence[tuple[StreamId, int]], *, conn: Any = None) -> list[LoadedStream]:
+    async def load_streams(
+        self,
+        after: Sequence[tuple[StreamId, int]],
+        *,
+        conn: Any = None,
+        read: Mapping[StreamId, Tail] | None = None,
+    ) -> list[LoadedStream]:
         """As `load_stream`, of several streams by one question.
 
         Args:
             after: Streams, each once, and the version after which to read.
             conn: The caller's transaction, which sees what it has appended.
+            read: What was read before of some of them, in the same transaction.
 
         Raises:
             StreamTombstonedError: One of them is.
         """
         asked = [(scoped(stream), version) for stream, version in after]
-        found = await self.log.read_streams(asked, conn=conn)
-        read = self.codec.read
+        found = {
+            stream: [each for each in tail.events if each.version > version]
+            for stream, version in asked
+            if (tail := (read or {}).get(stream)) is not None and tail.after <= version
+        }
+        if missing := [(stream, version) for stream, version in asked if stream not in found]:
+            found |= await self.log.read_streams(missing, conn=conn)
+        events_of = self.codec.read
         return [
             LoadedStream(
-                [event for each in recorded for event in read(each)],
+                [event for each in recorded for event in events_of(each)],
                 *((recorded[0], recorded[-1]) if recorded else (None, None)),
             )
             for recorded in (found[stream] for stream, _ in asked)

@@ -6,7 +6,7 @@ import inspect
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -26,7 +26,7 @@ from mainstay.errors import (
 )
 from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.decider import DeciderAggregate
-from mainstay.events.log import Appended
+from mainstay.events.log import Appended, Tail
 from mainstay.events.reading import LoadedStream
 from mainstay.events.scope import scoped
 from mainstay.events.snapshot import Snapshot, SnapshotPolicy, SnapshotStore
@@ -178,7 +178,13 @@ class AggregateRepository(Generic[AggregateT]):
         made.restore_state(made.state_or_none, found.last.version, found.last.event.event_id)
         return made
 
-    async def load_all(self, made: Sequence[AggregateT], *, conn: Any = None) -> None:
+    async def load_all(
+        self,
+        made: Sequence[AggregateT],
+        *,
+        conn: Any = None,
+        read: Mapping[StreamId, Tail] | None = None,
+    ) -> None:
         """Load many aggregates by one question; those without events stay new.
 
         With snapshots it is a question more for each that is new.
@@ -186,6 +192,7 @@ class AggregateRepository(Generic[AggregateT]):
         Args:
             made: New ones of `create_new`; or ones that have nothing to save, which are brought up to date.
             conn: The caller's transaction, which sees what it has appended.
+            read: What was read before of some of them, in the same transaction.
 
         Raises:
             StreamTombstonedError: One of them is gone for good.
@@ -201,7 +208,7 @@ class AggregateRepository(Generic[AggregateT]):
             (each.stream, there[each.stream].snapshot.version - 1 if each.stream in there else each.version)
             for each in made
         ]
-        for aggregate, loaded in zip(made, await self._store.load_streams(after, conn=conn), strict=True):
+        for aggregate, loaded in zip(made, await self._store.load_streams(after, conn=conn, read=read), strict=True):
             state = there.get(aggregate.stream)
             if state is not None and not state.is_of(loaded):
                 await self._filled(aggregate, None, None, conn)

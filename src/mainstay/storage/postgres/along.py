@@ -9,11 +9,10 @@ in it. Neither needs to know what the other's statement means.
 from collections.abc import Callable
 from typing import Any
 
-from psycopg.adapt import Transformer
 from psycopg.pq.abc import PGresult
 
 from mainstay.storage.postgres.database import Connection
-from mainstay.storage.postgres.prepared import PreparedScript, Values
+from mainstay.storage.postgres.prepared import PreparedScript, Values, rows_from
 
 
 class Along:
@@ -43,6 +42,4 @@ class Along:
             conn: On which it was sent.
             result: Rows.
         """
-        loader = Transformer.from_context(conn)
-        loader.set_pgresult(result)
-        self.rows = list(loader.load_rows(0, result.ntuples, tuple))
+        self.rows = rows_from(conn, result)

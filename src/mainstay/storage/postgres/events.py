@@ -9,7 +9,7 @@ so. A transaction that has appended and stays open holds the horizon back, and w
 last, and see `mainstay doctor`, which names it. Nothing else does: no other transaction, and no other database.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -39,6 +39,7 @@ from mainstay.events.log import (
     RecordedEvent,
     StreamAppend,
     StreamState,
+    Tail,
 )
 from mainstay.events.stream import LARGEST_VERSION, StreamId
 from mainstay.storage.postgres import queries
@@ -61,7 +62,7 @@ from mainstay.storage.postgres.event_rows import (
     state_from,
     tenant_text,
 )
-from mainstay.storage.postgres.prepared import PreparedScript, encoded
+from mainstay.storage.postgres.prepared import PreparedScript, encoded, rows_from
 from mainstay.storage.postgres.waking import HorizonWatch
 from mainstay.tenancy import checked_tenant
 
@@ -83,6 +84,9 @@ class PostgresEventLog(JoiningLog):
         self._appends = {query: PreparedScript(self._sql[query]) for query in APPENDS}
         self._appending = Appending(pool, self._appends, PreparedScript(self._sql["append_current"]))
         self._reads = PreparedScript(self._sql["read_stream"])
+        self._holding = PreparedScript(
+            ";\n".join(self._sql[each] for each in ("begin_plainly", "hold_streams", "read_streams"))
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -157,6 +161,31 @@ class PostgresEventLog(JoiningLog):
         """Let nobody else append to streams until a transaction ends; the places, from 1, of those that are held."""
         ((places,),) = await self._ask("hold_streams", names_of(streams), conn)
         return list(places)
+
+    async def begin_holding(
+        self, streams: Sequence[StreamId], after: Mapping[StreamId, int], *, conn: Connection
+    ) -> tuple[list[int], dict[StreamId, Tail]]:
+        """Begin a transaction that holds streams, as `hold_streams` does, and read what some are now; one round trip.
+
+        Args:
+            streams: In the order of category, tenant and id.
+            after: Of some of them the version after which they are read.
+            conn: In no transaction.
+
+        Raises:
+            psycopg.Error: As the database says; the transaction may have begun.
+        """
+        asked = {**names_of(streams), "after": plain_array_of(after.get(each) for each in streams)}
+        *_, holding, reading = await self._holding.run(conn, encoded(asked))
+        ((places,),) = rows_from(conn, holding)
+        found: dict[StreamId, list[RecordedEvent]] = {streams[place - 1]: [] for place in places}
+        for row in rows_from(conn, reading):
+            *_, place, tombstoned = row
+            if tombstoned:  # whoever loads it is told so
+                found.pop(streams[place - 1], None)
+            elif row[0] is not None and streams[place - 1] in found:
+                found[streams[place - 1]].append(recorded_from(row, streams[place - 1]))
+        return list(places), {each: Tail(after[each], events) for each, events in found.items() if each in after}
 
     async def hold_stream(self, stream: StreamId, *, conn: Any) -> bool:
         """Let nobody else append to a stream until a transaction ends; waits for a second at most."""

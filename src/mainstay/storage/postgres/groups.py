@@ -4,7 +4,7 @@ What it locks, in which order, and what a crash leaves is written in the heads o
 ``append_current.sql``.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, LiteralString
 
@@ -27,9 +27,10 @@ from mainstay.events.stream import StreamId
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.command_rows import outcome_fields
 from mainstay.storage.postgres.commands import PostgresCommandStore
-from mainstay.storage.postgres.database import Connection, HeldConnection, Pool, autocommit, sealed, transaction
+from mainstay.storage.postgres.database import Connection, HeldConnection, Pool, autocommit, sealed
 from mainstay.storage.postgres.event_rows import array_of, group_events, plain_array_of, tenant_text
 from mainstay.storage.postgres.events import PostgresEventLog
+from mainstay.storage.postgres.prepared import PreparedScript, encoded, rows_from
 from mainstay.storage.postgres.replies import tell
 
 _FEW_CONNECTIONS = 5
@@ -48,32 +49,32 @@ class PostgresGroupStore:
         self._pool = pool
         self._log = log
         self._sql = queries.load("groups")
+        self._commit = PreparedScript(f"{self._sql['commit_group']};\n{self._sql['commit']}")
         self._held = HeldConnection(pool) if pool.max_size >= _FEW_CONNECTIONS else None
 
     @asynccontextmanager
-    async def holding(self, streams: Sequence[StreamId]) -> AsyncIterator[HeldStreams]:
-        """A transaction that holds streams, as far as nobody else does; one round trip, and one for its COMMIT."""
+    async def holding(
+        self, streams: Sequence[StreamId], after: Mapping[StreamId, int] | None = None
+    ) -> AsyncIterator[HeldStreams]:
+        """A transaction that holds streams, as far as nobody else does; one round trip, and one for `commit`."""
         names = sorted(streams, key=lambda each: (each.category, tenant_text(each.tenant_id), str(each.id)))
         with _saying_that_it_would_wait():
-            async with sealed(transaction(self._pool)) as conn:
-                places = await self._log.hold_streams(names, conn=conn)
-                held = HeldStreams([names[place - 1] for place in places], conn)
-                yield held
-        self._log.nudge()
-        async with sealed(autocommit(self._pool)) as conn:
-            await tell(conn, held.awaited)
+            async with sealed(autocommit(self._pool)) as conn:
+                places, found = await self._log.begin_holding(names, after or {}, conn=conn)
+                yield HeldStreams([names[place - 1] for place in places], conn, found=found)
 
     async def commit(self, domain: str, group: Sequence[ToCommit], *, held: HeldStreams | None = None) -> list[Fate]:
         """Write what can still be written of a group, in one transaction; of the rest nothing; one round trip."""
         parameters = {"domain": domain, **_group_parameters(group)}
         if held is not None:
-            ((fates, awaited),) = await _rows(held.conn, self._sql["commit_group"], parameters)
-            held.awaited.extend((domain, command_id) for command_id in awaited)
-            return [Fate(fate) for fate in fates]
-        with _saying_that_it_would_wait():
-            async with sealed(autocommit(self._pool) if self._held is None else self._held.connection()) as conn:
-                ((fates, awaited),) = await _rows(conn, self._sql["commit_group"], parameters)
-                await tell(conn, [(domain, command_id) for command_id in awaited])
+            answer, _ = await self._commit.run(held.conn, encoded(parameters))
+            ((fates, awaited),) = rows_from(held.conn, answer)
+            await tell(held.conn, [(domain, command_id) for command_id in awaited])
+        else:
+            with _saying_that_it_would_wait():
+                async with sealed(autocommit(self._pool) if self._held is None else self._held.connection()) as conn:
+                    ((fates, awaited),) = await _rows(conn, self._sql["commit_group"], parameters)
+                    await tell(conn, [(domain, command_id) for command_id in awaited])
         self._log.nudge()
         return [Fate(fate) for fate in fates]
 

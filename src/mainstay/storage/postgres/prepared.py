@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import generators
 from psycopg.abc import PQGen
+from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, PipelineStatus
 from psycopg.pq.abc import PGresult
 
@@ -159,6 +160,18 @@ def _encoded(conn: Connection, value: bytes | None) -> bytes | None:
 def encoded(values: Mapping[str, Any]) -> Values:
     """What a script takes: texts and whole numbers in UTF-8."""
     return {name: None if value is None else str(value).encode() for name, value in values.items()}
+
+
+def rows_from(conn: Connection, result: PGresult) -> list[tuple[Any, ...]]:
+    """The rows that a statement of a script answered.
+
+    Args:
+        conn: On which it was run.
+        result: What it answered.
+    """
+    loader = Transformer.from_context(conn)
+    loader.set_pgresult(result)
+    return list(loader.load_rows(0, result.ntuples, tuple))
 
 
 def first_answer(results: Sequence[PGresult]) -> bytes | None:

@@ -219,6 +219,10 @@ rollback to savepoint mainstay_part;
 -- What was done since is part of the whole.
 release savepoint mainstay_part;
 
+-- name: begin_plainly
+-- Begin a transaction whose every statement sees what is committed when it begins, whatever the default is.
+begin isolation level read committed read write;
+
 -- name: hold_streams
 -- Hold streams until the transaction ends; the places of those that are held.
 select eventsource.hold_streams(%(categories)s::text[], %(tenants)s::text[], %(ids)s::text[]);
