@@ -21,12 +21,26 @@ from mainstay.commands.carried import said_by
 from mainstay.commands.command import Failure, Success
 from mainstay.commands.context import HandlerContext
 from mainstay.commands.deciders import Consequence, Deciders
+from mainstay.commands.ends import (
+    CODE_LIMIT,
+    PERMANENT,
+    TRANSIENT,
+    InvalidResultError,
+    Why,
+    about,
+    answers_to,
+    asked_delay,
+    cleaned,
+    decision_of,
+    details_of,
+    failure_of,
+    outcome_of,
+)
 from mainstay.commands.grouped import Overtaken, Written
 from mainstay.commands.grouping import Grouping
 from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
-from mainstay.commands.ledger import FIRST_VERSION, NewDecision
 from mainstay.commands.sends import Sends
-from mainstay.commands.store import CommandStore, Lease, NewCommand, Outcome, Received, Verb
+from mainstay.commands.store import CommandStore, Lease, Outcome, Received, Verb
 from mainstay.commands.threads import LeftBehindError, call_in_thread, limited
 from mainstay.commands.tracing import Handling
 from mainstay.commands.turns import Turns
@@ -34,7 +48,6 @@ from mainstay.errors import (
     BusinessRuleException,
     ConfigurationError,
     HandlerNotFoundError,
-    InvalidPayloadError,
     MainstayError,
     OptimisticLockError,
     PermanentCommandError,
@@ -42,34 +55,17 @@ from mainstay.errors import (
     TransientCommandError,
     shown,
 )
-from mainstay.message import COMMANDS_SUFFIX, correlated
+from mainstay.message import correlated
 from mainstay.metrics import is_observed
 from mainstay.positions import noting
-from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, as_seconds, checked_policy
-from mainstay.serialization import storable, to_json
+from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, checked_policy
 from mainstay.telemetry import get_logger
 from mainstay.tenancy import current_tenant, scope_of
 
-TRANSIENT = "TRANSIENT"
-PERMANENT = "PERMANENT"
-BUSINESS_RULE = "BUSINESS_RULE"
-
 IN_HAND = 128
 """Commands that a worker has in hand at least, if all are for deciders in groups."""
-_TEXT_LIMIT = 4000
-_CODE_LIMIT = 200
 
 logger = get_logger(__name__)
-
-
-class Why:
-    """Why a command is given back, as its audit trail says it."""
-
-    STOPPED = b'{"reason": "the worker stopped"}'
-    LATE = b'{"reason": "it would have started too late for its rate limit"}'
-    CANCELED = b'{"reason": "it is to be canceled"}'
-    STALLED = b'{"reason": "the handlers before it take long"}'
-    OVERTAKEN = b'{"reason": "others were quicker to append to its stream, each time"}'
 
 
 class Execution:
@@ -188,7 +184,7 @@ class Execution:
         except LeftBehindError as left:
             await asyncio.wait({left.thread})
             logger.warning(
-                "a handler's thread returned after its timeout; its result is refused", extra=_fields(received)
+                "a handler's thread returned after its timeout; its result is refused", extra=about(received)
             )
             return None
         except asyncio.CancelledError:
@@ -227,7 +223,7 @@ class Execution:
                     try:
                         return await self._run_transactional(received, handler, hold=hold)
                     except (OptimisticLockError, StreamHeldError) as error:
-                        logger.debug("handled again: %s", error, extra=_fields(received))
+                        logger.debug("handled again: %s", error, extra=about(received))
                         self._turns.contend(stream)
                 await asyncio.sleep(random.uniform(0, FIRST_PAUSE * 2**pauses))  # noqa: S311 - spreads, guards nothing
         return Outcome(received.lease, Verb.GIVE_BACK, details=Why.OVERTAKEN)
@@ -248,12 +244,12 @@ class Execution:
                         result = Failure(error.code, error.error_message, error.details)
                     if isinstance(result, Failure):
                         refusal = outcome_of(received, result, context.sends.end())
-                        raise _Refused(refusal._replace(decision=_decision(handler, opened, None)))
+                        raise _Refused(refusal._replace(decision=decision_of(handler, opened, None)))
                 if opened is not None and opened.left is None and result.value is None:
                     result = Success(opened.answer)
                 outcome = outcome_of(received, result, context.sends.end())._replace(position=noted.position)
                 if opened is not None:
-                    outcome = outcome._replace(decision=_decision(handler, opened, context.sends))
+                    outcome = outcome._replace(decision=decision_of(handler, opened, context.sends))
                 await self._store.commit(conn, self._domain, outcome, None if opened is None else opened.left)
         wakes = [*context.sends.domains, *([self._domain] if received.lease.is_limited else [])]
         if outcome.answers is not None:
@@ -330,8 +326,8 @@ class Execution:
             received.lease,
             Verb.COMPLETE,
             sends=sends.end(),
-            answers=_answers(received),
-            decision=_decision(handler, found, sends),
+            answers=answers_to(received),
+            decision=decision_of(handler, found, sends),
         )
 
     def refused(self, received: Received, handler: Handler, read: Consequence, error: BaseException) -> Outcome | None:
@@ -339,27 +335,27 @@ class Execution:
         outcome = self._failed(received, handler, error)
         if outcome is None or outcome.verb is not Verb.FAIL:
             return outcome
-        return outcome._replace(decision=_decision(handler, read, None))
+        return outcome._replace(decision=decision_of(handler, read, None))
 
     def _failed(self, received: Received, handler: Handler, error: BaseException) -> Outcome | None:
         """What an exception means for the command."""
         if isinstance(error, _Refused):
             return error.outcome
         if isinstance(error, StaleLeaseError):
-            logger.warning("lost the lease; another worker has the command", extra=_fields(received))
+            logger.warning("lost the lease; another worker has the command", extra=about(received))
             return None
         if isinstance(error, BusinessRuleException):
-            return _fail(received, error.code, error.error_message, error.details)
+            return failure_of(received, error.code, error.error_message, error.details)
         if isinstance(error, PermanentCommandError):
             return self._troubleshoot(received, PERMANENT, error.code, error.error_message, error.details)
-        if isinstance(error, _InvalidResult):
+        if isinstance(error, InvalidResultError):
             return self._troubleshoot(received, PERMANENT, "INVALID_RESULT", str(error.__cause__))
         if isinstance(error, TransientCommandError):
             code, text, details = error.code, error.error_message, error.details
         else:
-            code, text, details = type(error).__name__, _clean(error), None
+            code, text, details = type(error).__name__, cleaned(error), None
             if not isinstance(error, MainstayError):
-                logger.warning("a handler failed: %s: %s", code, text, exc_info=error, extra=_fields(received))
+                logger.warning("a handler failed: %s: %s", code, text, exc_info=error, extra=about(received))
         if received.attempt >= received.max_attempts:
             return self._troubleshoot(received, TRANSIENT, code, text, details, exhausted=True)
         policy = handler.options.retry_policy or self._retry_policy
@@ -367,10 +363,10 @@ class Execution:
             lease=received.lease,
             verb=Verb.RETRY,
             error_type=TRANSIENT,
-            error_code=_clean(code, _CODE_LIMIT),
-            error_message=_clean(text),
-            details=_details(details),
-            delay=_asked_delay(received, error, policy.delay_after(received.attempt)),
+            error_code=cleaned(code, CODE_LIMIT),
+            error_message=cleaned(text),
+            details=details_of(details),
+            delay=asked_delay(received, error, policy.delay_after(received.attempt)),
         )
 
     def _troubleshoot(
@@ -387,113 +383,14 @@ class Execution:
             lease=received.lease,
             verb=Verb.TROUBLESHOOT,
             error_type=kind,
-            error_code=_clean(code, _CODE_LIMIT),
-            error_message=_clean(text),
-            details=_details(details),
+            error_code=cleaned(code, CODE_LIMIT),
+            error_message=cleaned(text),
+            details=details_of(details),
             exhausted=exhausted,
         )
-
-
-def _asked_delay(received: Received, error: BaseException, otherwise: float) -> float:
-    """Seconds until the next attempt: what the handler's error asks for, else the policy's."""
-    asked = error.retry_after if isinstance(error, TransientCommandError) else None
-    if asked is None:
-        return otherwise
-    try:
-        return as_seconds(asked)
-    except ConfigurationError as problem:
-        logger.warning("retry_after of a handler's error is of no use: %s", problem, extra=_fields(received))
-        return otherwise
 
 
 class _Refused(Exception):  # noqa: N818 - carries an outcome out of a transaction
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
         super().__init__(outcome.error_code)
-
-
-class _InvalidResult(Exception):  # noqa: N818 - carries a reason out of a transaction
-    pass
-
-
-def unwritable(received: Outcome, error: BaseException) -> Outcome:
-    """The outcome for a command whose own outcome the database refused: an operator must look.
-
-    Args:
-        received: What was refused.
-        error: Why.
-    """
-    return Outcome(
-        lease=received.lease,
-        verb=Verb.TROUBLESHOOT,
-        error_type=PERMANENT,
-        error_code=_clean(type(error).__name__, _CODE_LIMIT),
-        error_message=_clean(f"the outcome {received.verb} could not be written: {error}"),
-        details=received.result,
-    )
-
-
-def _decision(handler: Handler, opened: Opened | Consequence | None, sends: Sends | None) -> NewDecision | None:
-    """What the ledger keeps of a decision on an aggregate; of a refusal without sends."""
-    if opened is None:
-        return None
-    sent = () if sends is None else tuple(sends.keys)
-    version = handler.options.version or FIRST_VERSION
-    return NewDecision(opened.stream, opened.version_read, opened.events, handler.name, version, sent)
-
-
-def outcome_of(received: Received, result: Success[Any] | Failure, sends: tuple[NewCommand, ...]) -> Outcome:
-    """What a handler's result means for its command."""
-    if isinstance(result, Failure):
-        return _fail(received, result.code, result.message, result.details)
-    try:
-        document = None if result.value is None else to_json(result.value, what="the handler's result")
-    except InvalidPayloadError as error:
-        raise _InvalidResult from error
-    return Outcome(received.lease, Verb.COMPLETE, document, sends=sends, answers=_answers(received))
-
-
-def _fail(received: Received, code: str, text: str, details: dict[str, Any] | None) -> Outcome:
-    return Outcome(
-        lease=received.lease,
-        verb=Verb.FAIL,
-        error_type=BUSINESS_RULE,
-        error_code=_clean(code, _CODE_LIMIT),
-        error_message=_clean(text),
-        details=_details(details),
-        answers=_answers(received),
-    )
-
-
-def _answers(received: Received) -> str | None:
-    """The domain whose workers the reply is for, if it arrives as a command."""
-    queue = received.command.reply_to
-    return queue.removesuffix(COMMANDS_SUFFIX) if queue and queue.endswith(COMMANDS_SUFFIX) else None
-
-
-def _clean(text: object, limit: int = _TEXT_LIMIT) -> str:
-    """Text that PostgreSQL can store, whatever an exception says, even if it cannot say anything."""
-    try:
-        told = str(text)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
-        told = f"<{type(text).__name__} that cannot be shown>"
-    cleaned = storable(told)
-    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
-
-
-def _details(details: dict[str, Any] | None) -> bytes | None:
-    if details is None:
-        return None
-    try:
-        return to_json(details, what="details")
-    except InvalidPayloadError as error:
-        parts = details.items() if isinstance(details, dict) else [("details", details)]
-        return to_json({"unreadable": _clean(error)} | {_clean(name): _clean(part) for name, part in parts})
-
-
-def _fields(received: Received) -> dict[str, str]:
-    return {
-        "domain": received.command.domain,
-        "command_id": str(received.command.command_id),
-        "command_type": received.command.command_type,
-    }

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from mainstay.commands.execution import unwritable
+from mainstay.commands.ends import unwritable
 from mainstay.commands.reaching import until_reached
 from mainstay.commands.store import CommandStore, Lease, Outcome, Verb, Verdict, WouldWaitError
 from mainstay.errors import MainstayError, StorageUnavailableError

@@ -23,7 +23,8 @@ from mainstay.commands.aggregates import Aggregates, Tried
 from mainstay.commands.command import Command, Failure, SendResult
 from mainstay.commands.context import HandlerContext
 from mainstay.commands.dry_run import DryRun, TriedSend
-from mainstay.commands.execution import Execution, outcome_of
+from mainstay.commands.ends import outcome_of
+from mainstay.commands.execution import Execution
 from mainstay.commands.handler import Handler, HandlerRegistry
 from mainstay.commands.lending import Watch
 from mainstay.commands.sends import Sends, sent

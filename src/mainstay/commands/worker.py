@@ -35,7 +35,8 @@ from datetime import timedelta
 from mainstay.commands.aggregates import Aggregates
 from mainstay.commands.checks import checked_concurrency, checked_interval
 from mainstay.commands.deciders import Deciders
-from mainstay.commands.execution import Execution, Why, unwritable
+from mainstay.commands.ends import Why, unwritable
+from mainstay.commands.execution import Execution
 from mainstay.commands.gauges import Gauges
 from mainstay.commands.hand import Hand, on_this_loop
 from mainstay.commands.handler import HandlerRegistry
