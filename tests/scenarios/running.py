@@ -17,7 +17,7 @@ from mainstay import (
     PermanentCommandError,
     SendRequest,
 )
-from mainstay.commands import worker as worker_module
+from mainstay.commands import slots as slots_module
 from tests.scenarios.world import DOMAIN, PATIENCE, World, WorldSuite
 from tests.support.waiting import eventually
 
@@ -163,7 +163,7 @@ class RunningScenarios(WorldSuite):
     async def test_a_handler_that_will_not_end_does_not_keep_the_worker_from_stopping(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(worker_module, "GRACE", 0.2)
+        monkeypatch.setattr(slots_module, "GRACE", 0.2)
         started, enough = asyncio.Event(), asyncio.Event()
 
         @world.handles(DOMAIN, "Do")

@@ -82,6 +82,7 @@ class Execution:
         report: Takes what a handler tells of its progress.
         aggregates: For handlers on aggregates.
         deciders: For handlers that decide only, whose commands are then decided on in groups; None: one by one.
+        on_parked: Called when one more command only waits for a stream that others append to.
     """
 
     def __init__(  # noqa: PLR0917 - wired once, by the worker
@@ -96,6 +97,7 @@ class Execution:
         report: Callable[[Lease, bytes], None],
         aggregates: Aggregates | None = None,
         deciders: Deciders | None = None,
+        on_parked: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._domain = domain
@@ -109,10 +111,15 @@ class Execution:
         self._on_stuck = on_stuck
         self._report = report
         self._aggregates = aggregates
-        self._turns = Turns()
-        self.grouping = None if deciders is None else Grouping(domain, store, deciders, self)
+        self._turns = Turns(on_parked)
+        self.grouping = None if deciders is None else Grouping(domain, store, deciders, self, on_parked)
         self._alone = asyncio.Semaphore()
         """For deciders that are to decide in transactions of their own."""
+
+    @property
+    def parked(self) -> int:
+        """How many commands in hand only wait for streams that others append to."""
+        return self._turns.parked + (0 if self.grouping is None else self.grouping.parked)
 
     def slots(self, concurrency: int) -> int:
         """How many commands to have in hand, where so many handlers may run at once.
@@ -217,15 +224,15 @@ class Execution:
         if handler.decides:
             target = cast("Target", handler.options.target)
             stream = target.kind, str(target.id_of(received.command)), current_tenant()
-        async with self._alone if handler.decides else nullcontext():
-            for pauses in range(TRIES):
-                async with self._turns.of(stream) as hold:
-                    try:
-                        return await self._run_transactional(received, handler, hold=hold)
-                    except (OptimisticLockError, StreamHeldError) as error:
-                        logger.debug("handled again: %s", error, extra=about(received))
-                        self._turns.contend(stream)
-                await asyncio.sleep(random.uniform(0, FIRST_PAUSE * 2**pauses))  # noqa: S311 - spreads, guards nothing
+        for pauses in range(TRIES):
+            turn = self._turns.of(stream, parks=handler.options.timeout is None)
+            async with turn as hold, self._alone if handler.decides else nullcontext():
+                try:
+                    return await self._run_transactional(received, handler, hold=hold)
+                except (OptimisticLockError, StreamHeldError) as error:
+                    logger.debug("handled again: %s", error, extra=about(received))
+                    self._turns.contend(stream)
+            await asyncio.sleep(random.uniform(0, FIRST_PAUSE * 2**pauses))  # noqa: S311 - spreads, guards nothing
         return Outcome(received.lease, Verb.GIVE_BACK, details=Why.OVERTAKEN)
 
     async def _run_transactional(self, received: Received, handler: Handler, *, hold: bool = False) -> Verb:

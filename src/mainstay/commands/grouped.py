@@ -54,6 +54,8 @@ class Item:
     end: "asyncio.Future[End]"
     number: int
     """In the order of arrival."""
+    is_parked: bool = False
+    """Whether it waits for a stream that others append to."""
     tries: int = 0
     decider: Decider | None = None
     decided: Decided | None = None

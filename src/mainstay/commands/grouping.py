@@ -35,8 +35,8 @@ nothing, one after it commands that are completed.
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from uuid import UUID
@@ -55,6 +55,8 @@ from mainstay.tenancy import all_tenants
 
 MOST = 256
 """Commands in a group at most."""
+_MOST_PASSED = 3
+"""How often in a row a stream that somebody else holds is passed by for others, before it is waited for."""
 _LONGEST_REST = 7
 """How often the time is doubled for which a stream rests that somebody else holds."""
 
@@ -80,20 +82,29 @@ class Grouping:
         store: For queues of next commands, and to wake who handles them.
         deciders: Where states come from, and decisions go.
         judge: Says what is to be written.
+        on_parked: Called when one more only waits for a stream that others append to.
     """
 
-    def __init__(self, domain: str, store: CommandStore, deciders: Deciders, judge: Judge) -> None:
+    def __init__(
+        self,
+        domain: str,
+        store: CommandStore,
+        deciders: Deciders,
+        judge: Judge,
+        on_parked: Callable[[], None] = lambda: None,
+    ) -> None:
         self._domain = domain
         self._store = store
         self.deciders = deciders
         self._judge = judge
+        self._on_parked = on_parked
         self._waiting: deque[Item] = deque()
         self._resting: dict[Hashable, asyncio.TimerHandle] = {}
         self._unsure: set[Hashable] = set()
         self._contended: dict[Hashable, float] = {}
         """Streams that others append to, and until when that is taken to be so."""
         self._fresh_until = 0.0
-        self._in_hand = self._count = 0
+        self._in_hand = self._count = self.parked = 0
         self._making: asyncio.Task[None] | None = None
         self._contending: asyncio.Task[None] | None = None
         self._last: Group | None = None
@@ -119,13 +130,17 @@ class Grouping:
         """
         end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._count += 1
-        self._waiting.append(Item(received, handler, kind, stream, copy_context(), end, self._count))
+        item = Item(received, handler, kind, stream, copy_context(), end, self._count)
+        self._waiting.append(item)
         self._in_hand += 1
+        if stream in self._contended:
+            self._park(item)
         self._hurry()
         try:
             return await end
         finally:
             self._in_hand -= 1
+            self.parked -= item.is_parked
 
     async def close(self) -> None:
         """End; who still waits is canceled. It can be used again."""
@@ -166,7 +181,7 @@ class Grouping:
     async def _make_groups(self) -> None:
         """Load and decide, a group after the other, each while the one before it commits."""
         try:
-            while items := self._taken(min(MOST, max(1, (self._in_hand + 1) // 2))):
+            while items := self._taken(min(MOST, max(1, (self._in_hand - self.parked + 1) // 2))):
                 group = await self._decided(items, fresh=self._now() < self._fresh_until)
                 if self._last is not None:
                     await self._last.known.wait()
@@ -181,11 +196,12 @@ class Grouping:
     async def _contend(self) -> None:
         """The same for streams that others append to: nothing is decided on before its stream is held."""
         try:
-            passed: set[Hashable] = set()
+            passed = Counter[Hashable]()
             while streams := self._wanted(passed):
                 group, items = Group([], set()), list[Item]()
                 try:
-                    passed = set(streams) - await self._hold(group, streams, items)
+                    held = await self._hold(group, streams, items)
+                    passed = Counter({each: passed[each] + 1 for each in streams if each not in held})
                 except asyncio.CancelledError:
                     for item in items:
                         item.end.cancel()
@@ -195,8 +211,8 @@ class Grouping:
         finally:
             self._contending = None
 
-    def _wanted(self, passed: "set[Hashable]") -> list[Hashable]:
-        """The streams to be held next: all, but if others held one the last time, that one, however long it takes."""
+    def _wanted(self, passed: "Counter[Hashable]") -> list[Hashable]:
+        """The streams to be held next: all that are waited for; or one alone that was passed by too often."""
         self._calm_down()
         wanted = dict.fromkeys(
             item.stream
@@ -206,7 +222,7 @@ class Grouping:
             and item.stream not in self._unsure
             and not item.end.done()
         )
-        return [each for each in wanted if each in passed][:1] or list(wanted)
+        return [each for each in wanted if passed[each] >= _MOST_PASSED][:1] or list(wanted)
 
     async def _hold(self, group: Group, streams: Sequence[Hashable], items: list[Item]) -> "set[Hashable]":
         """Decide and commit in one transaction, which holds the streams from the beginning; those that were held.
@@ -431,9 +447,21 @@ class Grouping:
         until = self._now() + WARY
         self._fresh_until = until
         if item.tries > 1:
+            if item.stream not in self._contended:
+                for each in self._waiting:
+                    if each.stream == item.stream:
+                        self._park(each)
+            self._park(item)
             self._contended[item.stream] = until
         if fate is Fate.LOCKED:
             self._rest(item.stream, item.tries)
+
+    def _park(self, item: Item) -> None:
+        """Let a command wait for a stream that others append to without counting among those that are in hand."""
+        if not item.is_parked and not item.end.done():
+            item.is_parked = True
+            self.parked += 1
+            self._on_parked()
 
     def _rest(self, stream: Hashable, tries: int) -> None:
         """Leave a stream alone for a short while."""

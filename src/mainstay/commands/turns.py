@@ -14,7 +14,7 @@ would never end.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 
 from mainstay.commands.aggregates import WARY
@@ -32,28 +32,45 @@ class _Queue:
 
 
 class Turns:
-    """The turns of one worker."""
+    """The turns of one worker.
 
-    def __init__(self) -> None:
+    Args:
+        on_parked: Called when one more only waits.
+    """
+
+    def __init__(self, on_parked: Callable[[], None] = lambda: None) -> None:
         self._queues: dict[Hashable, _Queue] = {}
+        self._on_parked = on_parked
+        self.parked = 0
+        """How many only wait: of each stream all but one, who has his turn or is next."""
 
     @asynccontextmanager
-    async def of(self, stream: Hashable | None) -> AsyncIterator[bool]:
+    async def of(self, stream: Hashable | None, *, parks: bool = True) -> AsyncIterator[bool]:
         """The turn with a stream, at once if nobody contends for it; whether somebody does, so that it is to be held.
 
         Args:
             stream: Which; None: one that nobody queues for.
+            parks: Whether who waits is counted among the `parked`.
         """
         queue = None if stream is None else self._queues.get(stream)
         if queue is None or (queue.until <= _now() and not queue.wanted):
             yield False
             return
         queue.wanted += 1
+        is_parked = parks and queue.wanted > 1
+        if is_parked:
+            self.parked += 1
+            self._on_parked()
         try:
             async with queue.turn:
+                if is_parked:
+                    self.parked -= 1
+                    is_parked = False
                 yield True
         finally:
             queue.wanted -= 1
+            if is_parked:
+                self.parked -= 1
 
     def contend(self, stream: Hashable | None) -> None:
         """Note that somebody else was quicker to append to a stream, or holds it.

@@ -47,6 +47,7 @@ from mainstay.commands.progress import ProgressReports
 from mainstay.commands.reaching import FIRST_PAUSE, LONGEST_PAUSE, until_reached
 from mainstay.commands.running import ForABlock
 from mainstay.commands.schedules import Scheduler
+from mainstay.commands.slots import Slots
 from mainstay.commands.store import LONGEST_SLEEP, CommandStore, Lease, Loss, Outcome, Received, Verb, Wakeups
 from mainstay.commands.threads import HandlerThreads
 from mainstay.errors import (
@@ -62,8 +63,6 @@ from mainstay.retry import RetryPolicy, as_seconds
 from mainstay.service import Service
 from mainstay.telemetry import get_logger
 
-GRACE = 5.0
-"""Seconds that handlers may take to put their things away when they are canceled."""
 MAX_RECEIVE = 500
 MAX_UNWRITTEN = 2000
 """Outcomes that may wait for a flush before slots wait too."""
@@ -132,6 +131,7 @@ class Worker(ForABlock, Observed):
             self._progress.report,
             aggregates,
             deciders,
+            self._on_parked,
         )
         self._folder = BatchFolder(store, self.domain)
         self._scheduler = Scheduler(self.domain, store.schedules.fire, store.wake)
@@ -142,7 +142,7 @@ class Worker(ForABlock, Observed):
         self._deadlines = Deadlines()
         self._is_ending = False
         self._is_draining = False
-        self._slots: list[asyncio.Task[None]] = []
+        self._slots = Slots(self._slot, lambda: self._execution.parked)
         self._handled = 0
         self._concurrency = 1
         self._stopping = asyncio.Event()
@@ -230,9 +230,7 @@ class Worker(ForABlock, Observed):
                 stack.enter_context(observed(Gauges(self).observe))
                 for service in (self._folder, self._progress, self._scheduler, *self._services):
                     await stack.enter_async_context(service)
-                self._slots = [
-                    asyncio.create_task(self._slot(), name=f"mainstay-slot-{n}") for n in range(self._concurrency)
-                ]
+                self._slots.open(self._concurrency)
                 await self._receive_until_stopped(poll)
                 await self._wind_up()
         finally:
@@ -315,7 +313,7 @@ class Worker(ForABlock, Observed):
         """Receive up to this many; how many came."""
         asked = asyncio.get_running_loop().time()
         # Of commands with a limit what can start at once, and a share of what is held ahead: else a flood starves them.
-        limit, slots = min(room, MAX_RECEIVE), self._concurrency - len(self._running) - len(self._backlog)
+        limit, slots = min(room, MAX_RECEIVE), self._slots.most - len(self._running) - len(self._backlog)
         at_once = max(slots, (room + 3) // 4)
         received = await self._store.receive(
             self.domain, limit=limit, lease_seconds=self._lease_seconds, worker=self.name, at_once=at_once
@@ -333,7 +331,7 @@ class Worker(ForABlock, Observed):
     def _free(self) -> int:
         """How many commands to receive now; 0 while enough wait to be started."""
         ahead, waiting = self._ahead(), self._store.waiting_handlers
-        room = self._concurrency + ahead - len(self._running) - len(self._backlog)
+        room = self._slots.most + ahead - len(self._running) - len(self._backlog)
         few = len(self._backlog) > ahead // 2 or (waiting > ahead // 2 and room < self._concurrency // 2)
         return 0 if ahead and few else room  # few at a time cost more than many
 
@@ -378,7 +376,7 @@ class Worker(ForABlock, Observed):
             return
         while not self._is_ending:
             try:
-                while not self._backlog:
+                while not self._backlog or len(self._running) >= self._slots.most:
                     self._work.clear()
                     await self._work.wait()
                 received = self._backlog.popleft()
@@ -434,6 +432,13 @@ class Worker(ForABlock, Observed):
         if len(self._writer) > MAX_UNWRITTEN:
             await asyncio.wait({written})
 
+    def _on_parked(self) -> None:
+        """One more only waits: another may be handled instead, and is to be received."""
+        if not self._is_ending:
+            self._slots.grow()
+            self._work.set()
+            self._room.set()
+
     def _on_stuck(self, received: Received) -> None:
         """A thread outlived its timeout: let its lease end."""
         self._stuck.add(received.lease)
@@ -480,15 +485,7 @@ class Worker(ForABlock, Observed):
     async def _end_slots(self) -> None:
         """Cancel the slots, and leave behind those whose handlers ignore it."""
         self._is_ending = True
-        slots, self._slots = self._slots, []
-        for task in slots:
-            task.cancel()
-        if slots:
-            _, left = await asyncio.wait(slots, timeout=GRACE)
-            if left:
-                logger.error(
-                    "%d handlers ignore their cancellation; their commands run again when their leases end", len(left)
-                )
+        await self._slots.end()
 
     def _give_back_backlog(self, reason: bytes) -> None:
         while self._backlog:

@@ -5,7 +5,7 @@ completes the command, so both are one COMMIT. In memory there is no such connec
 handler has returned, in one step of the event loop, and the command is completed in the next that nothing can prevent.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
@@ -24,6 +24,9 @@ from mainstay.events.snapshot import SnapshotPolicy
 from mainstay.events.store import EventStore
 from mainstay.events.stream import StreamId
 from mainstay.serialization import from_json
+
+MOST_KEPT = 100
+"""Deciders that are kept in memory, of streams that several append to."""
 
 
 class EventAggregates:
@@ -46,6 +49,8 @@ class EventAggregates:
         self._policy = SnapshotPolicy.checked(snapshots)
         self._repositories = Repositories(store, self._policy)
         self._past = PastDeciders(store)
+        self._kept: dict[StreamId, AggregateRoot[Any]] = {}
+        """Deciders of streams that were held, as they were when they were committed; the one used last comes last."""
 
     def check(self, kind: type) -> None:
         """Refuse what is no aggregate, or one whose snapshots cannot be kept.
@@ -73,14 +78,38 @@ class EventAggregates:
         async with self._transaction(conn) as mine:
             with naming_an_aggregate():
                 made = repository.create_new(aggregate_id)
-            if hold and self._joins and not await self.store.hold(made.stream, conn=mine):
-                raise StreamHeldError(f"{made.stream} is held by another transaction")
             aggregate = None if ahead is None else repository.loaded_along(made, ahead)
+            if hold and self._joins:
+                aggregate = await self._held(repository, made, mine)
             if aggregate is None:
                 aggregate = await repository.get_or_none(aggregate_id, conn=mine) or made
-            opened = _Opened(repository, aggregate, self._policy)
+            opened = _Opened(repository, aggregate, self._policy, self._keep if hold else None)
             yield opened
             await opened.append(mine, may_leave=self._joins)
+
+    async def _held(self, repository: AggregateRepository[Any], made: AggregateRoot[Any], conn: Any) -> Any:
+        """Hold the stream of a new aggregate; the one that was kept, as it is now, or None if there is none.
+
+        Raises:
+            StreamHeldError: Somebody else has held it for too long.
+        """
+        kept = self._kept.pop(made.stream, None)
+        if kept is None or type(kept) is not type(made):
+            is_held, kept = await self.store.hold(made.stream, conn=conn), None
+        else:
+            found = await self.store.hold_and_load(made.stream, kept.version - 1, conn=conn)
+            is_held = found is not None
+            kept = kept if found is not None and repository.caught_up(kept, found) else None
+        if not is_held:
+            raise StreamHeldError(f"{made.stream} is held by another transaction")
+        return kept
+
+    def _keep(self, aggregate: AggregateRoot[Any]) -> None:
+        """Keep what is committed of a decider, for its next command."""
+        if isinstance(aggregate, DeciderAggregate) and aggregate.version and not aggregate.has_uncommitted_events:
+            self._kept[aggregate.stream] = aggregate
+            while len(self._kept) > MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
 
     @asynccontextmanager
     async def tried(
@@ -122,7 +151,11 @@ class _Opened:
     """An aggregate in a transaction; see `mainstay.commands.aggregates.Opened`."""
 
     def __init__(
-        self, repository: AggregateRepository[Any], aggregate: AggregateRoot[Any], policy: SnapshotPolicy | None
+        self,
+        repository: AggregateRepository[Any],
+        aggregate: AggregateRoot[Any],
+        policy: SnapshotPolicy | None,
+        keep: Callable[[AggregateRoot[Any]], None] | None = None,
     ) -> None:
         self.aggregate = aggregate
         self.version_read = aggregate.version
@@ -131,6 +164,7 @@ class _Opened:
         self._appended: Appended | None = None
         self._repository = repository
         self._policy = policy
+        self._keep = keep
 
     @property
     def stream(self) -> StreamName:
@@ -155,6 +189,8 @@ class _Opened:
         """Leave a snapshot, if it is time to."""
         if self.left is not None:
             self._repository.saved_along(self.aggregate, self.left)
+        if self._keep is not None:
+            self._keep(self.aggregate)
         if self._policy is not None and self._policy.is_due(self.version_read, self.aggregate.version):
             await self._repository.create_snapshot(self.aggregate)
 

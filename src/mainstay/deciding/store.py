@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 from mainstay.commands.deciders import Fate
 from mainstay.commands.ledger import StreamName
 from mainstay.commands.store import Outcome
-from mainstay.events.log import NewEvent, Tail
+from mainstay.events.log import NewEvent
+from mainstay.events.reading import Tail
 from mainstay.events.snapshot import Snapshot
 from mainstay.events.stream import StreamId
 

@@ -40,7 +40,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from mainstay.events.stream import ExpectedVersion, StreamId
@@ -82,18 +82,6 @@ class NewEvent:
     actor_id: str | None = None
     metadata: bytes | None = None
     tags: tuple[str, ...] = ()
-
-
-class Tail(NamedTuple):
-    """The end of a stream, as it was read.
-
-    Attributes:
-        after: A version.
-        events: All that came after it.
-    """
-
-    after: int
-    events: "Sequence[RecordedEvent]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +270,14 @@ class JoiningLog(ABC):
 
         Returns:
             False if somebody else has held it for too long: then the transaction can only be rolled back.
+        """
+
+    @abstractmethod
+    async def hold_and_read(self, stream: StreamId, after: int, *, conn: Any) -> list[RecordedEvent] | None:
+        """As `hold_stream`, and what came after a version; None if somebody else has held it for too long.
+
+        Raises:
+            StreamTombstonedError: The stream is.
         """
 
     @abstractmethod

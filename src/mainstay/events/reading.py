@@ -21,7 +21,6 @@ from mainstay.events.log import (
     QueryItem,
     RecordedEvent,
     StreamState,
-    Tail,
 )
 from mainstay.events.options import ReadOptions, stream_named
 from mainstay.events.registry import EventRegistry
@@ -48,6 +47,18 @@ class EventPage(NamedTuple):
     events: list[EventEnvelope]
     position: int
     horizon: int
+
+
+class Tail(NamedTuple):
+    """The end of a stream, as it was read.
+
+    Attributes:
+        after: A version.
+        events: All that came after it.
+    """
+
+    after: int
+    events: Sequence[RecordedEvent]
 
 
 class LoadedStream(NamedTuple):
@@ -186,14 +197,18 @@ class EventReader:
         }
         if missing := [(stream, version) for stream, version in asked if stream not in found]:
             found |= await self.log.read_streams(missing, conn=conn)
-        events_of = self.codec.read
-        return [
-            LoadedStream(
-                [event for each in recorded for event in events_of(each)],
-                *((recorded[0], recorded[-1]) if recorded else (None, None)),
-            )
-            for recorded in (found[stream] for stream, _ in asked)
-        ]
+        return [self.loaded(found[stream]) for stream, _ in asked]
+
+    def loaded(self, recorded: Sequence[RecordedEvent]) -> LoadedStream:
+        """As `load_stream`, of what the log has.
+
+        Raises:
+            CorruptEventError: As `read_stream` says, and UnknownEventTypeError.
+        """
+        if not recorded:
+            return LoadedStream([], None, None)
+        read = self.codec.read
+        return LoadedStream([event for each in recorded for event in read(each)], recorded[0], recorded[-1])
 
     def read_along(self, stream: StreamId) -> Any:
         """What `load_stream` asks, to go along in another's round trip; None if this log has no such thing."""
@@ -209,10 +224,7 @@ class EventReader:
         recorded = self.log.found_along(stream, along) if isinstance(self.log, JoiningLog) else None
         if recorded is None or len(recorded) == _LOADED:
             return None
-        if not recorded:
-            return LoadedStream([], None, None)
-        read = self.codec.read
-        return LoadedStream([event for each in recorded for event in read(each)], recorded[0], recorded[-1])
+        return self.loaded(recorded)
 
     def read_all(
         self,

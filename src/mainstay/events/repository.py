@@ -26,8 +26,8 @@ from mainstay.errors import (
 )
 from mainstay.events.aggregate import AggregateRoot
 from mainstay.events.decider import DeciderAggregate
-from mainstay.events.log import Appended, Tail
-from mainstay.events.reading import LoadedStream
+from mainstay.events.log import Appended
+from mainstay.events.reading import LoadedStream, Tail
 from mainstay.events.scope import scoped
 from mainstay.events.snapshot import Snapshot, SnapshotPolicy, SnapshotStore
 from mainstay.events.store import EventStore
@@ -214,6 +214,20 @@ class AggregateRepository(Generic[AggregateT]):
                 await self._filled(aggregate, None, None, conn)
             else:
                 self._replayed(aggregate, loaded, state)
+
+    def caught_up(self, aggregate: AggregateT, found: LoadedStream) -> bool:
+        """Let an aggregate become what others have made of its stream; False if it never was what the stream says.
+
+        Args:
+            aggregate: At a version that was committed; if something fails it is to be thrown away.
+            found: Its stream, from the event of that version on.
+        """
+        version = aggregate.version
+        if found.first is None or found.last is None or found.first.event.event_id != aggregate.last_event_id:
+            return False
+        aggregate.load_from_history(event for event in found.events if event.aggregate_version > version)
+        aggregate.restore_state(aggregate.state_or_none, found.last.version, found.last.event.event_id)
+        return True
 
     def create_new(self, aggregate_id: UUID | str) -> AggregateT:
         """An aggregate without events; nothing is looked up."""

@@ -23,6 +23,7 @@ from mainstay.events.log import (
     StreamState,
 )
 from mainstay.events.memory import MemoryEventLog
+from mainstay.events.reading import LoadedStream
 from mainstay.events.registry import EventRegistry
 from mainstay.events.scope import refuse_others, scoped, scoped_tenant
 from mainstay.events.snapshot import MemorySnapshotStore, SnapshotStore
@@ -149,6 +150,25 @@ class EventStore(ByAggregate):
             False if somebody else has held it for too long: then the transaction can only be rolled back.
         """
         return not isinstance(self.log, JoiningLog) or await self.log.hold_stream(stream, conn=conn)
+
+    async def hold_and_load(self, stream: StreamId, after: int, *, conn: Any) -> LoadedStream | None:
+        """As `hold`, and what came after a version, in the same round trip if that can be.
+
+        Args:
+            stream: Which.
+            after: The version.
+            conn: The caller's transaction.
+
+        Returns:
+            None if somebody else has held it for too long: then the transaction can only be rolled back.
+
+        Raises:
+            StreamTombstonedError: As `load_stream` says, and CorruptEventError and UnknownEventTypeError.
+        """
+        if not isinstance(self.log, JoiningLog):
+            return await self.load_stream(stream, after_version=after, conn=conn)
+        recorded = await self.log.hold_and_read(scoped(stream), after, conn=conn)
+        return None if recorded is None else self.loaded(recorded)
 
     def append_along(self, stream: StreamId, events: Iterable[DomainEvent], *, expected: ExpectedVersion) -> Any:
         """What `append` does in a caller's transaction, to go along in another's round trip; None if it cannot.

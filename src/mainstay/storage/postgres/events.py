@@ -39,8 +39,8 @@ from mainstay.events.log import (
     RecordedEvent,
     StreamAppend,
     StreamState,
-    Tail,
 )
+from mainstay.events.reading import Tail
 from mainstay.events.stream import LARGEST_VERSION, StreamId
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.along import Along
@@ -84,9 +84,9 @@ class PostgresEventLog(JoiningLog):
         self._appends = {query: PreparedScript(self._sql[query]) for query in APPENDS}
         self._appending = Appending(pool, self._appends, PreparedScript(self._sql["append_current"]))
         self._reads = PreparedScript(self._sql["read_stream"])
-        self._holding = PreparedScript(
-            ";\n".join(self._sql[each] for each in ("begin_plainly", "hold_streams", "read_streams"))
-        )
+        hold_and_read = f"{self._sql['hold_streams']};\n{self._sql['read_streams']}"
+        self._hold_and_read = PreparedScript(hold_and_read)
+        self._begin_holding = PreparedScript(f"{self._sql['begin_plainly']};\n{hold_and_read}")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -164,7 +164,7 @@ class PostgresEventLog(JoiningLog):
 
     async def begin_holding(
         self, streams: Sequence[StreamId], after: Mapping[StreamId, int], *, conn: Connection
-    ) -> tuple[list[int], dict[StreamId, Tail]]:
+    ) -> tuple[list[StreamId], dict[StreamId, Tail]]:
         """Begin a transaction that holds streams, as `hold_streams` does, and read what some are now; one round trip.
 
         Args:
@@ -176,16 +176,17 @@ class PostgresEventLog(JoiningLog):
             psycopg.Error: As the database says; the transaction may have begun.
         """
         asked = {**names_of(streams), "after": plain_array_of(after.get(each) for each in streams)}
-        *_, holding, reading = await self._holding.run(conn, encoded(asked))
+        *_, holding, reading = await self._begin_holding.run(conn, encoded(asked))
         ((places,),) = rows_from(conn, holding)
-        found: dict[StreamId, list[RecordedEvent]] = {streams[place - 1]: [] for place in places}
+        held = [streams[place - 1] for place in places]
+        found: dict[StreamId, list[RecordedEvent]] = {each: [] for each in held if each in after}
         for row in rows_from(conn, reading):
-            *_, place, tombstoned = row
-            if tombstoned:  # whoever loads it is told so
-                found.pop(streams[place - 1], None)
-            elif row[0] is not None and streams[place - 1] in found:
-                found[streams[place - 1]].append(recorded_from(row, streams[place - 1]))
-        return list(places), {each: Tail(after[each], events) for each, events in found.items() if each in after}
+            stream = streams[row[-2] - 1]
+            if row[-1]:  # tombstoned: whoever loads it is told so
+                found.pop(stream, None)
+            elif row[0] is not None and stream in found:
+                found[stream].append(recorded_from(row, stream))
+        return held, {stream: Tail(after[stream], events) for stream, events in found.items()}
 
     async def hold_stream(self, stream: StreamId, *, conn: Any) -> bool:
         """Let nobody else append to a stream until a transaction ends; waits for a second at most."""
@@ -196,6 +197,18 @@ class PostgresEventLog(JoiningLog):
                 return False
             raise
         return True
+
+    async def hold_and_read(self, stream: StreamId, after: int, *, conn: Any) -> list[RecordedEvent] | None:
+        """As `hold_stream`, and what came after a version."""
+        asked = encoded({**names_of([stream]), "after": plain_array_of([after])})
+        try:
+            async with sealed(borrowed(self.pool, conn)):
+                *_, reading = await self._hold_and_read.run(conn, asked)
+        except StorageUnavailableError as error:
+            if isinstance(error.__cause__, LockNotAvailable):
+                return None
+            raise
+        return _recorded(stream, [(*row[:-2], row[-1]) for row in rows_from(conn, reading)])
 
     # -- in the round trips of others ---------------------------------------------------------------------------------
     def read_along(self, stream: StreamId, limit: int) -> Along:

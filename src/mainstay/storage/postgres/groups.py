@@ -60,8 +60,8 @@ class PostgresGroupStore:
         names = sorted(streams, key=lambda each: (each.category, tenant_text(each.tenant_id), str(each.id)))
         with _saying_that_it_would_wait():
             async with sealed(autocommit(self._pool)) as conn:
-                places, found = await self._log.begin_holding(names, after or {}, conn=conn)
-                yield HeldStreams([names[place - 1] for place in places], conn, found=found)
+                mine, found = await self._log.begin_holding(names, after or {}, conn=conn)
+                yield HeldStreams(mine, conn, found=found)
 
     async def commit(self, domain: str, group: Sequence[ToCommit], *, held: HeldStreams | None = None) -> list[Fate]:
         """Write what can still be written of a group, in one transaction; of the rest nothing; one round trip."""

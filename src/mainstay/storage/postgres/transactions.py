@@ -204,7 +204,8 @@ class HandlerTransactions:
             if (following := self._next(begun)) is not None:
                 answers = await self._run_for(following, begun, complete_and_begin, values)
             else:
-                answers = await complete.run(conn, values)
+                # What holds a stream is committed in this round trip: whoever waits for it does not wait for another.
+                answers = await (complete if also is None else complete_and_begin).run(conn, values)
                 self._take_back(begun)
                 await self._end(begun, None)
         except psycopg.Error as error:
