@@ -233,7 +233,7 @@ class GroupScenarios(PurseSuite):
 
         async def note(group: Sequence[ToCommit]) -> None:
             in_hand.append(grouping._in_hand)
-            await eventually(lambda: not grouping._waiting)  # the next group is decided on meanwhile
+            await eventually(lambda: not grouping._gathering.waiting)  # the next group is decided on meanwhile
 
         watched.before = note
         sent = await self.sent(world, *(Take(purse_id=uuid4(), amount=1) for _ in range(32)))

@@ -34,15 +34,14 @@ nothing, one after it commands that are completed.
 """
 
 import asyncio
-import random
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
-from uuid import UUID
+from typing import TypeAlias
 
-from mainstay.commands.aggregates import FIRST_PAUSE, TRIES, WARY
+from mainstay.commands.aggregates import TRIES, WARY
 from mainstay.commands.deciders import Decided, Decider, Deciders, Fate
+from mainstay.commands.gathering import LONGEST_REST, Gathering, now
 from mainstay.commands.grouped import Alone, End, Group, Item, Judge, Overtaken, Written
 from mainstay.commands.handler import Handler
 from mainstay.commands.reaching import LONGEST_PAUSE, until_reached
@@ -55,17 +54,10 @@ from mainstay.tenancy import all_tenants
 
 MOST = 256
 """Commands in a group at most."""
-_MOST_PASSED = 3
-"""How often in a row a stream that somebody else holds is passed by for others, before it is waited for."""
-_LONGEST_REST = 7
-"""How often the time is doubled for which a stream rests that somebody else holds."""
+
+_Lane: TypeAlias = Callable[[], Sequence[Hashable]]
 
 logger = get_logger(__name__)
-
-
-def _has_room(of_stream: list[Item] | None, item: Item, limit: int) -> bool:
-    """Whether a group can hold one more command of a stream."""
-    return not of_stream or (len(of_stream) < limit and of_stream[0].kind is item.kind)
 
 
 def _in_nobodys_name() -> None:
@@ -97,16 +89,12 @@ class Grouping:
         self._store = store
         self.deciders = deciders
         self._judge = judge
-        self._on_parked = on_parked
-        self._waiting: deque[Item] = deque()
-        self._resting: dict[Hashable, asyncio.TimerHandle] = {}
-        self._unsure: set[Hashable] = set()
-        self._contended: dict[Hashable, float] = {}
-        """Streams that others append to, and until when that is taken to be so."""
+        self._gathering = Gathering(self._hurry, on_parked)
         self._fresh_until = 0.0
-        self._in_hand = self._count = self.parked = 0
+        self._in_hand = self._count = 0
         self._making: asyncio.Task[None] | None = None
-        self._contending: asyncio.Task[None] | None = None
+        self._lanes: dict[_Lane, asyncio.Task[None]] = {}
+        """Those who hold contended streams, and who hold hot ones."""
         self._last: Group | None = None
         """The group that is being committed, or was last."""
         self._committing: asyncio.Task[None] | None = None
@@ -114,6 +102,11 @@ class Grouping:
         self._give_up = asyncio.Event()
         self._context = copy_context()
         self._context.run(_in_nobodys_name)
+
+    @property
+    def parked(self) -> int:
+        """How many commands only wait for streams that others append to."""
+        return self._gathering.parked
 
     async def decide(self, received: Received, handler: Handler, kind: type, stream: Hashable) -> End:
         """Decide on a command, together with others.
@@ -131,34 +124,27 @@ class Grouping:
         end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._count += 1
         item = Item(received, handler, kind, stream, copy_context(), end, self._count)
-        self._waiting.append(item)
+        self._gathering.add(item)
         self._in_hand += 1
-        if stream in self._contended:
-            self._park(item)
         self._hurry()
         try:
             return await end
         finally:
             self._in_hand -= 1
-            self.parked -= item.is_parked
+            self._gathering.leave(item)
 
     async def close(self) -> None:
         """End; who still waits is canceled. It can be used again."""
         self._give_up.set()
-        for task in (self._making, self._contending, self._committing):
+        for task in (self._making, *self._lanes.values(), self._committing):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError, MainstayError):
                     await task
-        for timer in self._resting.values():
-            timer.cancel()
-        for item in [*self._waiting, *(() if self._last is None else self._last.items)]:
+        self._gathering.clear()
+        for item in () if self._last is None else self._last.items:
             item.end.cancel()
-        self._waiting.clear()
-        self._resting.clear()
-        self._unsure.clear()
-        self._contended.clear()
-        self._making = self._contending = self._committing = self._last = None
+        self._making = self._committing = self._last = None
         self._give_up.clear()
         if self._waking:
             await asyncio.wait(self._waking, timeout=LONGEST_PAUSE)
@@ -169,20 +155,24 @@ class Grouping:
     # -- making groups ------------------------------------------------------------------------------------------------
     def _hurry(self) -> None:
         """Let whoever makes groups look at what waits; in the worker's context, not in that of who came first."""
-        if self._making is None and self._waiting:
+        gathering = self._gathering
+        if not gathering.waiting:
+            return
+        if self._making is None:
             self._making = asyncio.create_task(
                 self._make_groups(), name="mainstay-grouping", context=self._context.copy()
             )
-        if self._contending is None and self._contended and self._waiting:
-            self._contending = asyncio.create_task(
-                self._contend(), name="mainstay-grouping-contended", context=self._context.copy()
-            )
+        for wanted in (gathering.wanted, gathering.wanted_hot) if gathering.contended else ():
+            if wanted not in self._lanes:
+                self._lanes[wanted] = asyncio.create_task(
+                    self._contend(wanted), name="mainstay-grouping-contended", context=self._context.copy()
+                )
 
     async def _make_groups(self) -> None:
         """Load and decide, a group after the other, each while the one before it commits."""
         try:
-            while items := self._taken(min(MOST, max(1, (self._in_hand - self.parked + 1) // 2))):
-                group = await self._decided(items, fresh=self._now() < self._fresh_until)
+            while items := self._gathering.taken(min(MOST, max(1, (self._in_hand - self.parked + 1) // 2))):
+                group = await self._decided(items, fresh=now() < self._fresh_until)
                 if self._last is not None:
                     await self._last.known.wait()
                 self._committing = asyncio.create_task(
@@ -193,15 +183,13 @@ class Grouping:
         finally:
             self._making = None
 
-    async def _contend(self) -> None:
+    async def _contend(self, wanted: _Lane) -> None:
         """The same for streams that others append to: nothing is decided on before its stream is held."""
         try:
-            passed = Counter[Hashable]()
-            while streams := self._wanted(passed):
+            while streams := wanted():
                 group, items = Group([], set()), list[Item]()
                 try:
-                    held = await self._hold(group, streams, items)
-                    passed = Counter({each: passed[each] + 1 for each in streams if each not in held})
+                    self._gathering.passed(streams, await self._hold(group, streams, items))
                 except asyncio.CancelledError:
                     for item in items:
                         item.end.cancel()
@@ -209,20 +197,7 @@ class Grouping:
                 self._sort_out(group)
                 self._tell(group)
         finally:
-            self._contending = None
-
-    def _wanted(self, passed: "Counter[Hashable]") -> list[Hashable]:
-        """The streams to be held next: all that are waited for; or one alone that was passed by too often."""
-        self._calm_down()
-        wanted = dict.fromkeys(
-            item.stream
-            for item in self._waiting
-            if item.stream in self._contended
-            and item.stream not in self._resting
-            and item.stream not in self._unsure
-            and not item.end.done()
-        )
-        return [each for each in wanted if passed[each] >= _MOST_PASSED][:1] or list(wanted)
+            del self._lanes[wanted]
 
     async def _hold(self, group: Group, streams: Sequence[Hashable], items: list[Item]) -> "set[Hashable]":
         """Decide and commit in one transaction, which holds the streams from the beginning; those that were held.
@@ -233,9 +208,9 @@ class Grouping:
         try:
             async with self.deciders.holding(streams) as held:
                 held_streams |= set(held.streams)
-                items += self._taken(MOST, held=held_streams)
+                items += self._gathering.taken(MOST, held=held_streams)
                 group.unsure |= {item.stream for item in items}
-                self._unsure |= group.unsure
+                self._gathering.unsure |= group.unsure
                 found = await self.deciders.load({item.stream: item.kind for item in items}, fresh=True, held=held)
                 await self._decide_all(group, items, found)
                 group.items = [item for item in group.items if group.stands(item, set())]
@@ -246,55 +221,12 @@ class Grouping:
             group.failed |= {item.decider for item in items if item.decider is not None}
             group.put_back = [item for item in items if not item.end.done()]
             if not isinstance(error, StorageUnavailableError | WouldWaitError):
-                for stream in streams:
-                    self._contended.pop(stream, None)
+                self._gathering.calm(streams)
             for stream in streams:
-                self._rest(stream, _LONGEST_REST)
+                self._gathering.rest(stream, LONGEST_REST)
             return held_streams
         group.found(group.items, fates)
         return held_streams
-
-    def _taken(self, most: int, *, held: Collection[Hashable] | None = None) -> list[Item]:
-        """The next group, in the order of arrival; one stream's commands stand one after the other.
-
-        Args:
-            most: Commands.
-            held: Of these streams; else of all to which nobody else appends.
-        """
-        share = max(1, most // 2) if held is None else most
-        chosen: dict[Hashable, list[Item]] = {}
-        ids: set[UUID] = set()
-        self._calm_down()
-        for limit in (share, most):
-            kept: deque[Item] = deque()
-            for item in self._waiting:
-                if item.end.done():  # it was called off
-                    continue
-                stream, command_id = item.stream, item.received.lease.command_id
-                if (
-                    len(ids) >= most
-                    or command_id in ids
-                    or (self._resting and stream in self._resting)
-                    or (self._unsure and stream in self._unsure)
-                    or (stream in self._contended if held is None else stream not in held)
-                    or not _has_room(chosen.get(stream), item, limit)
-                ):
-                    kept.append(item)
-                else:
-                    chosen.setdefault(stream, []).append(item)
-                    ids.add(command_id)
-            self._waiting = kept
-        return [item for items in chosen.values() for item in items]
-
-    def _calm_down(self) -> None:
-        """Take streams for others' no longer where nobody was quicker for a while."""
-        if self._contended:
-            now = self._now()
-            self._contended = {stream: until for stream, until in self._contended.items() if until > now}
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
 
     # -- deciding -----------------------------------------------------------------------------------------------------
     async def _decided(self, items: Sequence[Item], *, fresh: bool) -> Group:
@@ -313,7 +245,7 @@ class Grouping:
             for item in items:
                 item.fail(error)
             return Group([], set())
-        self._unsure |= group.unsure
+        self._gathering.unsure |= group.unsure
         return group
 
     async def _decide_all(
@@ -412,13 +344,13 @@ class Grouping:
     def _sort_out(self, group: Group) -> None:
         """Draw the consequences for groups to come; what is to be decided on again waits for the next."""
         self.deciders.forget(group.failed)
-        self._unsure -= group.unsure
+        self._gathering.unsure -= group.unsure
         for item, fate in group.fates:
             if not fate.is_written:
                 self._not_written(group, item, fate)
-        for item in sorted(group.put_back, key=lambda each: each.number, reverse=True):
+        for item in group.put_back:
             item.decided = item.decider = None
-            self._waiting.appendleft(item)
+        self._gathering.put_back(group.put_back)
 
     def _tell(self, group: Group) -> None:
         """Let each command of a group know what it has come to."""
@@ -439,41 +371,11 @@ class Grouping:
         else:
             if fate is not Fate.BEHIND:
                 item.tries += 1
-                self._beware(item, fate)
+                self._fresh_until = now() + WARY
+                self._gathering.beware(item)
+            if fate is Fate.LOCKED:
+                self._gathering.rest(item.stream, item.tries)
             group.put_back.append(item)
-
-    def _beware(self, item: Item, fate: Fate) -> None:
-        """Somebody else was quicker."""
-        until = self._now() + WARY
-        self._fresh_until = until
-        if item.tries > 1:
-            if item.stream not in self._contended:
-                for each in self._waiting:
-                    if each.stream == item.stream:
-                        self._park(each)
-            self._park(item)
-            self._contended[item.stream] = until
-        if fate is Fate.LOCKED:
-            self._rest(item.stream, item.tries)
-
-    def _park(self, item: Item) -> None:
-        """Let a command wait for a stream that others append to without counting among those that are in hand."""
-        if not item.is_parked and not item.end.done():
-            item.is_parked = True
-            self.parked += 1
-            self._on_parked()
-
-    def _rest(self, stream: Hashable, tries: int) -> None:
-        """Leave a stream alone for a short while."""
-        if stream in self._resting:
-            return
-        pause = random.uniform(0, FIRST_PAUSE * 2 ** min(tries, _LONGEST_REST))  # noqa: S311 - spreads, guards nothing
-
-        def rested() -> None:
-            del self._resting[stream]
-            self._hurry()
-
-        self._resting[stream] = asyncio.get_running_loop().call_later(pause, rested)
 
     def _wake(self, items: Sequence[Item]) -> None:
         """Wake whoever handles what was sent, or may start now; nothing here waits for it."""

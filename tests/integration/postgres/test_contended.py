@@ -61,7 +61,7 @@ def contend(worker: Worker, purse_id: UUID) -> None:
         execution._turns._queues[Purse, str(purse_id), None].until = float("inf")
     else:
         grouping = execution.grouping
-        grouping._contended[grouping.deciders.stream_of(Purse, purse_id)] = float("inf")
+        grouping._gathering.contended[grouping.deciders.stream_of(Purse, purse_id)] = float("inf")
 
 
 @asynccontextmanager
@@ -174,11 +174,13 @@ async def test_a_decider_that_is_kept_is_used_only_if_the_stream_says_the_same(w
     purse_id = await hot(worker, purses)
     async with world.working(worker):
         await world.settled(*(await sent(world, Take(purse_id=purse_id, amount=1))))
+        await eventually(lambda: worker._execution._aggregates._kept)
         (kept,) = worker._execution._aggregates._kept.values()
         kept.restore_state(Sum(1000), kept.version, uuid4())  # of a server that was lost with what it had
         (last,) = await sent(world, Take(purse_id=purse_id, amount=1))
         found = await world.settled(last)
 
+        await eventually(lambda: worker._execution._aggregates._kept)
         (again,) = worker._execution._aggregates._kept.values()
         assert again is not kept
         assert again.state == Sum(3)

@@ -60,7 +60,7 @@ async def test_a_group_that_holds_its_streams_sends_elsewhere_for_the_first_time
     worker, here, held_then = world.worker(event_store=PostgreSQLEventStore(small)), uuid4(), []
     grouping = worker._execution.grouping
     holding = grouping.deciders.holding
-    grouping._contended[grouping.deciders.stream_of(Purse, here)] = float("inf")
+    grouping._gathering.contended[grouping.deciders.stream_of(Purse, here)] = float("inf")
 
     @asynccontextmanager
     async def forgetful(streams):
