@@ -79,3 +79,32 @@ async def test_one_who_is_canceled_while_he_waits_lets_the_next_have_his_turn(cl
         gone.cancel()
     assert await following
     assert gone.cancelled()
+
+
+async def test_all_who_want_a_stream_but_one_are_parked(clock):
+    told: list[int] = []
+    mine = Turns(lambda: told.append(1))
+    mine.contend("a")
+    free = asyncio.Event()
+
+    async def have(stream: str, *, parks: bool = True) -> None:
+        async with mine.of(stream, parks=parks):
+            await free.wait()
+
+    async def come(*args: Any, **options: Any) -> "asyncio.Task[None]":
+        task = asyncio.create_task(have(*args, **options))
+        await checkpoint()
+        return task
+
+    tasks = [await come("a") for _ in range(4)]
+    parked = [mine.parked]
+    tasks.append(await come("a", parks=False))
+    tasks.append(await come("b"))
+    parked.append(mine.parked)
+    tasks[2].cancel()
+    await checkpoint()
+    parked.append(mine.parked)
+    free.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert (parked, len(told), mine.parked) == ([3, 3, 2], 3, 0)

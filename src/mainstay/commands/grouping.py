@@ -18,7 +18,9 @@ is taken out. So no decision rests on what did not come true, and a hot stream h
 Others. States are kept in memory, so that most commands cost no question. When another worker proves to have appended,
 all states are brought up to date before they are used, for `WARY` seconds; and a stream whose command was overtaken
 twice is decided on apart: in a transaction that holds it from the beginning, so that nobody is quicker. What is
-prepared while another group commits would come too late each time, and keep its slots from others.
+prepared while another group commits would come too late each time. Its commands wait without a slot, and are taken when
+the stream is held: a stream that goes from worker to worker does so for as many as have gathered, in two round trips,
+one that holds and reads it and one that writes and commits. `mainstay.commands.gathering` says which is held when.
 
 Fairness. A stream takes half of a group at most, as long as others wait; then what is left. Who could not be written
 comes before those who came later. A stream that somebody else holds rests for a short while, drawn, with all its

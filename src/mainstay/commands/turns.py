@@ -5,8 +5,9 @@ streams are ever appended to by two at once. Where it happens the stream is take
 and its commands queue up: in this worker for their turn, in the order in which they came; and whose turn it is holds
 the stream from the beginning of its transaction, so that among workers, too, each waits instead of losing a race.
 
-Of a worker one command for a contended stream is in the database, the others wait without a connection. Whoever waits
-here holds nothing, and whoever has a transaction never waits here: nobody waits in a circle. A crash lets all go.
+Of a worker one command for a contended stream is in the database, the others wait without a connection, and without a
+slot: they are *parked*, and other commands are handled meanwhile (`mainstay.commands.slots`). Whoever waits here holds
+nothing, and whoever has a transaction never waits here: nobody waits in a circle. A crash lets all go.
 
 Deciders only: they do nothing but decide. Another handler may wait for whatever it likes, for somebody who appends to
 the very same stream on a connection of his own, or for the reply to a command that does; while it held the stream that

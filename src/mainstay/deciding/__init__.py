@@ -3,6 +3,9 @@
 `EventAggregates` answers what `mainstay.commands.aggregates` asks. The events are appended on the connection that
 completes the command, so both are one COMMIT. In memory there is no such connection: events are appended when the
 handler has returned, in one step of the event loop, and the command is completed in the next that nothing can prevent.
+
+A decider whose stream is held is kept in memory when it is committed. The next time it is held, what came after it is
+read in the same round trip, from its own last event on: if that is another event, it is loaded anew.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable

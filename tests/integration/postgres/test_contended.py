@@ -77,9 +77,8 @@ async def sent(world: World, *commands: Take) -> list[UUID]:
 
 
 def watched(worker: Worker) -> Watched:
-    grouping = worker._execution.grouping
-    assert grouping is not None
-    grouping.deciders._groups = found = Watched(grouping.deciders._groups)  # type: ignore[attr-defined]
+    grouping: Any = worker._execution.grouping
+    grouping.deciders._groups = found = Watched(grouping.deciders._groups)
     return found
 
 
