@@ -27,7 +27,7 @@ import psycopg
 from psycopg import sql
 
 from mainstay.errors import InvalidInputError, InvalidPayloadError, shown
-from mainstay.service import Service
+from mainstay.service import Service, cancel
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.beside import connected
 from mainstay.storage.postgres.database import Pool, autocommit, fetch_value
@@ -114,7 +114,7 @@ class Listener(Service):
             async with asyncio.TaskGroup() as group:
                 ear = group.create_task(self._listen_forever())
                 await self.stopping.wait()
-                ear.cancel()
+                await cancel(ear)
         finally:
             self._tried.set()
 
