@@ -28,8 +28,20 @@ class Counter(DeclarativeAggregate[BaseModel]):
 
 #: What a program that is an event loop does: signals reach it, and probes ask it there.
 #: For workers, which decide in groups and in few round trips: in an event loop.
-OF_STORES = {"append_along", "appended_along", "hold", "load_streams", "loaded_along", "read_along", "written"}
-OF_REPOSITORIES = {"due_snapshot", "keep", "load_all", "loaded_along", "read_along", "save_along", "saved_along"}
+OF_STORES = {
+    "append_along", "appended_along", "hold", "hold_and_load", "load_streams", "loaded", "loaded_along", "read_along",
+    "written",
+}  # fmt: skip
+OF_REPOSITORIES = {
+    "caught_up",
+    "due_snapshot",
+    "keep",
+    "load_all",
+    "loaded_along",
+    "read_along",
+    "save_along",
+    "saved_along",
+}
 IN_A_LOOP = {"cancel", "ended", "probe", "run_until_shutdown"}
 
 
