@@ -77,7 +77,7 @@ TABLES = ("event", "event_tag", "kind", "stream")
 
 
 def test_any_sequence_in_memory_ends_as_the_model_says():
-    run_state_machine_as_test(OnMemory, settings=drawn(40, 40))
+    run_state_machine_as_test(OnMemory, settings=drawn(25, 40))
 
 
 def test_any_sequence_on_sqlite_ends_as_the_model_says():

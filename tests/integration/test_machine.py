@@ -106,7 +106,7 @@ KEPT = {"audit_path"}
 
 
 def test_any_sequence_in_memory_ends_as_the_model_says() -> None:
-    run_state_machine_as_test(OnMemory, settings=drawn(60, 40))
+    run_state_machine_as_test(OnMemory, settings=drawn(40, 40))
 
 
 def test_any_sequence_on_postgresql_ends_as_the_model_says(dsn: str) -> None:

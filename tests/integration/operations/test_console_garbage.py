@@ -1,6 +1,6 @@
 """Requests that make no sense, by the hundred: each is answered or refused, none is a failure of the console.
 
-`MAINSTAY_TEST_INPUTS` says how many there are (600 unless given), `MAINSTAY_TEST_SEED` which. What they may be is read
+`MAINSTAY_TEST_INPUTS` says how many there are (300 unless given), `MAINSTAY_TEST_SEED` which. What they may be is read
 from the routes and from the models of the operations, so what is added is tried, too.
 """
 
@@ -19,7 +19,7 @@ from tests.support.console_world import ConsoleWorld, settle
 from tests.support.garbage import TEXTS
 from tests.support.markup import faults
 
-HOW_MANY = int(os.environ.get("MAINSTAY_TEST_INPUTS", "600"))
+HOW_MANY = int(os.environ.get("MAINSTAY_TEST_INPUTS", "300"))
 SEED = int(os.environ.get("MAINSTAY_TEST_SEED", "20"))
 LONGEST_ADDRESS = 8_000
 NUMBERS = [0, -1, 1, 2, 501, 100_000, 2**31, 2**63, -(2**63) - 1, 10**40, 0.1, -0.5, 1e-9, 1e15, 1e308, -1e191]
