@@ -162,7 +162,7 @@ class Batches:
             MainstayError: As `send`.
         """
         if isinstance(commands, Iterable | AsyncIterable) and not isinstance(
-            commands, list | tuple | dict | str | bytes
+            commands, list | tuple | dict | str | bytes | bytearray | memoryview
         ):
             if conn is not None:
                 raise InvalidInputError(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
-from operator import attrgetter
+from operator import attrgetter, is_not
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -63,7 +63,7 @@ def checked_request(request: SendRequest, *, default_max_attempts: int, payload_
     headers = carrying(headers, request.causation_id, request.tenant_id, request.actor_id)
     if headers is not None:
         command.headers = to_json(headers, what="headers")
-    if _rare(request) != _NONE_OF_THEM:
+    if any(map(is_not, _rare(request), _NONE_OF_THEM)):  # by identity: what is given may not like to be compared
         _check_rare(request, command)
     if command.unique_key is None and (command.unique_for is not None or command.on_conflict is OnConflict.SKIP):
         message = "unique_for and on_conflict say how a unique key is held: give unique_key"
