@@ -26,7 +26,7 @@ from mainstay.operations.cli.options import (
     Type,
     Until,
 )
-from mainstay.operations.cli.times import point
+from mainstay.operations.cli.times import period
 
 if TYPE_CHECKING:
     from mainstay.commands.command import CommandMetadata
@@ -88,8 +88,7 @@ def list_(
     conditions: dict[str, Any] = {
         "domain": domain, "command_type": command_type, "status": status, "tenant_id": tenant, "key": key,
         "batch_id": batch, "correlation_id": correlation, "text": text,
-        "since": None if since is None else point(since),
-        "until": None if until is None else point(until, "--until"),
+        **period(since, until),
     }  # fmt: skip
     if offset and (after or any(conditions[name] for name in conditions if name not in _WITH_OFFSET)):
         raise ConfigurationError("--offset goes with --domain, --type, --status and --tenant only; go on with --after")

@@ -165,14 +165,13 @@ def shadow(
     """
     from mainstay.operations.cli.output import Output
     from mainstay.operations.cli.rehearsed import shadow_document, show_shadow
-    from mainstay.operations.cli.times import point
+    from mainstay.operations.cli.times import period
 
     out = Output(as_json=as_json)
     asked: dict[str, Any] = {
         "domain": domain,
         "command_type": command_type,
-        "since": None if since is None else point(since),
-        "until": None if until is None else point(until, "--until"),
+        **period(since, until),
         "limit": limit,
         "after": after,
         "ignore": ignore or [],

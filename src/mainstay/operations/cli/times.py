@@ -29,3 +29,15 @@ def point(text: str, option: str = "--since") -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise ConfigurationError(f"{option} is so long ago (10min, 2h), or 2030-01-31T12:00, not {text!r}") from None
+
+
+def period(since: str | None, until: str | None) -> dict[str, datetime | None]:
+    """What ``--since`` and ``--until`` say, by these names; None of what was not given.
+
+    Raises:
+        ConfigurationError: One of them is written otherwise.
+    """
+    return {
+        "since": None if since is None else point(since),
+        "until": None if until is None else point(until, "--until"),
+    }

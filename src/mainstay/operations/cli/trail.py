@@ -7,7 +7,7 @@ import typer
 from mainstay.errors import ConfigurationError
 from mainstay.operations.cli.asking import ask
 from mainstay.operations.cli.options import AsJson, Dsn, Limit, Since, Until
-from mainstay.operations.cli.times import point
+from mainstay.operations.cli.times import period
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +59,7 @@ def trail(
         "operator": operator,
         "kind": _kind(kind),
         "subject": subject,
-        "since": None if since is None else point(since),
-        "until": None if until is None else point(until, "--until"),
+        **period(since, until),
         "after": after,
     }
     found = ask(dsn, lambda person: person.trail.list(limit=min(limit + 1, 10_000), **conditions))

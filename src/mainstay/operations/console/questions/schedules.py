@@ -82,10 +82,7 @@ async def list_schedules(desk: Desk, asked: SchedulesAsked, _user: User) -> list
 @operation("GET", "/schedules/one", OneSchedule, ScheduleFacts)
 async def show_schedule(desk: Desk, asked: OneSchedule, _user: User) -> ScheduleFacts:
     """One schedule, and its next due times."""
-    found = await desk.operator.schedules.get(asked.name)
-    if found is None:
-        raise ScheduleNotFoundError(asked.name)
-    return _shown(desk, found, _UPCOMING)
+    return _shown(desk, await _known(desk, asked.name), _UPCOMING)
 
 
 class ToSchedule(OneSchedule):
@@ -172,9 +169,7 @@ class Setting:
 @operation("GET", "/schedules/setting", OneSchedule, Setting)
 async def show_setting(desk: Desk, asked: OneSchedule, _user: User) -> Setting:
     """One schedule, to be changed."""
-    found = await desk.operator.schedules.get(asked.name)
-    if found is None:
-        raise ScheduleNotFoundError(asked.name)
+    found = await _known(desk, asked.name)
     known: dict[str, Any] = {each.name: getattr(found, each.name) for each in fields(Setting) if each.name != "seen"}
     known |= {"every": _seconds(found.every), "unique_for": _seconds(found.unique_for), "seen": found.updated_at}
     names = desk.masking.names_in(found.domain, found.command_type)
@@ -263,6 +258,13 @@ async def _wanted(desk: Desk, asked: Previewing) -> tuple[Schedule | None, dict[
         kept = hide(getattr(before, name), names)[1] if is_same and asked.seen else []
         wanted[name] = None if given is None else restore(from_json(to_json(given, what=name)), kept)
     return before, wanted
+
+
+async def _known(desk: Desk, name: str) -> Schedule:
+    found = await desk.operator.schedules.get(name)
+    if found is None:
+        raise ScheduleNotFoundError(name)
+    return found
 
 
 def _shown(desk: Desk, schedule: Schedule, upcoming: int = 0) -> ScheduleFacts:
