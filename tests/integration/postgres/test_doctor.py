@@ -146,8 +146,8 @@ ALTERED = {
         "is missing",
     ),
     "column name of commandbus.batch": ("alter table commandbus.batch alter column name set default 'none'", "text"),
-    "constraint command_status_known of commandbus.command": (
-        "alter table commandbus.command drop constraint command_status_known",
+    "constraint command_sound of commandbus.command": (
+        "alter table commandbus.command drop constraint command_sound",
         "is missing",
     ),
     "constraint decision_events_count of commandbus.decision": (

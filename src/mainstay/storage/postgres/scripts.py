@@ -56,5 +56,8 @@ def _written(conn: Connection, value: UUID | int | str | bytes | None) -> bytes:
     if isinstance(value, int):
         return str(value).encode()
     if conn.info.encoding == UTF8:
-        return bytes(pq.Escaping(conn.pgconn).escape_literal(value.encode() if isinstance(value, str) else value))
+        text = value.encode() if isinstance(value, str) else value
+        if b"'" not in text and b"\\" not in text:
+            return b"'%b'" % text
+        return bytes(pq.Escaping(conn.pgconn).escape_literal(text))
     return sql.Literal(value.decode() if isinstance(value, bytes) else value).as_bytes(conn)

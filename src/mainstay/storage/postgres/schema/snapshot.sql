@@ -385,6 +385,16 @@ begin
 end;
 $$;
 
+CREATE FUNCTION commandbus.is_sound(p_status text, p_max_attempts integer, p_priority smallint) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+begin
+    return p_status in ('PENDING', 'IN_PROGRESS', 'COMPLETED', 'FAILED', 'CANCELED', 'IN_TROUBLESHOOTING_QUEUE')
+        and p_max_attempts > 0
+        and p_priority between -9 and 9;
+end;
+$$;
+
 CREATE SEQUENCE commandbus.subject_no
     START WITH 1
     INCREMENT BY 1
@@ -423,9 +433,7 @@ CREATE TABLE commandbus.command (
     unique_key text,
     pruned_at timestamp with time zone,
     "position" bigint,
-    CONSTRAINT command_max_attempts_positive CHECK ((max_attempts > 0)),
-    CONSTRAINT command_priority_in_range CHECK (((priority >= '-9'::integer) AND (priority <= 9))),
-    CONSTRAINT command_status_known CHECK ((status = ANY (ARRAY['PENDING'::text, 'IN_PROGRESS'::text, 'COMPLETED'::text, 'FAILED'::text, 'CANCELED'::text, 'IN_TROUBLESHOOTING_QUEUE'::text])))
+    CONSTRAINT command_sound CHECK (commandbus.is_sound(status, max_attempts, priority))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.02', autovacuum_analyze_scale_factor='0.05');
 
