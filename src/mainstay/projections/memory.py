@@ -130,7 +130,14 @@ class MemoryRebuilding:
         self.serving = [_state(each) for each in shards[subscription]]
         self.rebuilt = [_state(each) for each in shards.get(self._rebuild, ())]
 
-    async def begin(self, *, shards: int, version: int, start: Checkpoint) -> None:
+    async def begin(
+        self,
+        *,
+        shards: int,
+        version: int,
+        start: Checkpoint,
+        actor: str,  # noqa: ARG002 - there is no trail
+    ) -> None:
         """Make a rebuild known."""
         checked_shards(shards)
         checked_version(version)

@@ -177,7 +177,7 @@ class Rebuild:
         async with self._store.rebuilding(self._name) as held:
             if not held.rebuilt:
                 await self._beside.create_tables(held.tables)
-                await held.begin(shards=shards, version=version, start=begin)
+                await held.begin(shards=shards, version=version, start=begin, actor=self._options.actor)
             elif (held.rebuilt[0].shards, held.rebuilt[0].version) != (shards, version):
                 known = held.rebuilt[0]
                 message = (

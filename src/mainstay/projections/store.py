@@ -231,13 +231,14 @@ class Rebuilding(Protocol):
         """The rebuild's shards, likewise; empty if there is none."""
         ...
 
-    async def begin(self, *, shards: int, version: int, start: Checkpoint) -> None:
+    async def begin(self, *, shards: int, version: int, start: Checkpoint, actor: str) -> None:
         """Make a rebuild known; there must be none.
 
         Args:
             shards: Into how many parts its streams are dealt out; as many has the subscription after the swap.
             version: Of the projection that builds.
             start: Where it begins.
+            actor: Who wants it, for the operators' trail, where there is one.
         """
         ...
 

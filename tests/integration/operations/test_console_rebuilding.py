@@ -133,6 +133,8 @@ async def test_a_rebuild_is_compared_before_it_is_swapped_and_never_by_itself(ap
         await client.post("/projections/one/swap", data=form | {"differing": differing[1], "keep": "true"})
         assert (await ended(client, BALANCES))["found"]["swapped"] is True
         assert "Swapped" in (await client.get(place)).text
+        deeds = reversed((await client.get("/api/trail", params={"subject": "balances"})).json()["deeds"])
+    assert [(each["what"], each["operator"]) for each in deeds] == [("REBUILD_BEGUN", "Olga"), ("SWAPPED", "Olga")]
     assert await rows(wide_pool, balances) == right
     assert await rows(wide_pool, "select amount from balance__old where account = 'bob'") == [(99,)]
 

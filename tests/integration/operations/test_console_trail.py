@@ -19,7 +19,6 @@ ELSEWHERE = {
     "continue_action": "its action says who decided",
     "cancel_process": "the process's own audit trail says who",
     "replay_dead_letters": "each dead letter says who",
-    "rebuild_projection": "what serves stays; that it is swapped, or dropped, is noted",
     "undo_action": "each command's audit trail says who",
     "undo_command": "the command's audit trail says who",
 }
@@ -33,6 +32,7 @@ NOTED = {
     "pause_schedule": "PAUSED", "resume_schedule": "RESUMED", "run_schedule": "FIRED", "remove_schedule": "REMOVED",
     "set_schedule": "SET", "pause_projection": "PAUSED", "resume_projection": "RESUMED",
     "discard_dead_letters": "DISCARDED", "swap_projection": "SWAPPED", "drop_rebuild": "FORGOTTEN",
+    "rebuild_projection": "REBUILD_BEGUN",
 }  # fmt: skip
 """What each operation that changes something leaves in the trail."""
 

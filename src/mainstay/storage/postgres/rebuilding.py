@@ -120,16 +120,18 @@ class PostgresRebuilding:
         self._rows = {row["shard"]: row for row in rebuilt}
         self.serving, self.rebuilt = [state_from(row) for row in serving], [state_from(row) for row in rebuilt]
 
-    async def begin(self, *, shards: int, version: int, start: Checkpoint) -> None:
-        """Make a rebuild known; one round trip."""
+    async def begin(self, *, shards: int, version: int, start: Checkpoint, actor: str) -> None:
+        """Make a rebuild known, and the operators' trail tell of it; two round trips."""
         asked = {
             "subscription": self._rebuild,
             "shards": checked_shards(shards),
             "version": checked_version(version),
             **checkpoint_fields(start),
         }
+        note = {"subscription": self._name, "shards": shards, "version": version, "actor": storable(actor)}
         async with sealed(borrowed(self._pool, self._conn)) as conn:
             await fetch_all(conn, self._sql["register"], asked)
+            await execute(conn, self._sql["note_rebuild"], note)
 
     def batch(self, shard: int) -> PostgresBatch:
         """One of the rebuild's shards, in this transaction."""

@@ -184,7 +184,14 @@ class SQLiteRebuilding:
         if not self.serving:
             raise SubscriptionNotFoundError(self._name)
 
-    async def begin(self, *, shards: int, version: int, start: Checkpoint) -> None:
+    async def begin(
+        self,
+        *,
+        shards: int,
+        version: int,
+        start: Checkpoint,
+        actor: str,  # noqa: ARG002 - there is no trail
+    ) -> None:
         """Make a rebuild known."""
         asked = {
             "subscription": self._rebuild,

@@ -3,6 +3,12 @@
 select shards, version from eventsource.register_subscription(
     %(subscription)s, %(shards)s, %(version)s, %(position)s, %(epoch)s, %(event_id)s, %(event_position)s);
 
+-- name: note_rebuild
+-- The operators' trail tells that a rebuild was begun, by whom.
+select commandbus.note_deed(
+    'PROJECTION', %(subscription)s, 'REBUILD_BEGUN',
+    jsonb_build_object('shards', %(shards)s::integer, 'version', %(version)s::integer), %(actor)s);
+
 -- name: wanted
 -- Which types of events a subscription wants; no row if it wants all, or is not known.
 select s.wanted from eventsource.subscription as s where s.subscription = %(subscription)s and s.wanted is not null;

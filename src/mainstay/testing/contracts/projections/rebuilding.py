@@ -30,7 +30,7 @@ class RebuildContract(ProjectionStoreSuite):
     async def begun(self, store: ProjectionStore, *, shards: int = 1, version: int = 1) -> None:
         """A rebuild that has seen nothing."""
         async with store.rebuilding(NAME) as held:
-            await held.begin(shards=shards, version=version, start=Checkpoint())
+            await held.begin(shards=shards, version=version, start=Checkpoint(), actor="Olga")
 
     async def test_a_rebuild_begins_beside_what_serves(self, store: ProjectionStore) -> None:
         await store.register(NAME, start=at(7))
@@ -50,7 +50,7 @@ class RebuildContract(ProjectionStoreSuite):
         await store.register(NAME)
         with suppress(OnPurposeError):
             async with store.rebuilding(NAME) as held:
-                await held.begin(shards=1, version=1, start=Checkpoint())
+                await held.begin(shards=1, version=1, start=Checkpoint(), actor="Olga")
                 raise OnPurposeError
 
         assert await store.states(REBUILD) == []
