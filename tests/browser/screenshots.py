@@ -1,4 +1,4 @@
-"""The pictures of the console that the documentation shows: ``make screenshots``.
+"""The pictures of the console, and of the command line, that the documentation shows: ``make screenshots``.
 
 Nothing in them is made up. The example's bank works on a database of its own, whose customers go on sending each other
 money; worker processes handle loads that the console's own page sends; and somebody with a browser looks at it, decides
@@ -32,6 +32,7 @@ from mainstay.operations.console import Role, User
 from mainstay.operations.demo.processes import Crew
 from mainstay.operations.operator import Operator
 from mainstay.storage.postgres.embedded import EmbeddedServer
+from tests.browser.terminal import take, typed
 from tests.support.chromium import MISSING, chromium
 
 IMAGES: Final = Path(__file__).parents[2] / "docs/images"
@@ -171,11 +172,23 @@ async def take_all(dsn: str, minutes: float) -> None:
         IMAGES.mkdir(exist_ok=True)
         await olga.take("dashboard", "")
         await olga.take("troubleshooting", "troubleshooting", high=620)
-        await olga.take("command", await olga.waiting(), high=800)
+        waiting = await olga.waiting()
+        await olga.take("command", waiting, high=800)
+        await asyncio.to_thread(take_terminal, dsn, waiting.rpartition("/")[2])
         await olga.take("process", f"processes/{world.refunded}")
         await olga.rebuild()
         await olga.take("projections", f"projections/one?subscription={Ledger.name}", high=880)
         await browser.close()
+
+
+def take_terminal(dsn: str, command_id: str) -> None:
+    """Take a picture of what an operator without a browser sees of the same."""
+    shown = [
+        typed(dsn, "tsq", "groups", "--domain", "e2e"),
+        typed(dsn, "tsq", "show", command_id),
+        typed(dsn, "commands", "audit", command_id),
+    ]
+    take(IMAGES / "cli-troubleshooting.svg", "mainstay tsq", *shown)
 
 
 def main() -> None:

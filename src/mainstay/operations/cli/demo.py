@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mainstay.operations.demo.run import Screen, Settings
 
 _SVG_WIDTH = 84
-_FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono, monospace"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -190,19 +189,8 @@ async def _console(url: str) -> AsyncIterator[str]:
 
 
 def _write_svg(report: "Report", path: Path) -> None:
-    """The tables as a picture, without fonts from elsewhere."""
-    import io
-    import re
-
-    from rich.console import Console
-    from rich.terminal_theme import MONOKAI
-
+    """The tables as a picture."""
+    from mainstay.operations.cli.picture import picture
     from mainstay.operations.demo.tables import tables
 
-    console = Console(record=True, width=_SVG_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    for part in tables(report):
-        console.print(part, "")
-    picture = console.export_svg(title="mainstay demo", theme=MONOKAI, unique_id="demo")
-    picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
-    picture = re.sub(r"font-family: Fira Code[^;]*;", f"font-family: {_FONTS};", picture)
-    path.write_text(re.sub(r" +$", "", picture, flags=re.MULTILINE), encoding="utf-8")
+    path.write_text(picture("mainstay demo", *tables(report), width=_SVG_WIDTH), encoding="utf-8")
