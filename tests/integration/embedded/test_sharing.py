@@ -3,12 +3,14 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from mainstay.storage.postgres.embedded import EmbeddedServer
+from mainstay.storage.postgres.embedded import EmbeddedServer, supervisor
 from mainstay.storage.postgres.embedded.process import Postmaster
 from tests.support.embedded import OtherProcess, another, answers, ended, owns_no_supervisor, remember, remembered
 from tests.support.waiting import eventually_sync
@@ -138,6 +140,32 @@ def test_sigterm_to_the_supervisor_is_a_clean_stop(server: EmbeddedServer, data_
     eventually_sync(lambda: owns_no_supervisor(data_dir))
     assert "database system is shut down" in server.log_tail()
     assert Postmaster.read(data_dir / "pgdata") is None
+
+
+def test_a_server_that_nobody_uses_is_stopped_though_its_starter_was_in_the_background(tmp_path: Path) -> None:
+    """A shell's background ignores Ctrl-C, and so would a server that is told to stop before it has handlers."""
+    with (tmp_path / "users.lock").open("w") as users:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                supervisor.__file__,
+                str(users.fileno()),
+                str(tmp_path),
+                "-",
+                "-",
+                "sleep",
+                "300",
+            ],
+            pass_fds=(users.fileno(),),
+            stdout=subprocess.PIPE,  # which it holds open until it ends
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+            timeout=30,
+            check=True,
+        )
+
+    assert done.stdout == b""
 
 
 @pytest.mark.thorough

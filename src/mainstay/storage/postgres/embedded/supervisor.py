@@ -49,7 +49,9 @@ def main(arguments: list[str]) -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT):
+        # The background of a shell ignores the last two, and so would the server until it has handlers of its own.
+        signal.signal(number, signal.SIG_DFL)
     if uid == "-":
         server = subprocess.Popen(command)  # noqa: S603 - the command line of our own starter
     else:
