@@ -68,13 +68,6 @@ _MUST_BE_ZERO = (
     "slow",
 )
 
-_SHORT = {
-    "troubleshooting": "set_aside",
-    "illegal_trails": "bad_trails",
-    "fsck_findings": "fsck",
-    "stale_applied": "stale",
-}
-
 
 @dataclass(frozen=True)
 class Recovery:
@@ -142,18 +135,17 @@ class Report:
 
 
 def table(reports: list[Report]) -> Table:
-    """All figures, a line for each scenario."""
+    """All figures, a column for each scenario."""
     shown = Table(title="Chaos")
-    names = [field.name for field in fields(Report) if field.name not in ("log", "recoveries")]
-    for name in names:
-        head = _SHORT.get(name, name).replace("_", " ")
-        shown.add_column(head, justify="left" if name == "scenario" else "right", overflow="fold")
-    shown.add_column("holds")
+    shown.add_column("")
     for report in reports:
-        values = [getattr(report, name) for name in names]
-        cells = [f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-                 for value in values]  # fmt: skip
-        shown.add_row(*cells, "[green]yes[/]" if report.holds else "[red]NO[/]")
+        shown.add_column(report.scenario, justify="right")
+    for name in [field.name for field in fields(Report) if field.name not in ("scenario", "log", "recoveries")]:
+        values = [getattr(report, name) for report in reports]
+        cells = [f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" for value in values]
+        shown.add_row(name.replace("_", " "), *cells)
+    shown.add_section()
+    shown.add_row("holds", *("[green]yes[/]" if report.holds else "[red]NO[/]" for report in reports))
     return shown
 
 
