@@ -42,6 +42,11 @@ def hangs(command, context: HandlerContext):
     threading.Event().wait()
 
 
+@registry.handler("till", "Locks", transactional=True)
+async def locks(command, context: HandlerContext):
+    await context.conn.execute("select pg_advisory_xact_lock_shared(4711)")
+
+
 @registry.handler("bank", "Quick")
 async def other(command, context: HandlerContext):
     pass
@@ -134,6 +139,22 @@ def test_it_handles_what_is_sent_and_ends_gently(shop, dsn):
     assert {"domain": "shop", "handled": 1, "message": "stopped"}.items() <= [
         line for line in lines if line.get("domain") == "shop"
     ][-1].items()
+
+
+def test_as_many_transactional_handlers_run_as_it_is_told(shop, dsn):
+    lines = [{"domain": "till", "command_type": "Locks", "command_id": str(uuid4()), "data": {}} for _ in range(12)]
+    assert run("send", "-", "--dsn", dsn, stdin="\n".join(json.dumps(line) for line in lines)).code == 0
+    locked = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and not granted"
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("select pg_advisory_lock(4711)")
+        with a_worker(shop, dsn, "--domain", "till", "--concurrency", "12") as worker:
+            eventually_sync(lambda: conn.execute(locked).fetchone() == (12,))
+            conn.execute("select pg_advisory_unlock(4711)")
+            worker.send_signal(signal.SIGTERM)
+            worker.communicate(timeout=90)
+
+    assert worker.returncode == 0
+    assert [status_of(dsn, line["command_id"]) for line in lines] == [("COMPLETED", 1)] * 12
 
 
 @pytest.mark.thorough

@@ -89,7 +89,7 @@ def connections_for(registry: HandlerRegistry, domains: Sequence[str], concurren
     transactional = {
         domain
         for domain, command_type in registry.registered_handlers()
-        if domain in domains and registry.find(domain, command_type).options.transactional
+        if (domain in domains or not domains) and registry.find(domain, command_type).options.transactional
     }
     return _SPARE_CONNECTIONS + len(transactional) * concurrency
 

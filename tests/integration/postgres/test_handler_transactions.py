@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -146,6 +146,34 @@ async def test_a_handler_cannot_commit_what_is_not_completed(narrow: PostgresCom
 
     assert {type(end) for end in ends[1::2]} == {psycopg.ProgrammingError}
     assert await effects(narrow) == [1] * COUNT
+
+
+async def test_a_pool_that_is_enlarged_lets_more_handlers_run(dsn) -> None:
+    together = asyncio.Barrier(8)
+    async with open_pool(dsn, max_size=4) as pool:
+        store = await prepared(pool)
+
+        async def meet() -> None:
+            async with store.transaction(), asyncio.timeout(PATIENCE):
+                await together.wait()
+
+        await pool.resize(1, 10)
+        await asyncio.gather(*(meet() for _ in range(8)))
+
+
+async def test_who_goes_on_after_a_failed_statement_is_told_of_savepoints(narrow: PostgresCommandStore) -> None:
+    (one,) = await received(narrow, 1)
+
+    async def goes_on() -> None:
+        async with narrow.transaction() as conn:
+            await conn.execute("insert into effect (number) values (-1)")
+            with suppress(psycopg.errors.DivisionByZero):
+                await conn.execute("select 1/0")
+            await narrow.commit(conn, DOMAIN, Outcome(one.lease, Verb.COMPLETE))
+
+    with pytest.raises(InvalidOperationError, match=r"a statement failed .*conn\.transaction"):
+        await goes_on()
+    assert await effects(narrow) == []
 
 
 async def test_a_connection_that_is_lost_fails_one_handler(narrow: PostgresCommandStore, pool) -> None:

@@ -198,7 +198,6 @@ async def _work(dsn: str | None, registry: str, domains: list[str], connections:
     found = here(registry)
     async with connected(dsn, max_size=connections or 4, prepare=plan.listens, serves=True) as operator:
         handlers = await registry_of(found, registry, operator.pool)
-        group = WorkerGroup(operator.pool, handlers, domains, plan)
         if connections is None:
-            await operator.pool.resize(1, connections_for(handlers, group.domains, plan.concurrency))
-        return await group.run()
+            await operator.pool.resize(1, connections_for(handlers, domains, plan.concurrency))
+        return await WorkerGroup(operator.pool, handlers, domains, plan).run()

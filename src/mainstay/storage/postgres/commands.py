@@ -34,7 +34,6 @@ from mainstay.commands.store import (
 )
 from mainstay.errors import (
     ConfigurationError,
-    InvalidOperationError,
     MainstayError,
     QueueNotFoundError,
     StorageUnavailableError,
@@ -64,6 +63,7 @@ from mainstay.storage.postgres.database import (
     execute,
     fetch_all,
     fetch_value,
+    not_to_be_completed,
     sealed,
     transaction,
 )
@@ -164,7 +164,9 @@ class PostgresCommandStore(
         self._sending = PassedConnection(pool)
         self._receiving: HeldConnection | None = None
         self._completing: HeldConnection | None = None
-        self._handling = HandlerTransactions(pool, _KEPT if pool.max_size >= _FEW_CONNECTIONS else 0, self._tell)
+        self._handling = HandlerTransactions(
+            pool, lambda: _KEPT if pool.max_size >= _FEW_CONNECTIONS else 0, self._tell
+        )
 
     @asynccontextmanager
     async def dedicated(self) -> AsyncIterator[None]:
@@ -277,8 +279,7 @@ class PostgresCommandStore(
         query = "complete_and_send" if any(outcome.sends for outcome in outcomes) else "complete"
         document = text(orjson.dumps([outcome_fields(outcome) for outcome in outcomes]))
         if conn is not None and conn.info.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
-            message = "the transaction that this completion belongs to was ended in between; nothing was completed"
-            raise InvalidOperationError(message)
+            raise not_to_be_completed(conn)
         parameters = {"domain": domain, "outcomes": document}
         if conn is not None:
             rows = await rows_in(conn, self._sql[query], parameters)

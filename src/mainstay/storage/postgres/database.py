@@ -36,6 +36,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from mainstay.errors import (
     ConfigurationError,
     InvalidInputError,
+    InvalidOperationError,
     MainstayError,
     PermissionDeniedError,
     PgmqMissingError,
@@ -77,6 +78,28 @@ at once.
 """
 
 
+def checked_dsn(dsn: object) -> str:
+    """A connection string, if libpq understands it. Errors repeat none of it: a password may be in it.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    form = "write postgresql://user@host/database or host=... dbname=..."
+    if not isinstance(dsn, str):
+        raise ConfigurationError(f"a connection string is a text, not {type(dsn).__name__}: {form}")
+    if not dsn.strip():
+        raise ConfigurationError(f"no database was named, the connection string is empty: {form}")
+    scheme, is_url, _ = dsn.partition("://")
+    if is_url and scheme.startswith(("postgresql+", "postgres+")):
+        raise ConfigurationError("the connection string is SQLAlchemy's: write postgresql:// alone, without +DRIVER")
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        message = f"the connection string cannot be understood, and is not shown, as a password may be in it: {form}"
+        raise ConfigurationError(message) from None
+    return dsn
+
+
 def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 10, timeout: float = 30.0) -> Pool:
     """A pool that opens when it is entered (``async with``) and closes when it is left.
 
@@ -89,13 +112,14 @@ def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 10, timeout: float
     Raises:
         ConfigurationError: Not a connection string.
     """
-    try:
-        conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as error:
-        message = f"not a connection string: {error}; write postgresql://user@host/database or host=... dbname=..."
-        raise ConfigurationError(message) from error
+    checked_dsn(dsn)
     return AsyncConnectionPool(
-        dsn, min_size=min_size, max_size=max_size, timeout=timeout, reconnect_timeout=RECONNECT_TIMEOUT, open=False
+        dsn,
+        min_size=min_size,
+        max_size=max_size,
+        timeout=timeout,
+        reconnect_timeout=RECONNECT_TIMEOUT,
+        open=False,
     )
 
 
@@ -280,6 +304,17 @@ async def sealed(connection: AbstractAsyncContextManager[Connection]) -> AsyncIt
             yield conn
     except psycopg.Error as error:
         raise judged(error) from error
+
+
+def not_to_be_completed(conn: Connection) -> InvalidOperationError:
+    """Why a handler's transaction cannot be the one that completes its command."""
+    if conn.pgconn.transaction_status == TransactionStatus.INERROR:
+        return InvalidOperationError(
+            "a statement failed in the handler's transaction, and the handler went on; nothing was completed or kept: "
+            "let the error out, or run what may fail in `async with ctx.conn.transaction():`, a savepoint"
+        )
+    message = "the transaction that this completion belongs to was ended in between; nothing was completed"
+    return InvalidOperationError(message)
 
 
 def judged(error: psycopg.Error) -> MainstayError:

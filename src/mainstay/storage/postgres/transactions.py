@@ -33,11 +33,11 @@ from psycopg.pq.abc import PGresult
 
 from mainstay.commands.replies import Key
 from mainstay.commands.store import Lease
-from mainstay.errors import InvalidOperationError, PoolExhaustedError
+from mainstay.errors import PoolExhaustedError
 from mainstay.message import COMMANDS_SUFFIX
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.along import Along
-from mainstay.storage.postgres.database import Connection, Pool, judged, translate_errors
+from mainstay.storage.postgres.database import Connection, Pool, judged, not_to_be_completed, translate_errors
 from mainstay.storage.postgres.lending import LentTransaction
 from mainstay.storage.postgres.passing import may_pass_on
 from mainstay.storage.postgres.prepared import PreparedScript, Values, first_answer, keeps_statements
@@ -116,13 +116,13 @@ class HandlerTransactions:
 
     Args:
         pool: An open pool.
-        kept: How many of its connections are for others.
+        kept: Says how many of its connections are for others; asked each time, as a pool may be resized.
         tell: Called after a COMMIT with commands for which somebody waits.
     """
 
-    def __init__(self, pool: Pool, kept: int, tell: Callable[[Sequence[Key]], Awaitable[None]]) -> None:
+    def __init__(self, pool: Pool, kept: Callable[[], int], tell: Callable[[Sequence[Key]], Awaitable[None]]) -> None:
         self._pool = pool
-        self._most = max(1, pool.max_size - kept)
+        self._kept = kept
         self._tell = tell
         self._scripts: dict[tuple[str, str, str], tuple[PreparedScript, PreparedScript]] = {}
         self._taken = 0
@@ -183,8 +183,7 @@ class HandlerTransactions:
         """
         begun = self._given.get(id(conn))
         if begun is None or conn.pgconn.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
-            message = "the transaction that this completion belongs to was ended in between; nothing was completed"
-            raise InvalidOperationError(message)
+            raise not_to_be_completed(conn)
         values: dict[str, bytes | None] = {
             "domain": domain.encode(),
             "command_id": lease.command_id.hex.encode(),
@@ -279,7 +278,7 @@ class HandlerTransactions:
             await self._tell(begun.awaited)
 
     async def _take(self, first: Along | None) -> _Begun:
-        if self._taken < self._most:
+        if self._taken < max(1, self._pool.max_size - self._kept()):
             self._taken += 1
             return await self._open()
         loop = asyncio.get_running_loop()
