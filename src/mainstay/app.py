@@ -430,6 +430,7 @@ class Mainstay:
             check_schema: Refuse a database that is not prepared.
 
         Raises:
+            ConfigurationError: Not a connection string.
             SchemaError: Run `mainstay schema upgrade`.
             StorageUnavailableError: No connection could be had.
         """

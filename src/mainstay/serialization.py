@@ -54,7 +54,7 @@ def to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMI
     try:
         document = orjson.dumps(value, default=_default)
     except (TypeError, ValueError, RecursionError) as error:
-        message = f"{what} cannot be written as JSON: {error}"
+        message = f"{_place_of_trouble(value, what, error)} cannot be written as JSON: {error}"
         raise InvalidPayloadError(message) from error
     _refuse_too_long(document, what, limit)
     if _NUL in document or _NULL in document:
@@ -241,6 +241,18 @@ def _refuse_what_jsonb_cannot_hold(value: Any, path: str) -> None:
         raise InvalidPayloadError(message)
     for part, place in _parts(value, path):
         _refuse_what_jsonb_cannot_hold(part, place)
+
+
+def _place_of_trouble(value: Any, path: str, error: Exception) -> str:
+    """Where the first part stands that cannot be written by itself."""
+    if isinstance(value, type) or "recursion" in str(error).lower():  # which has no end
+        return path
+    for part, place in _parts(value, path):
+        try:
+            orjson.dumps(part, default=_default)
+        except (TypeError, ValueError) as its:
+            return _place_of_trouble(part, place, its)
+    return path
 
 
 def _parts(value: Any, path: str) -> Iterator[tuple[Any, str]]:

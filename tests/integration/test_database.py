@@ -1,6 +1,7 @@
 """Connections go back to the pool as they came, and errors of the driver become ours."""
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay.errors import (
+    ConfigurationError,
     MainstayError,
     PermissionDeniedError,
     PgmqMissingError,
@@ -22,9 +24,30 @@ from mainstay.errors import (
     SchemaMissingError,
     StorageUnavailableError,
 )
-from mainstay.storage.postgres import database
+from mainstay.storage.postgres import database, operations
 
 pytestmark = pytest.mark.usefixtures("postgres_server")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "says"),
+    [
+        ("postgresql+psycopg://u:s3cret@127.0.0.1/x", "SQLAlchemy's"),
+        ("postgres//u:s3cret@127.0.0.1/x", "cannot be understood"),
+        ("postgresql://u:s3cret%zz@127.0.0.1/x", "cannot be understood"),
+        ("", "no database was named"),
+        (None, "not NoneType"),
+        (5432, "not int"),
+    ],
+)
+async def test_what_is_no_connection_string_is_refused_without_its_password(dsn, says):
+    with pytest.raises(ConfigurationError, match=says) as refused:
+        database.open_pool(dsn)
+    with pytest.raises(ConfigurationError, match=says) as not_reached:
+        await operations.reach(dsn)
+
+    for each in (refused, not_reached):
+        assert "s3cret" not in "".join(traceback.format_exception(each.value))
 
 
 @asynccontextmanager

@@ -157,8 +157,23 @@ def test_the_error_names_the_place() -> None:
     ],
 )
 def test_what_has_no_json_form_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidPayloadError, match="payload cannot be written as JSON"):
+    with pytest.raises(InvalidPayloadError, match=r"payload.* cannot be written as JSON"):
         to_json(value, what="payload")
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        ({"a": {"b": [1, 2**70]}}, r"data\.a\.b\[1\] cannot .*64-bit"),
+        ({"a": [{"b": b"bytes"}]}, r"data\.a\[0\]\.b cannot"),
+        ({"a": {1: "one"}}, r"data\.a cannot .*[Kk]ey"),
+        ({"a": {"\ud800": 1}}, r"a key of data\.a cannot"),
+        ({"a": (1, object())}, r"data\.a\[1\] cannot"),
+    ],
+)
+def test_what_cannot_be_written_is_named_with_its_place(value: Any, where: str) -> None:
+    with pytest.raises(InvalidPayloadError, match=where):
+        to_json(value)
 
 
 def test_what_contains_itself_is_refused() -> None:

@@ -386,6 +386,7 @@ class Execution:
         *,
         exhausted: bool = False,
     ) -> Outcome:
+        logger.warning("an operator must decide on a command: %s: %s", code, cleaned(text), extra=about(received))
         return Outcome(
             lease=received.lease,
             verb=Verb.TROUBLESHOOT,

@@ -168,7 +168,7 @@ def deep(levels: int) -> Any:
         (lambda: Loose(value=deep(2_000)), "cannot be written as JSON"),
         (lambda: Loose(value="x" * 1_048_576), r"has 1,048,\d+ bytes as JSON; the limit is 1,048,576"),
         (lambda: Loose(metadata={"a": float("nan")}), r"metadata\.a is nan"),
-        (lambda: Loose(metadata={"a": Selfish()}), "metadata cannot be written as JSON"),
+        (lambda: Loose(metadata={"a": Selfish()}), "metadata.a cannot be written as JSON"),
         (lambda: Loose.model_construct(**wrong(inner="no measure")), "cannot be written as JSON"),
     ],
 )

@@ -10,9 +10,9 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from mainstay.errors import ConfigurationError, StorageUnavailableError
+from mainstay.errors import StorageUnavailableError
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.database import RECONNECT_TIMEOUT, Pool, autocommit, fetch_all
+from mainstay.storage.postgres.database import RECONNECT_TIMEOUT, Pool, autocommit, checked_dsn, fetch_all
 
 CONNECT_TIMEOUT = 5
 """Seconds that one attempt to connect may take."""
@@ -72,9 +72,7 @@ async def connected_pool(dsn: str, *, max_size: int = 4, prepare: bool = True) -
 async def reach(dsn: str) -> None:
     """Connect once: a pool only says that it timed out."""
     try:
-        conn = await psycopg.AsyncConnection.connect(dsn, connect_timeout=CONNECT_TIMEOUT)
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError(f"the connection string cannot be understood: {_one_line(error)}") from error
+        conn = await psycopg.AsyncConnection.connect(checked_dsn(dsn), connect_timeout=CONNECT_TIMEOUT)
     except psycopg.Error as error:
         raise StorageUnavailableError(f"the database cannot be reached: {_one_line(error)}") from error
     await conn.close()
