@@ -386,13 +386,14 @@ class Execution:
         *,
         exhausted: bool = False,
     ) -> Outcome:
-        logger.warning("an operator must decide on a command: %s: %s", code, cleaned(text), extra=about(received))
+        code, text = cleaned(code, CODE_LIMIT), cleaned(text)
+        logger.warning("an operator must decide on a command: %s: %s", code, text, extra=about(received))
         return Outcome(
             lease=received.lease,
             verb=Verb.TROUBLESHOOT,
             error_type=kind,
-            error_code=cleaned(code, CODE_LIMIT),
-            error_message=cleaned(text),
+            error_code=code,
+            error_message=text,
             details=details_of(details),
             exhausted=exhausted,
         )
