@@ -141,11 +141,12 @@ class DryRunScenarios(WorldSuite):
         assert (found.verb, found.error_code, found.events, found.sends) == (verb, code, (), ())
         assert found.stream == StreamName("HandledBasket", "b")
 
-    async def test_a_payload_that_does_not_fit_is_told(self, world, event_store):
+    async def test_a_payload_that_does_not_fit_is_told(self, world, event_store, caplog):
         world.registry.register_decider(domain=DOMAIN, decider=Account)
         found = await self.rehearsal(world, event_store).dry_run(DOMAIN, "Deposit", {"account_id": "x"})
 
         assert (found.verb, found.error_code) == ("TROUBLESHOOT", "INVALID_PAYLOAD")
+        assert "an operator must decide" not in caplog.text, "nothing was parked"
 
     async def test_a_handler_that_takes_too_long_is_told(self, world, event_store):
         @world.handles(DOMAIN, "Do", transactional=True, timeout=0.01)

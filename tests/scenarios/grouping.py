@@ -110,7 +110,7 @@ class DeciderScenarios(PurseSuite):
         assert refused is not None
         assert (refused.version_read, refused.events) == (1, 0)
 
-    async def test_another_error_is_retried_and_then_an_operators(self, world, worker, purses):
+    async def test_another_error_is_retried_and_then_an_operators(self, world, worker, purses, caplog):
         purse_id = uuid4()
         commands = [Take(purse_id=purse_id, amount=n) for n in (1, 13, 2, 17, 3)]
         sent = await self.sent(world, *commands, max_attempts=2)
@@ -122,6 +122,9 @@ class DeciderScenarios(PurseSuite):
         assert [each.attempts for each in known] == [1, 2, 1, 2, 1]
         assert [known[n].last_error_code for n in (1, 3)] == ["ZeroDivisionError", "LATER"]
         assert (await purses.load(purse_id)).state == Sum(6)
+        told = [record for record in caplog.records if "an operator must decide" in record.getMessage()]
+        assert {record.command_id for record in told} == {str(sent[1]), str(sent[3])}
+        assert len(told) == 2
 
     async def test_what_is_neither_event_nor_command_is_refused(self, world, event_store, worker):
         class Odd(CommandModel, domain=DOMAIN):

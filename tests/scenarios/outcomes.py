@@ -19,6 +19,7 @@ from mainstay import (
     TransientCommandError,
     handler,
 )
+from mainstay.commands.store import Verdict
 from tests.scenarios.world import DOMAIN, PATIENCE, REPLIES, World, WorldSuite
 from tests.support.waiting import eventually
 
@@ -190,6 +191,35 @@ class OutcomeScenarios(WorldSuite):
             "BAD_DATA",
             "no such customer",
         )
+
+    async def test_who_must_decide_on_a_command_is_told_once_it_is_parked(self, world: World, caplog) -> None:
+        @world.handles(DOMAIN, "Do")
+        async def do(command, context):
+            raise PermanentCommandError("BAD_DATA", "no such customer")
+
+        command_id = await world.send()
+        async with world.working():
+            await world.settled(command_id)
+
+        (line,) = [record for record in caplog.records if "an operator must decide" in record.getMessage()]
+        assert line.levelno == logging.WARNING
+        assert line.getMessage().endswith(f"decide on {DOMAIN}.Do {command_id}: BAD_DATA: no such customer")
+        assert (line.domain, line.command_type, line.command_id) == (DOMAIN, "Do", str(command_id))
+
+    async def test_nobody_is_told_to_decide_on_what_was_not_parked(self, store, world, caplog, monkeypatch) -> None:
+        @world.handles(DOMAIN, "Do")
+        async def do(command, context):
+            raise PermanentCommandError("BAD_DATA", "no such customer")
+
+        async def refuse(domain, outcomes, **options):
+            return [Verdict.STALE for _ in outcomes]
+
+        monkeypatch.setattr(store, "complete", refuse)
+        await world.send()
+        async with world.working():
+            await eventually(lambda: "an outcome was refused" in caplog.text)
+
+        assert "an operator must decide" not in caplog.text
 
     @pytest.mark.parametrize("how", ["raised", "returned"])
     async def test_a_business_rule_ends_the_command_and_is_replied(self, store, world: World, how: str) -> None:

@@ -69,6 +69,26 @@ def unwritable(received: Outcome, error: BaseException) -> Outcome:
     )
 
 
+def tell_operators(domain: str, command_type: str, outcome: Outcome) -> None:
+    """Log that an operator must decide on a command; call it once that is written.
+
+    Args:
+        domain: The command's.
+        command_type: The command's.
+        outcome: What was written.
+    """
+    command_id = str(outcome.lease.command_id)
+    logger.warning(
+        "an operator must decide on %s.%s %s: %s: %s",
+        domain,
+        command_type,
+        command_id,
+        outcome.error_code,
+        outcome.error_message,
+        extra={"domain": domain, "command_id": command_id, "command_type": command_type},
+    )
+
+
 def decision_of(handler: Handler, opened: Opened | Consequence | None, sends: Sends | None) -> NewDecision | None:
     """What the ledger keeps of a decision on an aggregate; of a refusal without sends."""
     if opened is None:

@@ -386,14 +386,12 @@ class Execution:
         *,
         exhausted: bool = False,
     ) -> Outcome:
-        code, text = cleaned(code, CODE_LIMIT), cleaned(text)
-        logger.warning("an operator must decide on a command: %s: %s", code, text, extra=about(received))
         return Outcome(
             lease=received.lease,
             verb=Verb.TROUBLESHOOT,
             error_type=kind,
-            error_code=code,
-            error_message=text,
+            error_code=cleaned(code, CODE_LIMIT),
+            error_message=cleaned(text),
             details=details_of(details),
             exhausted=exhausted,
         )

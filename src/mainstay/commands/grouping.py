@@ -43,12 +43,13 @@ from typing import TypeAlias
 
 from mainstay.commands.aggregates import TRIES, WARY
 from mainstay.commands.deciders import Decided, Decider, Deciders, Fate
+from mainstay.commands.ends import tell_operators
 from mainstay.commands.gathering import LONGEST_REST, Gathering, now
 from mainstay.commands.grouped import Alone, End, Group, Item, Judge, Overtaken, Written
 from mainstay.commands.handler import Handler
 from mainstay.commands.reaching import LONGEST_PAUSE, until_reached
 from mainstay.commands.sends import Sends
-from mainstay.commands.store import CommandStore, Received, WouldWaitError
+from mainstay.commands.store import CommandStore, Received, Verb, WouldWaitError
 from mainstay.errors import BusinessRuleException, MainstayError, StaleLeaseError, StorageUnavailableError
 from mainstay.message import correlated
 from mainstay.telemetry import get_logger
@@ -358,7 +359,10 @@ class Grouping:
         """Let each command of a group know what it has come to."""
         for item, fate in group.fates:
             if fate.is_written and item.decided is not None:
-                item.finish(Written(item.decided.outcome))
+                outcome = item.decided.outcome
+                item.finish(Written(outcome))
+                if fate is Fate.APPLIED and outcome.verb is Verb.TROUBLESHOOT:
+                    tell_operators(self._domain, item.received.command.command_type, outcome)
         self._hurry()
         self._wake(group.items)
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from mainstay.commands.ends import unwritable
+from mainstay.commands.ends import tell_operators, unwritable
 from mainstay.commands.reaching import until_reached
 from mainstay.commands.store import CommandStore, Lease, Outcome, Verb, Verdict, WouldWaitError
 from mainstay.errors import MainstayError, StorageUnavailableError
@@ -58,20 +58,22 @@ class OutcomeWriter:
         """Outcomes that wait for the flush under way, or were put off."""
         return len(self._joiner) + len(self._put_off)
 
-    def submit(self, outcome: Outcome, *, last_try: bool = False) -> "asyncio.Future[Verdict]":
+    def submit(
+        self, outcome: Outcome, command_type: str = "(unknown)", *, last_try: bool = False
+    ) -> "asyncio.Future[Verdict]":
         """Hand an outcome over; its verdict is dealt with when it comes."""
         future = self._joiner.submit(outcome)
 
         def settle(done: "asyncio.Future[Verdict]") -> None:
             error = None if done.cancelled() else done.exception()
             if isinstance(error, WouldWaitError) and not self.give_up.is_set():
-                self._try_later(outcome, last_try=last_try)
+                self._try_later(outcome, command_type, last_try=last_try)
                 return
             if error is not None and not last_try and not isinstance(error, StorageUnavailableError | WouldWaitError):
                 logger.error(
                     "could not write an outcome; an operator must look", exc_info=error, extra=self._about(outcome)
                 )
-                self.submit(unwritable(outcome, error), last_try=True)
+                self.submit(unwritable(outcome, error), command_type, last_try=True)
                 return
             self._settled(outcome.lease)
             if error is not None:
@@ -80,7 +82,11 @@ class OutcomeWriter:
                     exc_info=error,
                     extra=self._about(outcome),
                 )
-            elif not done.cancelled() and done.result() is Verdict.STALE:
+            elif done.cancelled():
+                pass
+            elif done.result() is Verdict.APPLIED and outcome.verb is Verb.TROUBLESHOOT:
+                tell_operators(self._domain, command_type, outcome)
+            elif done.result() is Verdict.STALE:
                 logger.warning("an outcome was refused: another worker has the command", extra=self._about(outcome))
 
         future.add_done_callback(settle)
@@ -104,12 +110,12 @@ class OutcomeWriter:
             if giving_up is not None:
                 giving_up.cancel()
 
-    def _try_later(self, outcome: Outcome, *, last_try: bool) -> None:
+    def _try_later(self, outcome: Outcome, command_type: str, *, last_try: bool) -> None:
         async def again() -> None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WAIT_PAUSE):
                     await self.give_up.wait()
-            self.submit(outcome, last_try=last_try)
+            self.submit(outcome, command_type, last_try=last_try)
 
         task = asyncio.create_task(again(), name="mainstay-outcome-later")
         self._put_off.add(task)

@@ -425,7 +425,7 @@ class Worker(ForABlock, Observed):
             self._hand.release(lease)
             self._folder.touch([lease])
             return
-        written = self._writer.submit(outcome)
+        written = self._writer.submit(outcome, received.command.command_type)
         may_wait = outcome.verb is Verb.RETRY or outcome.exhausted
         if may_wait or received.command.key is not None or lease.is_limited:
             written.add_done_callback(lambda _: self._nudge.set())  # due when? and whose turn is it now?
