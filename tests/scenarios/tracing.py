@@ -196,6 +196,7 @@ class TracingScenarios(WorldSuite):
         assert line.trace_id == f"{processed.context.trace_id:032x}"
         assert line.span_id == f"{processed.context.span_id:016x}"
         assert line.correlation_id == str((await world.known(command_id)).correlation_id)
+        assert f"a handler failed: {DOMAIN}.Do {command_id}: RuntimeError: " in line.getMessage()
 
     async def test_what_happens_is_counted(self, world: World) -> None:
         @world.handles(DOMAIN, "Do")

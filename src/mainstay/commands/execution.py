@@ -362,7 +362,8 @@ class Execution:
         else:
             code, text, details = type(error).__name__, cleaned(error), None
             if not isinstance(error, MainstayError):
-                logger.warning("a handler failed: %s: %s", code, text, exc_info=error, extra=about(received))
+                which = f"{self._domain}.{received.command.command_type} {received.command.command_id}"
+                logger.warning("a handler failed: %s: %s: %s", which, code, text, exc_info=error, extra=about(received))
         if received.attempt >= received.max_attempts:
             return self._troubleshoot(received, TRANSIENT, code, text, details, exhausted=True)
         policy = handler.options.retry_policy or self._retry_policy
