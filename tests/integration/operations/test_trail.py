@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.cli import run
 
+NIL = "00000000-0000-0000-0000-000000000000"
+
 
 @pytest.fixture
 def mainstay(dsn):
@@ -72,3 +74,24 @@ def test_what_cannot_be_understood_says_why(mainstay, arguments, told):
     result = mainstay("trail", *arguments)
     assert result.code == 2
     assert told in result.err
+
+
+@pytest.mark.parametrize("verb", ["retry", "complete", "cancel"])
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [
+        ([NIL], f"there is no command {NIL}"),
+        ([NIL, "--domain", "shop"], f"there is no command {NIL} in domain shop"),
+        ([NIL, NIL[:-1] + "1"], "there is no command with any of these 2 ids"),
+        (["--group", "nosuch", "--yes"], "there is no group 'nosuch'"),
+        (["--batch", NIL, "--yes"], f"there is no batch {NIL}"),
+    ],
+)
+def test_a_decision_on_what_there_is_not_is_code_5_and_leaves_no_trail(mainstay, verb, which, says):
+    result = mainstay("tsq", verb, *which)
+    previewed = mainstay("tsq", verb, *which, "--preview")
+
+    assert (result.code, previewed.code) == (5, 5)
+    assert f"Error: {says}" in result.err
+    assert mainstay("tsq", "actions").out == "Nothing was decided yet.\n"
+    assert mainstay("trail", "--json").json == []

@@ -20,7 +20,6 @@ from mainstay.operations.cli.options import AsJson, Domain, Dsn, ErrorCode, Reas
 if TYPE_CHECKING:
     from mainstay.commands.actions import OperatorAction, Preview
     from mainstay.operations.cli.output import Output
-    from mainstay.operations.operator import Operator
 
 CommandIds: TypeAlias = Annotated[
     list[UUID] | None, typer.Argument(metavar="ID", help="Which commands.", show_default=False)
@@ -222,9 +221,11 @@ async def _act(
 ) -> _Told | None:
     from mainstay.operations.cli.acted import progress
     from mainstay.operations.cli.connection import connected
+    from mainstay.operations.selecting import refuse_unknown
 
     async with connected(dsn, registry=choice.registry) as operator:
         which, expect = choice.which, choice.expect
+        unknown = await refuse_unknown(operator, which)
         if choice.preview or choice.asks:
             if (
                 not (choice.preview or decision.get("reason"))
@@ -239,23 +240,11 @@ async def _act(
                 return None
             expect = seen.commands
             await _ask(out, action, seen)
-        unknown = await _unknown(operator, which)
         with progress(out) as bar:
             told = await operator.resolve(
                 action, which, expect=expect, on_begin=bar.begin, on_progress=bar.advance, **decision
             )
         return _Told(told.action, [*told.left, *unknown])
-
-
-async def _unknown(operator: "Operator", which: Selection) -> list[Any]:
-    """The ids that no command has, to be told of."""
-    from mainstay.operations.operator import Acted
-
-    if which.command_ids is None:
-        return []
-    homes = await operator.locate(which.command_ids, which.domain)
-    problem = "there is no such command"
-    return [Acted(None, key, applied=False, status=None, problem=problem) for home, key in homes if home is None]
 
 
 async def _ask(out: "Output", action: Action, seen: "Preview") -> None:

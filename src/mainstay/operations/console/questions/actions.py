@@ -27,6 +27,7 @@ from mainstay.operations.console.asking import Asked, Desk, Nothing, Reason, ope
 from mainstay.operations.console.carrying import Errand, TakenBack
 from mainstay.operations.console.questions.paging import cursor, cut, place
 from mainstay.operations.console.questions.troubleshooting import Selected, masked
+from mainstay.operations.selecting import refuse_unknown
 
 
 @operation("GET", "/actions/preview", Selected, Preview)
@@ -76,9 +77,11 @@ class ActionFacts:
 @operation("POST", "/actions", Decision, ActionFacts)
 async def begin_action(desk: Desk, asked: Decision, user: User) -> ActionFacts:
     """Decide on many commands: RUNNING goes on in the background, PROPOSED waits for a second operator."""
+    which = asked.selection()
+    await refuse_unknown(desk.operator, which)
     begun = await desk.operator.decisions.begin(
         asked.action,
-        asked.selection(),
+        which,
         operator=user.name,
         reason=asked.reason,
         result_data=asked.result,
