@@ -57,7 +57,7 @@ def to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMI
         message = f"{_place_of_trouble(value, what, error)} cannot be written as JSON: {error}"
         raise InvalidPayloadError(message) from error
     _refuse_too_long(document, what, limit)
-    if _NUL in document or _NULL in document:
+    if has_trouble(document):
         _refuse_what_jsonb_cannot_hold(value, what)
     return document
 
@@ -91,9 +91,14 @@ def model_to_json(
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPayloadError(f"{what} cannot be written as JSON: {error}") from error
     _refuse_too_long(document, what, limit)
-    if _NUL in document or _NULL in document:
+    if has_trouble(document):
         _refuse_fields(model, exclude, what)
     return document
+
+
+def has_trouble(document: bytes) -> bool:
+    """Whether a document has a sign of what ``jsonb`` cannot hold: then what it was written of is to be looked at."""
+    return _NUL in document or _NULL in document
 
 
 def from_json(document: bytes | str) -> Any:

@@ -17,7 +17,7 @@ from mainstay.commands.deciders import Decided, Decider, Fate, Held
 from mainstay.deciding.repositories import Repositories, naming_an_aggregate
 from mainstay.deciding.store import GroupStore, HeldStreams, StreamConsequence, ToCommit, stream_name
 from mainstay.errors import MainstayError, StorageUnavailableError
-from mainstay.events.checks import check_written
+from mainstay.events.checks import check_appends
 from mainstay.events.decider import DeciderAggregate
 from mainstay.events.repository import AggregateRepository
 from mainstay.events.snapshot import Snapshot, SnapshotPolicy
@@ -59,7 +59,7 @@ class StreamDecider:
         if not events:
             return StreamConsequence(aggregate.stream, before, sends=others, name=self._name)
         append = self._store.written(Append(aggregate.stream, events, ExpectedVersion.exact(before)))
-        check_written(append.events)
+        check_appends([append])
         snapshot = self._repository.due_snapshot(aggregate, before)
         aggregate.mark_events_as_committed()
         return StreamConsequence(aggregate.stream, before, carrying(append.events), others, snapshot, self._name)

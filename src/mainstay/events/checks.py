@@ -1,5 +1,6 @@
 """What no log accepts, whatever it stands on: checked before anything is written."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -30,8 +31,7 @@ def check_appends(appends: Sequence[StreamAppend]) -> None:
     if isinstance(appends, str | bytes) or not isinstance(appends, Sequence):
         raise InvalidInputError(f"appends are a sequence of StreamAppend, not {shown(appends)}")
     streams: set[StreamId] = set()
-    ids: set[UUID] = set()
-    events = 0
+    ids: list[UUID] = []
     for append in appends:
         if not isinstance(append, StreamAppend) or not isinstance(append.expected, ExpectedVersion):
             raise InvalidInputError(f"a StreamAppend with an ExpectedVersion is needed, not {shown(append)}")
@@ -41,35 +41,15 @@ def check_appends(appends: Sequence[StreamAppend]) -> None:
                 f"{append.stream} is named twice in one append: put its events into one StreamAppend"
             )
         streams.add(append.stream)
-        for event in append.events:
-            check_event(event)
-        _check_ids(append.events, ids)
-        events += len(append.events)
-    _check_number_of_events(events)
-
-
-def check_written(events: Sequence[NewEvent]) -> None:
-    """See that events of one stream, whose documents we have written ourselves, can be kept.
-
-    Raises:
-        InvalidInputError: Too many events, one id twice, or a field of the envelope that `check_event` refuses.
-    """
-    _check_number_of_events(len(events))
-    for event in events:
-        _check_envelope(event)
-    _check_ids(events, set())
-
-
-def _check_ids(events: Sequence[NewEvent], ids: set[UUID]) -> None:
-    for event in events:
-        if event.event_id in ids:
-            raise InvalidInputError(f"event {event.event_id} is there twice in one append")
-        ids.add(event.event_id)
-
-
-def _check_number_of_events(number: int) -> None:
-    if number > MOST_EVENTS:
-        message = f"{number:,} events are too many for one append; the limit is {MOST_EVENTS:,}: use import_events"
+        if not append.is_checked:
+            for event in append.events:
+                check_event(event)
+        ids += [event.event_id for event in append.events]
+    if len(ids) > 1 and len(set(ids)) < len(ids):
+        ((twice, _),) = Counter(ids).most_common(1)
+        raise InvalidInputError(f"event {twice} is there twice in one append")
+    if len(ids) > MOST_EVENTS:
+        message = f"{len(ids):,} events are too many for one append; the limit is {MOST_EVENTS:,}: use import_events"
         raise InvalidInputError(message)
 
 
@@ -80,13 +60,6 @@ def check_event(event: NewEvent) -> None:
         InvalidInputError: A field is of another type, too long, has control characters, or a time has no zone.
         InvalidPayloadError: Payload or metadata is no JSON object, or holds a NUL character.
     """
-    _check_envelope(event)
-    check_document(event.payload, "an event's payload")
-    if event.metadata is not None:
-        check_document(event.metadata, "an event's metadata")
-
-
-def _check_envelope(event: NewEvent) -> None:
     if not isinstance(event, NewEvent):
         raise InvalidInputError(f"an event is a NewEvent, not {shown(event)}")
     if not isinstance(event.event_id, UUID):
@@ -101,6 +74,9 @@ def _check_envelope(event: NewEvent) -> None:
     check_time(event.occurred_at, "occurred_at")
     if event.tags:
         _check_tags(event.tags)
+    check_document(event.payload, "an event's payload")
+    if event.metadata is not None:
+        check_document(event.metadata, "an event's metadata")
 
 
 def check_document(document: bytes, what: str) -> None:

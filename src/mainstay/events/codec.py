@@ -4,7 +4,8 @@ Nothing is skipped in silence: an event that cannot be read is named by its posi
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -18,15 +19,17 @@ from mainstay.errors import (
     UnknownEventTypeError,
     shown,
 )
-from mainstay.events.definition import ENVELOPE, LONGEST_NAME
+from mainstay.events.checks import check_event
+from mainstay.events.definition import LONGEST_NAME
 from mainstay.events.event import DomainEvent, EventTombstone
 from mainstay.events.log import NewEvent, RecordedEvent
 from mainstay.events.registry import EventRegistry
 from mainstay.events.reviving import Reviver, reviver
 from mainstay.events.stream import StreamId
 from mainstay.events.upcasting import RawEvent
+from mainstay.events.writing import Writer, writer
 from mainstay.message import actor_id_var, causation_id_var, checked_name, correlation_id_var
-from mainstay.serialization import checked_object, model_to_json
+from mainstay.serialization import checked_object
 from mainstay.serialization import to_json as checked_json
 
 UnknownPolicy = Literal["error", "skip"]
@@ -73,40 +76,46 @@ class EventCodec:
             first: The version of the first one, if it is known.
 
         Raises:
-            InvalidInputError: Not an event, or it says that it belongs elsewhere.
+            InvalidInputError: Not an event, it says that it belongs elsewhere, or as `check_event`.
             InvalidPayloadError: It cannot be written as JSON.
             UnknownEventTypeError: Its class is not registered.
             DuplicateEventTypeError: Another class has its type.
         """
-        correlation_id = _current_correlation()
-        return tuple(
-            self._written(event, stream, None if first is None else first + index, correlation_id)
-            for index, event in enumerate(events)
-        )
+        correlation_id, causation_id, actor_id = _current_correlation(), causation_id_var.get(), actor_id_var.get()
+        new: list[NewEvent] = []
+        forms: dict[type, Writer] = {}
+        for version, event in enumerate(events, first or 0):
+            form = forms.get(type(event)) or forms.setdefault(type(event), self._form(event))
+            own = vars(event)
+            if not _is_said_to_be_there(own, form, stream, version if first else 0):
+                _refuse_elsewhere(event, stream, version if first else None)
+            written = NewEvent(
+                own["event_id"],
+                form.event_type,
+                form.write(event, self._limit),
+                own["occurred_at"],
+                form.event_version,
+                own["correlation_id"] or correlation_id,
+                own["causation_id"] or causation_id,
+                actor_id if own["actor_id"] is None else own["actor_id"],
+            )
+            if own["metadata"]:
+                written.metadata = self._metadata(own["metadata"])
+            if form.has_tags:
+                written.tags = tuple(dict.fromkeys(event.tags()))
+            if not (form.is_object and own["actor_id"] is None and _is_plain(written)):
+                check_event(written)
+            new.append(written)
+        return tuple(new)
 
-    def _written(
-        self, event: DomainEvent, stream: StreamId, version: int | None, correlation_id: UUID | None
-    ) -> NewEvent:
+    def _form(self, event: DomainEvent) -> Writer:
         if not isinstance(event, DomainEvent):
             raise InvalidInputError(f"a store appends events, instances of DomainEvent, not {shown(event)}")
-        kind = type(event)
-        self.registry.require(kind)
-        _refuse_elsewhere(event, stream, version)
-        metadata = event.metadata
-        return NewEvent(
-            event_id=event.event_id,
-            event_type=kind.__event_type__,
-            payload=model_to_json(event, exclude=ENVELOPE, what=kind.__event_type__, limit=self._limit),
-            occurred_at=event.occurred_at,
-            event_version=kind.__event_version__,
-            correlation_id=event.correlation_id or correlation_id,
-            causation_id=event.causation_id or causation_id_var.get(),
-            actor_id=actor_id_var.get() if event.actor_id is None else event.actor_id,
-            metadata=checked_json(checked_object(metadata, what="metadata"), what="metadata", limit=self._limit)
-            if metadata
-            else None,
-            tags=tuple(dict.fromkeys(event.tags())),
-        )
+        self.registry.require(type(event))
+        return writer(type(event))
+
+    def _metadata(self, metadata: Any) -> bytes:
+        return checked_json(checked_object(metadata, what="metadata"), what="metadata", limit=self._limit)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -179,18 +188,40 @@ def _wrong_version(kind: type[DomainEvent], version: int) -> str:
     return f"it has version {version}, {kind.__event_type__} has {known}, and no upcaster takes it from {version} on"
 
 
+def _is_said_to_be_there(own: dict[str, Any], form: Writer, stream: StreamId, version: int) -> bool:
+    """Whether an event says nothing of its place that is not so; False is no answer, see `_refuse_elsewhere`.
+
+    Args:
+        own: What it says.
+        form: Of its class.
+        stream: Where it is to stand.
+        version: Its number there, or 0.
+    """
+    return (
+        (own["aggregate_id"] is None or own["aggregate_id"] is stream.id)
+        and own["aggregate_type"] in ("", stream.category)
+        and (own["tenant_id"] is None or own["tenant_id"] == stream.tenant_id)
+        and own["aggregate_version"] in (0, version)
+        and own["event_type"] == form.event_type
+        and own["event_version"] == form.event_version
+    )
+
+
+def _is_plain(event: NewEvent) -> bool:
+    """Whether there is nothing to check of an event whose payload, metadata and actor are sound; False is no answer."""
+    return (
+        type(event.event_id) is UUID
+        and type(event.occurred_at) is datetime
+        and event.occurred_at.tzinfo is UTC
+        and (event.correlation_id is None or type(event.correlation_id) is UUID)
+        and (event.causation_id is None or type(event.causation_id) is UUID)
+        and not event.tags
+    )
+
+
 def _refuse_elsewhere(event: DomainEvent, stream: StreamId, version: int | None) -> None:
     """See that an event does not say that it belongs to another stream, or is of another type."""
     kind = type(event)
-    if (
-        event.event_type == kind.__event_type__
-        and event.event_version == kind.__event_version__
-        and event.aggregate_id is stream.id
-        and event.aggregate_type == stream.category
-        and event.tenant_id == stream.tenant_id
-        and event.aggregate_version == version
-    ):
-        return  # an aggregate has written its envelope
     own_id = None if event.aggregate_id is None else checked_name(event.aggregate_id, "an id", LONGEST_NAME)
     own_tenant = None if event.tenant_id is None else checked_name(event.tenant_id, "an id", LONGEST_NAME)
     says = (

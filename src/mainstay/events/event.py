@@ -96,6 +96,8 @@ class DomainEvent(BaseModel):
     """Ids that this class allows to be UUIDs only."""
     __reviver__: ClassVar[Any]
     """What reads events of this class; see `mainstay.events.reviving`."""
+    __writer__: ClassVar[Any]
+    """What writes them; see `mainstay.events.writing`."""
     __asked__: ClassVar[tuple[str, ...]] = ()
     """Fields of the envelope that this class made mandatory."""
 

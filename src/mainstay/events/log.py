@@ -92,11 +92,13 @@ class StreamAppend:
         stream: Which one.
         events: In order.
         expected: What the stream must be like.
+        is_checked: Whether each event is known to be one that can be kept, as those that a store writes are.
     """
 
     stream: StreamId
     events: tuple[NewEvent, ...]
     expected: ExpectedVersion = field(default_factory=ExpectedVersion.any)
+    is_checked: bool = field(default=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,7 +284,7 @@ class EventStore(ByAggregate):
         stream = scoped(append.stream)
         events = several(append.events)
         refuse_others(events)
-        return StreamAppend(stream, self.codec.written(events, stream, first), expected)
+        return StreamAppend(stream, self.codec.written(events, stream, first), expected, is_checked=True)
 
     # -- streams -------------------------------------------------------------------------------------------------------
 
