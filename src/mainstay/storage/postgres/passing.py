@@ -47,6 +47,7 @@ class PassedConnection:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._left: tuple[Connection, Reading, float] | None = None
+        self._clearing: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, use: Callable[[Connection], Awaitable[T]]) -> T:
@@ -61,6 +62,7 @@ class PassedConnection:
             reading, until = Reading(conn), time.monotonic() + RUN
         else:
             conn, reading, until = left
+            self._do_not_clear()
         try:
             result = await use(conn)
         except BaseException:
@@ -68,14 +70,20 @@ class PassedConnection:
             raise
         if self._left is None and time.monotonic() < until and may_pass_on(self._pool):
             self._left = conn, reading, until
-            asyncio.get_running_loop().call_soon(self._clear)
+            # one that is called off costs the event loop nothing, where call_soon has it turn once for nothing
+            self._clearing = asyncio.get_running_loop().call_later(0, self._clear)
         else:
             await self._give_back(conn, reading)
         return result
 
+    def _do_not_clear(self) -> None:
+        clearing, self._clearing = self._clearing, None
+        if clearing is not None:
+            clearing.cancel()
+
     def _clear(self) -> None:
         """Give back what nobody has taken in this turn of the event loop."""
-        left, self._left = self._left, None
+        left, self._left, self._clearing = self._left, None, None
         if left is not None:
             conn, reading, _ = left
             task = asyncio.get_running_loop().create_task(self._give_back(conn, reading))
