@@ -460,7 +460,8 @@ class Mainstay:
         Raises:
             SubscriptionNotFoundError: No process has ever started it; at once.
             SubscriptionHeldError: It is paused, or an error has stopped it, before it came so far; at once.
-            TimeoutError: It has not come so far in time; the message says where it is, and whether anybody runs it.
+            SubscriptionLateError: It has not come so far in time (also a TimeoutError); it says where it is, and
+                whether anybody runs it.
             InvalidInputError: Not a position.
             StorageUnavailableError: The database cannot be reached.
         """

@@ -59,6 +59,7 @@ The tree::
     │   ├── RebuildError                a rebuild stopped; the old one serves as before
     │   ├── CheckpointMismatchError     the events are not those that the checkpoint has seen
     │   ├── SubscriptionHeldError
+    │   ├── SubscriptionLateError       it has not come so far in time (also a TimeoutError)
     │   └── SubscriptionNotFoundError
     ├── DeliveryError
     │   ├── BusUnavailableError         the broker is away, or the way to it broke (also a StorageUnavailableError)
@@ -146,6 +147,7 @@ from mainstay.errors.events import (
     StreamNotFoundError,
     StreamTombstonedError,
     SubscriptionHeldError,
+    SubscriptionLateError,
     SubscriptionNotFoundError,
     TenantMismatchError,
     TenantMissingError,
@@ -257,6 +259,7 @@ __all__ = [
     "StreamNotFoundError",
     "StreamTombstonedError",
     "SubscriptionHeldError",
+    "SubscriptionLateError",
     "SubscriptionNotFoundError",
     "TenantMismatchError",
     "TenantMissingError",

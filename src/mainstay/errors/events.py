@@ -3,7 +3,7 @@
 The ground floor knows no room: a ``stream`` is whatever names one and can say so, a `StreamId` as a rule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from shlex import quote
 from typing import Any
 from uuid import UUID
@@ -292,6 +292,25 @@ class SubscriptionHeldError(EventError):
         super().__init__(
             f"subscription {subscription!r} is {status.lower()}{why} at {reached}, and does not come to {position} by "
             f"itself: {first} `mainstay projections resume {quote(subscription)}`"
+        )
+
+
+class SubscriptionLateError(EventError, TimeoutError):
+    """A subscription has not come so far in time: it is late, or no process runs it. It goes on all the same."""
+
+    def __init__(
+        self, subscription: str, reached: int, position: int, seconds: float, reasons: Sequence[str] = ()
+    ) -> None:
+        """Keep all; ``reached`` is where it stands, ``position`` where it was to come in so many seconds."""
+        self.subscription = subscription
+        self.reached = reached
+        self.position = position
+        self.seconds = seconds
+        self.reasons = tuple(reasons)
+        told = f"subscription {subscription!r} is at {reached}, not at {position}, after {seconds:g} s"
+        super().__init__(
+            "; ".join([told, *self.reasons])
+            + f". Wait longer (timeout=...), or see what holds it up: `mainstay projections lag {quote(subscription)}`"
         )
 
 

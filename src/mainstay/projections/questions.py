@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mainstay.errors import StorageError, SubscriptionHeldError, SubscriptionNotFoundError
+from mainstay.errors import StorageError, SubscriptionHeldError, SubscriptionLateError, SubscriptionNotFoundError
 from mainstay.events.checks import check_position
 from mainstay.events.log import EVERYTHING
 from mainstay.events.reading import EventReader
@@ -152,7 +152,8 @@ class Questions:
             InvalidInputError: Not a position.
             SubscriptionNotFoundError: It is not known.
             SubscriptionHeldError: It is paused, or stopped by an error, before it came so far.
-            TimeoutError: They have not, in time; the message says which, how far they are, and what may be the reason.
+            SubscriptionLateError: One has not, in time (also a TimeoutError); it says how far it is, and what may be
+                the reason.
         """
         check_position(position)
         for name in self._names(subscription):
@@ -212,9 +213,7 @@ class Questions:
             for state in states
         )
 
-    async def _until(
-        self, name: str, position: int, end: float, timeout: float | None, *, only_active: bool = False
-    ) -> None:
+    async def _until(self, name: str, position: int, end: float, timeout: float, *, only_active: bool = False) -> None:
         loop = asyncio.get_running_loop()
         pause, feed = 0.0, -1
         while True:
@@ -225,8 +224,8 @@ class Questions:
             self._refuse_held(name, waited, position)
             left = end - loop.time()
             if left <= 0:
-                told = f"subscription {name!r} is at {reached}, not at {position}, after {timeout:g} s"
-                raise TimeoutError("; ".join([told, *self._failing(name), *_reasons(states, feed, position)]))
+                reasons = [*self._failing(name), *_reasons(states, feed, position)]
+                raise SubscriptionLateError(name, reached, position, timeout, reasons)
             if feed < position:
                 feed = await self._source.wait(position - 1, timeout=left)
                 continue

@@ -350,7 +350,7 @@ class SubscriptionManager(Questions):
             timeout: Seconds after which it stops in any case.
 
         Raises:
-            TimeoutError: Not everything was handled, as `wait_until` says; the manager has stopped all the same.
+            SubscriptionLateError: Not everything was handled; as `wait_until`. The manager has stopped all the same.
             Exception: As `stop`.
         """
         end = asyncio.get_running_loop().time() + timeout

@@ -11,7 +11,7 @@ import pytest
 
 from mainstay.commands.command import Reply
 from mainstay.commands.lifecycle import ReplyOutcome
-from mainstay.errors import InvalidInputError, SubscriptionHeldError, SubscriptionNotFoundError
+from mainstay.errors import InvalidInputError, SubscriptionHeldError, SubscriptionLateError, SubscriptionNotFoundError
 from mainstay.events.stream import StreamId
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.elsewhere import Elsewhere
@@ -89,12 +89,17 @@ async def test_who_waits_in_vain_is_told_why(store, manager, checkpoints) -> Non
     seen.refused = {1}
     await manager.subscribe(seen, QUICK)
     last = await count(store, 1)
-    with pytest.raises(TimeoutError, match=r"at 0, not at 1, after 0\.01 s; no process has shard 0$"):
+    with pytest.raises(TimeoutError, match=r"at 0, not at 1, after 0\.01 s; no process has shard 0\. Wait"):
         await manager.wait_until(last, timeout=0.01)
     with pytest.raises(TimeoutError, match="the feed itself can be read up to 1 only"):
         await manager.wait_until(last + 1, timeout=0.01)
-    with pytest.raises(TimeoutError, match=r"after 0 s; no process has shard 0$"):  # the feed was not asked
+    with pytest.raises(
+        SubscriptionLateError, match=r"after 0 s; no process has shard 0\."
+    ) as late:  # the feed was not asked
         await manager.wait_until(last + 1, timeout=0)
+    assert (late.value.subscription, late.value.reached, late.value.position) == (NAME, 0, last + 1)
+    assert isinstance(late.value, TimeoutError)
+    assert f"`mainstay projections lag {NAME}`" in str(late.value)
     await manager.start()
     await eventually(lambda: is_stopped(checkpoints))
     with pytest.raises(SubscriptionHeldError, match=r"is stopped \(.* no 1 today\) at 0, and does not come to 1"):
