@@ -35,6 +35,8 @@ pytestmark = pytest.mark.usefixtures("postgres_server")
         ("postgresql+psycopg://u:s3cret@127.0.0.1/x", "SQLAlchemy's"),
         ("postgres//u:s3cret@127.0.0.1/x", "cannot be understood"),
         ("postgresql://u:s3cret%zz@127.0.0.1/x", "cannot be understood"),
+        ("postgresql://u:s3cret@127.0.0.1:99999/x", "port is a number from 1 to 65535, not '99999'"),
+        ("host=a,b port=5432,abc password=s3cret", "port is a number from 1 to 65535, not 'abc'"),
         ("", "no database was named"),
         (None, "not NoneType"),
         (5432, "not int"),
@@ -177,7 +179,7 @@ async def test_a_users_code_in_a_transaction_gets_its_own_errors(one) -> None:
     with pytest.raises(psycopg.errors.UndefinedTable):
         async with database.transaction(one, translate_body=False) as conn:
             await conn.execute("select from commandbus.nothing")
-    with pytest.raises(SchemaMissingError):
+    with pytest.raises(SchemaMissingError, match=rf'\(this is database "{conn.info.dbname}" at '):
         async with database.transaction(one) as conn:
             await conn.execute("select from commandbus.nothing")
 
@@ -249,6 +251,7 @@ async def test_a_missing_schema_says_what_to_run(one, statement) -> None:
         async with database.autocommit(one) as conn:
             await conn.execute(statement)
 
+    assert f'(this is database "{conn.info.dbname}" at ' in str(raised.value)
     assert isinstance(raised.value.__cause__, psycopg.Error)
 
 

@@ -200,8 +200,12 @@ async def test_a_foreign_schema_of_our_name_is_refused_and_left_alone(empty_pool
 
 
 async def test_a_database_without_mainstay_is_refused_at_start(empty_pool) -> None:
-    with pytest.raises(SchemaMissingError, match="mainstay schema upgrade"):
+    async with empty_pool.connection() as conn:
+        name, host = conn.info.dbname, conn.info.host
+    with pytest.raises(SchemaMissingError, match="mainstay schema upgrade") as refused:
         await migrate.require_current(empty_pool)
+
+    assert f'not installed in database "{name}" at {host}' in str(refused.value)
 
 
 async def test_an_older_database_is_refused_at_start(empty_pool, folder) -> None:

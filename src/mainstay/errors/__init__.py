@@ -76,6 +76,8 @@ The tree::
         ├── PgmqMissingError
         ├── PermissionDeniedError
         ├── StorageUnavailableError     no connection, or it broke; the outcome may be unknown
+        │   ├── DatabaseNotFoundError   the server has no database of this name
+        │   ├── LoginRefusedError       the server does not let this role in: a wrong password, or no such role
         │   ├── PoolExhaustedError
         │   ├── PoolClosedError         the pool is closed, or was never opened
         │   └── DatabaseLockedError     another transaction holds the SQLite file
@@ -170,7 +172,9 @@ from mainstay.errors.storage import (
     DatabaseCorruptError,
     DatabaseFullError,
     DatabaseLockedError,
+    DatabaseNotFoundError,
     EmbeddedServerError,
+    LoginRefusedError,
     PermissionDeniedError,
     PgmqMissingError,
     PoolClosedError,
@@ -205,6 +209,7 @@ __all__ = [
     "DatabaseCorruptError",
     "DatabaseFullError",
     "DatabaseLockedError",
+    "DatabaseNotFoundError",
     "DeliveryError",
     "DuplicateBatchError",
     "DuplicateCommandError",
@@ -225,6 +230,7 @@ __all__ = [
     "InvalidQueueError",
     "InvalidReplyError",
     "KeyConflict",
+    "LoginRefusedError",
     "MainstayError",
     "MessageRefusedError",
     "MissingDependencyError",

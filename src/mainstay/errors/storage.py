@@ -50,6 +50,14 @@ class StorageUnavailableError(StorageError):
     """No connection could be had, or it broke. If it broke during a commit, the outcome is unknown."""
 
 
+class DatabaseNotFoundError(StorageUnavailableError):
+    """The server is there and has no database of this name; create it, or name another."""
+
+
+class LoginRefusedError(StorageUnavailableError):
+    """The server is there and does not let this role in: no such role, a wrong password, or its rules."""
+
+
 class PoolExhaustedError(StorageUnavailableError):
     """No connection became free in time; make the pool larger or hold connections for a shorter time."""
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from urllib.parse import quote, urlsplit
 
-from mainstay.errors import ConfigurationError, SchemaMissingError, StorageUnavailableError
+from mainstay.errors import ConfigurationError, DatabaseNotFoundError, SchemaMissingError
 from mainstay.operations.cli.deciding import name_of
 from mainstay.operations.loading import here, registry_of
 from mainstay.operations.operator import Operator
@@ -50,9 +50,7 @@ async def database(dsn: str | None, *, creates: bool = True) -> AsyncIterator[st
         there_always = urlsplit(await asyncio.to_thread(server.dsn, _MAINTENANCE_DATABASE))
         try:
             yield there_always._replace(path=f"/{quote(name, safe='')}").geturl()
-        except StorageUnavailableError as error:
-            if f'database "{name}" does not exist' not in str(error):
-                raise
+        except DatabaseNotFoundError as error:
             call = f"mainstay schema upgrade --dsn '{EMBEDDED}:{name}'"
             raise SchemaMissingError(f"the embedded server has no database {name!r}: `{call}` makes it") from error
     finally:

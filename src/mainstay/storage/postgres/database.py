@@ -47,6 +47,7 @@ from mainstay.errors import (
     StorageUnavailableError,
     error_for_sqlstate,
 )
+from mainstay.storage.postgres.refusals import check_ports, place_of, unreached
 
 #: A pool of the user's; what its connections return is none of our business.
 Pool = AsyncConnectionPool[Any]
@@ -97,6 +98,7 @@ def checked_dsn(dsn: object) -> str:
     except psycopg.ProgrammingError:
         message = f"the connection string cannot be understood, and is not shown, as a password may be in it: {form}"
         raise ConfigurationError(message) from None
+    check_ports(dsn)
     return dsn
 
 
@@ -147,6 +149,8 @@ async def autocommit(pool: Pool, *, timeout: float | None = None) -> AsyncIterat
                 await conn.set_autocommit(True)
                 try:
                     yield conn
+                except psycopg.Error as error:
+                    _raise_translated(error, conn)
                 finally:
                     if conn.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
                         await conn.rollback()
@@ -246,8 +250,10 @@ async def transaction(pool: Pool, *, translate_body: bool = True) -> AsyncIterat
         MainstayError: What `translate` makes of an error in the block, if it is asked to.
     """
     raised_inside: BaseException | None = None
+    used: Connection | None = None
     try:
         async with pool.connection() as conn, conn.transaction():
+            used = conn
             try:
                 yield conn
             except BaseException as error:
@@ -256,7 +262,7 @@ async def transaction(pool: Pool, *, translate_body: bool = True) -> AsyncIterat
     except psycopg.Error as error:
         if error is raised_inside and not translate_body:
             raise
-        _raise_translated(error)
+        _raise_translated(error, used)
 
 
 @asynccontextmanager
@@ -281,8 +287,10 @@ async def borrowed(pool: Pool, conn: Connection | None) -> AsyncIterator[Connect
     elif not isinstance(conn, AsyncConnection):
         raise InvalidInputError(f"conn must be a psycopg.AsyncConnection, not {type(conn).__name__}")
     else:
-        with translate_errors():
+        try:
             yield conn
+        except psycopg.Error as error:
+            _raise_translated(error, conn)
 
 
 @asynccontextmanager
@@ -419,6 +427,8 @@ def translate(error: psycopg.Error) -> MainstayError | None:
     if state is None:
         # A connection that is lost or was closed has no SQLSTATE; nor has a misuse of the driver, which is no
         # OperationalError.
+        if error.pgconn is not None:  # it was to be made
+            return unreached(error)
         return _unavailable(text) if isinstance(error, psycopg.OperationalError) else None
     if state == _PERMISSION_DENIED:
         return PermissionDeniedError(
@@ -434,11 +444,13 @@ def translate(error: psycopg.Error) -> MainstayError | None:
     return error_for_sqlstate(state, text, error.diag.message_detail)
 
 
-def _raise_translated(error: psycopg.Error) -> NoReturn:
-    """Raise what an error stands for, or the error itself."""
+def _raise_translated(error: psycopg.Error, conn: Connection | None = None) -> NoReturn:
+    """Raise what an error stands for, or the error itself; of a schema that is missing say where, if that is known."""
     ours = translate(error)
     if ours is None:
         raise error
+    if isinstance(ours, SchemaMissingError) and conn is not None and not conn.closed:
+        ours = SchemaMissingError(f"{ours} (this is {place_of(conn)})")
     raise ours from error
 
 

@@ -54,6 +54,7 @@ from mainstay.errors import (
 )
 from mainstay.storage.postgres import database, schema_files, schema_objects, schema_state
 from mainstay.storage.postgres.database import Connection, Pool
+from mainstay.storage.postgres.refusals import place_of
 from mainstay.storage.postgres.schema_files import FunctionFile, SchemaFiles
 from mainstay.storage.postgres.schema_objects import Alteration
 from mainstay.storage.postgres.schema_state import Plan, query
@@ -167,8 +168,8 @@ async def require_current(pool_or_conn: Pool | Connection, *, files: SchemaFiles
     schema = files or _packaged()
     async with _in_transaction(pool_or_conn) as conn:
         state = await schema_state.read(conn)
-    if not state.version:
-        raise SchemaMissingError(f"mainstay is not installed in this database: {_UPGRADE}")
+        if not state.version:
+            raise SchemaMissingError(f"mainstay is not installed in {place_of(conn)}: {_UPGRADE}")
     plan = schema_state.plan(state, schema)
     if plan.install_pgmq:
         raise PgmqMissingError("this database has lost its PGMQ: restore it from a backup, with its queues")

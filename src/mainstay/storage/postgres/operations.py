@@ -10,9 +10,9 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from mainstay.errors import StorageUnavailableError
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.database import RECONNECT_TIMEOUT, Pool, autocommit, checked_dsn, fetch_all
+from mainstay.storage.postgres.refusals import unreached
 
 CONNECT_TIMEOUT = 5
 """Seconds that one attempt to connect may take."""
@@ -70,16 +70,19 @@ async def connected_pool(dsn: str, *, max_size: int = 4, prepare: bool = True) -
 
 
 async def reach(dsn: str) -> None:
-    """Connect once: a pool only says that it timed out."""
+    """Connect once: a pool only says that it timed out.
+
+    Raises:
+        ConfigurationError: The connection string cannot be understood.
+        DatabaseNotFoundError: The server has no such database.
+        LoginRefusedError: It does not let this role in.
+        StorageUnavailableError: There is no server, or no way to it.
+    """
     try:
         conn = await psycopg.AsyncConnection.connect(checked_dsn(dsn), connect_timeout=CONNECT_TIMEOUT)
     except psycopg.Error as error:
-        raise StorageUnavailableError(f"the database cannot be reached: {_one_line(error)}") from error
+        raise unreached(error) from error
     await conn.close()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 class OperationsStore:
