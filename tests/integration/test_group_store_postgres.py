@@ -99,6 +99,19 @@ class TestPostgresGroupStore(OnPostgres, GroupStoreContract):
         assert {fate for half in fates for fate in half} <= {Fate.APPLIED, Fate.MOVED, Fate.LOCKED}
         assert [len(await self.there(log, each)) for each in streams] == [2] * 20
 
+    async def test_whether_a_connection_is_kept_is_asked_of_the_pool_each_time(self, store, log, dsn):
+        received, where = await self.in_hands(store, 4), stream()
+        async with open_pool(dsn, min_size=1, max_size=4) as own:
+            groups, kept = PostgresGroupStore(own, log), []
+            for version, (size, each) in enumerate(zip([4, 5, 4, 5], received, strict=True)):
+                await own.resize(1, size)
+                assert await groups.commit(DOMAIN, [self.one(each, where, version)]) == [Fate.APPLIED]
+                stats = own.get_stats()
+                kept.append(stats["pool_size"] - stats["pool_available"])
+            await groups.close()
+
+        assert kept == [0, 1, 0, 1]
+
     async def test_a_connection_that_breaks_is_replaced(self, store, log, dsn, pool):
         received, where = await self.in_hands(store, 2), stream()
         async with open_pool(dsn) as own:

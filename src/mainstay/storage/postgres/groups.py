@@ -5,7 +5,7 @@ What it locks, in which order, and what a crash leaves is written in the heads o
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, LiteralString
 
 import orjson
@@ -50,7 +50,7 @@ class PostgresGroupStore:
         self._log = log
         self._sql = queries.load("groups")
         self._commit = PreparedScript(f"{self._sql['commit_group']};\n{self._sql['commit']}")
-        self._held = HeldConnection(pool) if pool.max_size >= _FEW_CONNECTIONS else None
+        self._held = HeldConnection(pool)
 
     @asynccontextmanager
     async def holding(
@@ -72,7 +72,7 @@ class PostgresGroupStore:
             await tell(held.conn, [(domain, command_id) for command_id in awaited])
         else:
             with _saying_that_it_would_wait():
-                async with sealed(autocommit(self._pool) if self._held is None else self._held.connection()) as conn:
+                async with sealed(await self._connection()) as conn:
                     ((fates, awaited),) = await _rows(conn, self._sql["commit_group"], parameters)
                     await tell(conn, [(domain, command_id) for command_id in awaited])
         self._log.nudge()
@@ -80,8 +80,14 @@ class PostgresGroupStore:
 
     async def close(self) -> None:
         """Give the connection back."""
-        if self._held is not None:
-            await self._held.close()
+        await self._held.close()
+
+    async def _connection(self) -> AbstractAsyncContextManager[Connection]:
+        """The one that is kept, if the pool has enough now: it may have been resized."""
+        if self._pool.max_size >= _FEW_CONNECTIONS:
+            return self._held.connection()
+        await self._held.close()
+        return autocommit(self._pool)
 
 
 @contextmanager
