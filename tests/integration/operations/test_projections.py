@@ -137,10 +137,13 @@ def test_the_lag_is_told_shard_by_shard_and_can_be_judged(paid):
     found = run("projections", "lag", "strict", "--dsn", paid, "--json").json
     verdicts = [run("projections", "lag", *which, "--at-most", 0, "--dsn", paid).code for which in ([], ["apart"])]
 
-    assert "strict" in shown.out
+    lines = {line.split()[0]: line for line in shown.out.splitlines() if line.split()}
+    assert " stopped " in lines["strict"]
+    assert " not running " in lines["apart"]
     assert [(each["subscription"], each["shard"], each["events"], each["exact"]) for each in found] == [
         ("strict", 0, 4, True)
     ]
+    assert [(each["status"], each["owned"]) for each in found] == [("STOPPED", False)]
     assert verdicts == [1, 0]
     assert run("projections", "lag", "nothing", "--dsn", paid).code == 5
 

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -107,10 +108,10 @@ def lag(
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how far each shard of the projections is behind: in events, and by how long ago the next one was recorded.
+    """Show whether each shard of the projections runs, and how far it is behind, in events and in time.
 
-    Events that a projection does not want count until it has passed them by. From 100,000 on they are not counted: it
-    is the difference of positions then.
+    The time is how long ago the next event was recorded. Events that a projection does not want count until it has
+    passed them by. From 100,000 on they are not counted: it is the difference of positions then.
     """  # fmt: skip
     from mainstay.operations.cli.output import Output
 
@@ -162,7 +163,7 @@ def _rates(
 
 def _print_lags(out: "Output", found: "list[ShardOverview]", rates: dict[tuple[str, int], float] | None) -> None:
     if out.as_json:
-        out.document([each.lag for each in found])
+        out.document([{**asdict(each.lag), "status": each.state.status, "owned": each.owned} for each in found])
     elif not found:
         out.show("No projection is known yet: one is made known when a process that has it starts.")
     else:
@@ -170,11 +171,12 @@ def _print_lags(out: "Output", found: "list[ShardOverview]", rates: dict[tuple[s
 
 
 def _lag_table(found: "list[ShardOverview]", rates: dict[tuple[str, int], float] | None) -> "Table":
-    from mainstay.operations.cli.output import FOLDED, NUMBER, duration, table
+    from mainstay.operations.cli.output import FOLDED, NUMBER, WHOLE, duration, table
 
     rows = table(
-        ("projection", FOLDED), ("shard", NUMBER), ("position", NUMBER), ("of", NUMBER), ("events\nbehind", NUMBER),
-        ("time\nbehind", NUMBER), *([("a second", NUMBER), ("ready in", NUMBER)] if rates is not None else []),
+        ("projection", FOLDED), ("shard", NUMBER), ("status", WHOLE), ("position", NUMBER), ("of", NUMBER),
+        ("events\nbehind", NUMBER), ("time\nbehind", NUMBER),
+        *([("a second", NUMBER), ("ready in", NUMBER)] if rates is not None else []),
     )  # fmt: skip
     for each in found:
         state, behind = each.state, each.lag
@@ -182,6 +184,7 @@ def _lag_table(found: "list[ShardOverview]", rates: dict[tuple[str, int], float]
         ready = duration(behind.events / rate) if rate > 0 and behind.events else ""
         rows.add_row(
             state.subscription, f"{state.shard + 1} of {state.shards}" if state.shards > 1 else "",
+            _status_word(state.status, owned=int(each.owned), of=1),
             f"{state.checkpoint.position:,}", f"{behind.horizon:,}", _about(behind.events, exact=behind.exact),
             _seconds(behind.seconds), *([f"{rate:,.0f}", ready] if rates is not None else []),
         )  # fmt: skip
@@ -250,14 +253,19 @@ def _done(words: str, more: str, what: str, *, as_json: bool) -> None:
 
 
 def _status(each: "SubscriptionOverview") -> "Text":
+    return _status_word(each.status, owned=each.owned, of=each.shards)
+
+
+def _status_word(status: str, *, owned: int, of: int) -> "Text":
+    """Whether it runs; of so many shards, so many are run by somebody."""
     from rich.text import Text
 
-    if each.status != "ACTIVE":
-        word, style = each.status.lower(), "red" if each.status == "STOPPED" else "yellow"
-    elif each.owned == each.shards:
+    if status != "ACTIVE":
+        word, style = status.lower(), "red" if status == "STOPPED" else "yellow"
+    elif owned == of:
         word, style = "running", "green"
-    elif each.owned:
-        word, style = f"running {each.owned} of {each.shards}", "yellow"
+    elif owned:
+        word, style = f"running {owned} of {of}", "yellow"
     else:
         word, style = "not running", "yellow"
     return Text(word, style=style)
