@@ -4,9 +4,10 @@ import os
 import re
 import secrets
 import socket
+import sys
 from contextvars import ContextVar
 from typing import Any
-from uuid import UUID
+from uuid import UUID, SafeUUID, uuid4
 
 from mainstay.errors import ConfigurationError, InvalidDomainError, InvalidInputError, InvalidQueueError, shown
 
@@ -23,6 +24,20 @@ causation_id_var: ContextVar[UUID | None] = ContextVar("mainstay_causation_id", 
 """The command or event that is being handled in this context; None outside a handler."""
 actor_id_var: ContextVar[str | None] = ContextVar("mainstay_actor_id", default=None)
 """Who wants what is done in this context; None if nobody said. See `mainstay.tenancy.actor_scope`."""
+
+
+if sys.version_info >= (3, 14):
+    drawn_id = uuid4
+else:
+    _FIXED = ~(0xF000 << 64 | 0xC000 << 48)
+    _VERSION_4 = 4 << 76 | 0x8000 << 48
+
+    def drawn_id() -> UUID:
+        """A random id, as `uuid.uuid4` draws it, made as Python 3.14 makes it: in half the time."""
+        drawn: UUID = object.__new__(UUID)
+        object.__setattr__(drawn, "int", int.from_bytes(os.urandom(16), "big") & _FIXED | _VERSION_4)
+        object.__setattr__(drawn, "is_safe", SafeUUID.unknown)
+        return drawn
 
 
 def checked_domain(domain: object) -> str:

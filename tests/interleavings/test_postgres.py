@@ -24,7 +24,7 @@ from tests.support.waiting import eventually_sync
 APPEND = """
     select position from eventsource.append(
         array['Order'], array[''], array[%s], array[-1], array[1],
-        array[gen_random_uuid()], array['Placed'], array['{}'], array[now()], array[1],
+        array[gen_random_uuid()], array['Placed'], array['{}']::json[], array[now()], array[1],
         array[null]::uuid[], array[null]::uuid[], array[null]::text[], array[null]::text[], null)
 """
 APPEND_ONE = """

@@ -1,7 +1,9 @@
 """Names, ids and correlation."""
 
 import asyncio
-from uuid import UUID, uuid4
+import copy
+import pickle
+from uuid import RFC_4122, UUID, uuid4
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from mainstay.message import (
     command_queue,
     correlated,
     correlation_id_var,
+    drawn_id,
 )
 
 LONGEST_QUEUE = 47
@@ -116,3 +119,16 @@ async def test_tasks_do_not_see_each_others_correlation() -> None:
             return correlation_id_var.get()
 
     assert await asyncio.gather(task("a"), task("b")) == ["a", "b"]
+
+
+def test_a_drawn_id_is_one_of_the_standard_librarys() -> None:
+    drawn = [drawn_id() for _ in range(1_000)]
+
+    assert len(set(drawn)) == 1_000
+    assert {(each.version, each.variant) for each in drawn} == {(4, RFC_4122)}
+    for each in drawn[:10]:
+        assert each == UUID(str(each)) == copy.deepcopy(each) == pickle.loads(pickle.dumps(each))
+        assert each.is_safe == UUID(str(each)).is_safe
+        assert hash(each) == hash(UUID(str(each)))
+    fixed = [bit for bit in range(128) if len({each.int >> bit & 1 for each in drawn}) == 1]
+    assert fixed == [62, 63, 76, 77, 78, 79]  # variant and version

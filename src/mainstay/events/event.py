@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Self, cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import from_json, to_json
@@ -18,7 +18,7 @@ from typing_extensions import TypeVar
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.definition import LONGEST_NAME, refuse_hidden_methods, settled
 from mainstay.events.stream import LARGEST_VERSION, StreamId
-from mainstay.message import checked_name
+from mainstay.message import checked_name, drawn_id
 from mainstay.serialization import model_to_json
 
 
@@ -35,7 +35,7 @@ reading = Reading()
 def _drawn_id() -> UUID:
     found = reading.event_id
     if found is None:
-        return uuid4()
+        return drawn_id()
     reading.event_id = None
     return found
 

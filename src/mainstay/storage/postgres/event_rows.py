@@ -91,12 +91,14 @@ def tenant_text(tenant_id: UUID | str | None) -> str:
 def append_parameters(appends: Sequence[StreamAppend], condition: Condition | None) -> dict[str, Any]:
     """What eventsource.append takes."""
     events = [event for append in appends for event in append.events]
+    types = [event.event_type for event in events]
     return {
         **names_of([append.stream for append in appends]),
         "expected": plain_array_of(_expected(append.expected) for append in appends),
         "counts": plain_array_of(len(append.events) for append in appends),
-        "types": array_of(event.event_type for event in events),
+        "types": array_of(_once(types)),
         **_columns(events),
+        "event_versions": plain_array_of(_once([event.event_version for event in events])),
         "items": None if condition is None else items_of(condition.fail_if),
         "after": 0 if condition is None else condition.after,
         "tenant": None if condition is None or condition.tenant_id is None else str(condition.tenant_id),
@@ -114,17 +116,17 @@ def group_events(events: Sequence[tuple[int, int, str, NewEvent]]) -> dict[str, 
         "kind_types": array_of(event_type for _, event_type in kinds),
         "kinds": plain_array_of(numbers),
         **_columns([event for *_, event in events]),
+        "event_versions": plain_array_of(event.event_version for *_, event in events),
     }
 
 
 def _columns(events: Sequence[NewEvent]) -> dict[str, Any]:
-    """What events have besides their types, an array for each."""
+    """What events have besides their types and the forms of their payloads, an array for each."""
     tagged = any(event.tags for event in events)
     return {
         "event_ids": plain_array_of(event.event_id for event in events),
         "payloads": _array_of_documents([event.payload for event in events]),
         "occurred_at": _array_of_times([event.occurred_at for event in events]),
-        "event_versions": plain_array_of(event.event_version for event in events),
         "correlation_ids": _if_any(plain_array_of, [event.correlation_id for event in events]),
         "causation_ids": _if_any(plain_array_of, [event.causation_id for event in events]),
         "actor_ids": _if_any(array_of, [event.actor_id for event in events]),
@@ -133,6 +135,11 @@ def _columns(events: Sequence[NewEvent]) -> dict[str, Any]:
         ),
         "tags": array_of(array_of(event.tags) if event.tags else None for event in events) if tagged else None,
     }
+
+
+def _once(values: Sequence[T]) -> Sequence[T]:
+    """One for all, where all are the same."""
+    return values[:1] if values and values.count(values[0]) == len(values) else values
 
 
 def _if_any(written: Callable[[Iterable[T | None]], str], values: Sequence[T | None]) -> str | None:

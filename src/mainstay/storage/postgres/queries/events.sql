@@ -3,7 +3,7 @@
 select version, position, repeated
 from eventsource.append(
     %(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(expected)s::integer[], %(counts)s::integer[],
-    %(event_ids)s::uuid[], %(types)s::text[], %(payloads)s::text[], %(occurred_at)s::timestamptz[], %(event_versions)s::integer[],
+    %(event_ids)s::uuid[], %(types)s::text[], %(payloads)s::json[], %(occurred_at)s::timestamptz[], %(event_versions)s::integer[],
     %(correlation_ids)s::uuid[], %(causation_ids)s::uuid[], %(actor_ids)s::text[], %(metadata)s::text[], %(tags)s::text[],
     %(items)s::jsonb, %(after)s::bigint, %(tenant)s::text);
 
@@ -21,7 +21,7 @@ select fates, positions
 from eventsource.append_current(
     %(categories)s::text[], %(tenants)s::text[], %(ids)s::text[], %(expected)s::integer[], %(counts)s::integer[],
     %(places)s::integer[], %(versions)s::integer[], %(event_ids)s::uuid[], %(kind_categories)s::text[], %(kind_types)s::text[],
-    %(kinds)s::integer[], %(payloads)s::text[], %(occurred_at)s::timestamptz[], %(event_versions)s::integer[],
+    %(kinds)s::integer[], %(payloads)s::json[], %(occurred_at)s::timestamptz[], %(event_versions)s::integer[],
     %(correlation_ids)s::uuid[], %(causation_ids)s::uuid[], %(actor_ids)s::text[], %(metadata)s::text[], %(tags)s::text[]);
 
 -- name: read_stream

@@ -960,7 +960,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION commandbus.commit_group(p_domain text, p_outcomes jsonb, p_sends boolean, p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], OUT fates text[], OUT awaited uuid[]) RETURNS record
+CREATE FUNCTION commandbus.commit_group(p_domain text, p_outcomes jsonb, p_sends boolean, p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[], p_payloads json[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], OUT fates text[], OUT awaited uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -5996,7 +5996,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION eventsource.append(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_event_ids uuid[], p_types text[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], p_items jsonb DEFAULT NULL::jsonb, p_after bigint DEFAULT 0, p_tenant text DEFAULT NULL::text) RETURNS TABLE(version integer, "position" bigint, repeated boolean)
+CREATE FUNCTION eventsource.append(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_event_ids uuid[], p_types text[], p_payloads json[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], p_items jsonb DEFAULT NULL::jsonb, p_after bigint DEFAULT 0, p_tenant text DEFAULT NULL::text) RETURNS TABLE(version integer, "position" bigint, repeated boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
@@ -6007,6 +6007,8 @@ declare
     v_no bigint;
     v_before integer;
     v_kinds integer[];
+    v_kind integer;
+    v_form integer;
 begin
     if cardinality(p_counts) = 1 and v_count > 0 and p_items is null then
         if v_expected <> 0 then
@@ -6035,20 +6037,31 @@ begin
         return query
             select a.version, a.position, a.repeated
             from eventsource.append_many(
-                p_categories, p_tenants, p_ids, p_expected, p_counts, p_event_ids, p_types, p_payloads, p_occurred_at, p_event_versions,
+                p_categories, p_tenants, p_ids, p_expected, p_counts, p_event_ids,
+                case when cardinality(p_types) = 1 then array_fill(p_types[1], array[cardinality(p_event_ids)]) else p_types end,
+                p_payloads, p_occurred_at,
+                case when cardinality(p_event_versions) = 1
+                    then array_fill(p_event_versions[1], array[cardinality(p_event_ids)]) else p_event_versions end,
                 p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags, p_items, p_after, p_tenant) as a;
         return;
     end if;
 
     perform eventsource.lock_keys(p_types, p_tags, null);
-    v_kinds := eventsource.kinds_of(array_fill(p_categories[1], array[v_count]), p_types);
+    v_kinds := eventsource.kinds_of(array_fill(p_categories[1], array[cardinality(p_types)]), p_types);
+    if cardinality(p_types) = 1 then
+        v_kind := v_kinds[1];
+    end if;
+    if cardinality(p_event_versions) = 1 then
+        v_form := p_event_versions[1];
+    end if;
     perform eventsource.hold_floor();
     insert into eventsource.event (
         position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
         correlation_id, causation_id, actor_id, payload, metadata, tags)
     select
-        nextval('eventsource.event_position'), v_no, v_before + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
-        e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+        nextval('eventsource.event_position'), v_no, v_before + e.n, coalesce(e.kind_no, v_kind),
+        coalesce(e.event_version, v_form), e.event_id, now(), e.occurred_at,
+        e.correlation_id, e.causation_id, e.actor_id, e.payload, e.metadata::json, e.tags::text[]
     from unnest(
         p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata,
         p_tags) with ordinality as e(
@@ -6066,7 +6079,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION eventsource.append_current(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], OUT fates text[], OUT positions bigint[]) RETURNS record
+CREATE FUNCTION eventsource.append_current(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[], p_payloads json[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], OUT fates text[], OUT positions bigint[]) RETURNS record
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -6158,7 +6171,7 @@ begin
         correlation_id, causation_id, actor_id, payload, metadata, tags)
     select
         e.position, v_numbers[e.place], e.version, v_kinds[e.kind], e.event_version, e.event_id, now(), e.occurred_at,
-        e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+        e.correlation_id, e.causation_id, e.actor_id, e.payload, e.metadata::json, e.tags::text[]
     from unnest(
         positions, p_places, p_versions, p_kinds, p_event_ids, p_payloads, p_occurred_at, p_event_versions,
         p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags) as e(
@@ -6174,7 +6187,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION eventsource.append_many(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_event_ids uuid[], p_types text[], p_payloads text[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], p_items jsonb, p_after bigint, p_tenant text) RETURNS TABLE(version integer, "position" bigint, repeated boolean)
+CREATE FUNCTION eventsource.append_many(p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[], p_event_ids uuid[], p_types text[], p_payloads json[], p_occurred_at timestamp with time zone[], p_event_versions integer[], p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[], p_items jsonb, p_after bigint, p_tenant text) RETURNS TABLE(version integer, "position" bigint, repeated boolean)
     LANGUAGE plpgsql
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -6337,7 +6350,7 @@ begin
             correlation_id, causation_id, actor_id, payload, metadata, tags)
         select
             nextval('eventsource.event_position'), v_no, v_version + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
-            e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+            e.correlation_id, e.causation_id, e.actor_id, e.payload, e.metadata::json, e.tags::text[]
         from unnest(
             p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions,
             p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)
@@ -6359,7 +6372,7 @@ begin
                 nextval('eventsource.event_position'), v_numbers[e.place],
                 v_befores[e.place] + (e.n - array_position(v_places, e.place) + 1)::integer,
                 e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
-                e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+                e.correlation_id, e.causation_id, e.actor_id, e.payload, e.metadata::json, e.tags::text[]
             from unnest(
                 v_places, p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions,
                 p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)
@@ -6426,7 +6439,7 @@ begin
             select a.version, a.position, a.repeated
             from eventsource.append_many(
                 array[p_category], array[p_tenant], array[p_id], array[p_expected], array[1], array[p_event_id], array[p_type],
-                array[p_payload::text], array[p_occurred_at], array[p_event_version], array[p_correlation_id], array[p_causation_id],
+                array[p_payload], array[p_occurred_at], array[p_event_version], array[p_correlation_id], array[p_causation_id],
                 array[p_actor_id], array[p_metadata::text], array[p_tags], null, 0, null) as a;
         return;
     end if;

@@ -14,7 +14,7 @@ create or replace function commandbus.commit_group(
     p_domain text, p_outcomes jsonb, p_sends boolean,
     p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[],
     p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[],
-    p_payloads text[], p_occurred_at timestamptz[], p_event_versions integer[],
+    p_payloads json[], p_occurred_at timestamptz[], p_event_versions integer[],
     p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[],
     out fates text[], out awaited uuid[])
 language plpgsql volatile

@@ -2,7 +2,7 @@
 --
 -- Called by PostgresEventLog, and by anything that can call SQL. Streams are named in the order in which their events get positions: category, tenant
 -- (empty: none), id, what version is expected (0: never written, above: exactly this, -1: any, -2: any but 0), and how many events it gets; none makes
--- it a guard. Events stand in parallel arrays, those of the first stream first, or null where all would be null (p_correlation_ids to p_tags); p_tags are arrays in their text form. p_items is the query of a
+-- it a guard. Events stand in parallel arrays, those of the first stream first, or null where all would be null (p_correlation_ids to p_tags); p_types and p_event_versions have one for each, or one for all. p_tags are arrays in their text form. p_items is the query of a
 -- condition, an array of {types, tags}, or null; p_after its position, p_tenant its tenant. Returns a row for each stream, in order: its version, the position
 -- of its last event (null for a guard), and whether the events were there already.
 --
@@ -19,7 +19,7 @@
 -- finds its row by a key, so no plan needs to be forbidden. All else goes to append_many. One event alone is better taken to append_one.
 create or replace function eventsource.append(
     p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[],
-    p_event_ids uuid[], p_types text[], p_payloads text[], p_occurred_at timestamptz[], p_event_versions integer[],
+    p_event_ids uuid[], p_types text[], p_payloads json[], p_occurred_at timestamptz[], p_event_versions integer[],
     p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[],
     p_items jsonb default null, p_after bigint default 0, p_tenant text default null)
 returns table (version integer, "position" bigint, repeated boolean)
@@ -33,6 +33,8 @@ declare
     v_no bigint;
     v_before integer;
     v_kinds integer[];
+    v_kind integer;
+    v_form integer;
 begin
     if cardinality(p_counts) = 1 and v_count > 0 and p_items is null then
         if v_expected <> 0 then
@@ -61,20 +63,31 @@ begin
         return query
             select a.version, a.position, a.repeated
             from eventsource.append_many(
-                p_categories, p_tenants, p_ids, p_expected, p_counts, p_event_ids, p_types, p_payloads, p_occurred_at, p_event_versions,
+                p_categories, p_tenants, p_ids, p_expected, p_counts, p_event_ids,
+                case when cardinality(p_types) = 1 then array_fill(p_types[1], array[cardinality(p_event_ids)]) else p_types end,
+                p_payloads, p_occurred_at,
+                case when cardinality(p_event_versions) = 1
+                    then array_fill(p_event_versions[1], array[cardinality(p_event_ids)]) else p_event_versions end,
                 p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags, p_items, p_after, p_tenant) as a;
         return;
     end if;
 
     perform eventsource.lock_keys(p_types, p_tags, null);
-    v_kinds := eventsource.kinds_of(array_fill(p_categories[1], array[v_count]), p_types);
+    v_kinds := eventsource.kinds_of(array_fill(p_categories[1], array[cardinality(p_types)]), p_types);
+    if cardinality(p_types) = 1 then
+        v_kind := v_kinds[1];
+    end if;
+    if cardinality(p_event_versions) = 1 then
+        v_form := p_event_versions[1];
+    end if;
     perform eventsource.hold_floor();
     insert into eventsource.event (
         position, stream_no, version, kind_no, event_version, event_id, recorded_at, occurred_at,
         correlation_id, causation_id, actor_id, payload, metadata, tags)
     select
-        nextval('eventsource.event_position'), v_no, v_before + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
-        e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+        nextval('eventsource.event_position'), v_no, v_before + e.n, coalesce(e.kind_no, v_kind),
+        coalesce(e.event_version, v_form), e.event_id, now(), e.occurred_at,
+        e.correlation_id, e.causation_id, e.actor_id, e.payload, e.metadata::json, e.tags::text[]
     from unnest(
         p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions, p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata,
         p_tags) with ordinality as e(

@@ -12,7 +12,7 @@
 create or replace function eventsource.append_current(
     p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[],
     p_places integer[], p_versions integer[], p_event_ids uuid[], p_kind_categories text[], p_kind_types text[], p_kinds integer[],
-    p_payloads text[], p_occurred_at timestamptz[], p_event_versions integer[],
+    p_payloads json[], p_occurred_at timestamptz[], p_event_versions integer[],
     p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[],
     out fates text[], out positions bigint[])
 language plpgsql volatile
@@ -106,7 +106,7 @@ begin
         correlation_id, causation_id, actor_id, payload, metadata, tags)
     select
         e.position, v_numbers[e.place], e.version, v_kinds[e.kind], e.event_version, e.event_id, now(), e.occurred_at,
-        e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+        e.correlation_id, e.causation_id, e.actor_id, e.payload, e.metadata::json, e.tags::text[]
     from unnest(
         positions, p_places, p_versions, p_kinds, p_event_ids, p_payloads, p_occurred_at, p_event_versions,
         p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags) as e(

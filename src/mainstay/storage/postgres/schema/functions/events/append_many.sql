@@ -3,7 +3,7 @@
 -- Called by append, which says what is given, returned, raised and locked.
 create or replace function eventsource.append_many(
     p_categories text[], p_tenants text[], p_ids text[], p_expected integer[], p_counts integer[],
-    p_event_ids uuid[], p_types text[], p_payloads text[], p_occurred_at timestamptz[], p_event_versions integer[],
+    p_event_ids uuid[], p_types text[], p_payloads json[], p_occurred_at timestamptz[], p_event_versions integer[],
     p_correlation_ids uuid[], p_causation_ids uuid[], p_actor_ids text[], p_metadata text[], p_tags text[],
     p_items jsonb, p_after bigint, p_tenant text)
 returns table (version integer, "position" bigint, repeated boolean)
@@ -169,7 +169,7 @@ begin
             correlation_id, causation_id, actor_id, payload, metadata, tags)
         select
             nextval('eventsource.event_position'), v_no, v_version + e.n, e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
-            e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+            e.correlation_id, e.causation_id, e.actor_id, e.payload, e.metadata::json, e.tags::text[]
         from unnest(
             p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions,
             p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)
@@ -191,7 +191,7 @@ begin
                 nextval('eventsource.event_position'), v_numbers[e.place],
                 v_befores[e.place] + (e.n - array_position(v_places, e.place) + 1)::integer,
                 e.kind_no, e.event_version, e.event_id, now(), e.occurred_at,
-                e.correlation_id, e.causation_id, e.actor_id, e.payload::json, e.metadata::json, e.tags::text[]
+                e.correlation_id, e.causation_id, e.actor_id, e.payload, e.metadata::json, e.tags::text[]
             from unnest(
                 v_places, p_event_ids, v_kinds, p_payloads, p_occurred_at, p_event_versions,
                 p_correlation_ids, p_causation_ids, p_actor_ids, p_metadata, p_tags)

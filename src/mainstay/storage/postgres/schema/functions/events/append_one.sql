@@ -51,7 +51,7 @@ begin
             select a.version, a.position, a.repeated
             from eventsource.append_many(
                 array[p_category], array[p_tenant], array[p_id], array[p_expected], array[1], array[p_event_id], array[p_type],
-                array[p_payload::text], array[p_occurred_at], array[p_event_version], array[p_correlation_id], array[p_causation_id],
+                array[p_payload], array[p_occurred_at], array[p_event_version], array[p_correlation_id], array[p_causation_id],
                 array[p_actor_id], array[p_metadata::text], array[p_tags], null, 0, null) as a;
         return;
     end if;
