@@ -13,6 +13,8 @@ from typing import Self
 from mainstay.errors import ConfigurationError, shown
 
 DEFAULT_MAX_ATTEMPTS = 3
+MOST_ATTEMPTS = 2**31 - 1
+"""As many as the database can count."""
 DEFAULT_BACKOFF_SCHEDULE = (10.0, 60.0, 300.0)
 _LONGEST_SCHEDULE = 1000
 LONGEST_DURATION = 100 * 366 * 86_400.0
@@ -53,8 +55,8 @@ def checked_policy(policy: object) -> "RetryPolicy | None":
 
 
 def _check_attempts(max_attempts: object) -> None:
-    if not isinstance(max_attempts, int) or isinstance(max_attempts, bool) or max_attempts < 1:
-        message = f"max_attempts must be a whole number of at least 1, not {shown(max_attempts)}"
+    if not isinstance(max_attempts, int) or isinstance(max_attempts, bool) or not 1 <= max_attempts <= MOST_ATTEMPTS:
+        message = f"max_attempts must be a whole number from 1 to {MOST_ATTEMPTS:,}, not {shown(max_attempts)}"
         raise ConfigurationError(message)
 
 
@@ -63,7 +65,7 @@ class RetryPolicy:
     """Delays between the attempts of a command.
 
     Args:
-        max_attempts: Attempts in all for commands that do not say themselves; at least 1.
+        max_attempts: Attempts in all for commands that do not say themselves; from 1 to 2,147,483,647.
         backoff_schedule: Delays, each seconds or ``timedelta``; the last one repeats.
         jitter: Share by which a delay is randomly lengthened or shortened, 0 to 1. Spreads the retries of commands that
             failed together.

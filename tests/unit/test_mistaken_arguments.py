@@ -1,7 +1,7 @@
 """What people hand over by mistake: the error says what is right, not that some attribute is missing."""
 
 import logging
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -20,6 +20,7 @@ from mainstay import (
     PostgreSQLEventStore,
     ReadModel,
     ReadModelProjection,
+    RetryPolicy,
     StreamId,
     SubscriptionHeldError,
     SubscriptionManager,
@@ -104,6 +105,30 @@ def test_what_is_no_pool_and_no_store_is_refused_at_once(other) -> None:
         SubscriptionManager(other)
     with pytest.raises(ConfigurationError, match=r"such as PostgreSQLEventStore\(pool\)"):
         AggregateRepository(other, Mistakes)
+
+
+async def test_sending_takes_an_instance() -> None:
+    bus = CommandBus(MemoryCommandStore())
+    for call in (bus.send, bus.request):
+        with pytest.raises(InvalidInputError, match=r"MakeMistake is a class; give an instance: MakeMistake\(\.\.\.\)"):
+            await call(MakeMistake)
+
+
+async def test_a_time_to_wait_that_cannot_be_is_named_like_any_duration() -> None:
+    bus, command_id = CommandBus(MemoryCommandStore()), uuid4()
+    with pytest.raises(InvalidInputError, match="timeout: a duration must be finite and not negative"):
+        await bus.request("mistakes", "Do", command_id, {}, timeout=-1)
+    with pytest.raises(InvalidInputError, match="timeout: a duration must be finite and not negative"):
+        await bus.wait_for("mistakes", command_id, timeout=-1)
+
+
+async def test_how_often_may_be_tried_is_told_with_its_limits() -> None:
+    bus, wrong = CommandBus(MemoryCommandStore()), r"max_attempts must be a whole number from 1 to 2,147,483,647, not "
+    for number in (0, 2**31):
+        with pytest.raises(InvalidInputError, match=f"{wrong}{number}"):
+            await bus.send("mistakes", "Do", uuid4(), {}, max_attempts=number)
+        with pytest.raises(ConfigurationError, match=f"{wrong}{number}"):
+            RetryPolicy(max_attempts=number)
 
 
 async def test_subscribing_takes_an_instance_and_a_config(store) -> None:

@@ -157,8 +157,8 @@ async def test_a_schedule_says_when_it_cannot_run_now(bus):
         ({"unique_key": "a", "unique_for": -1}, "unique_for"),
         ({"unique_for": 60}, "give unique_key"),
         ({"on_conflict": "skip"}, "give unique_key"),
-        ({"unique_key": "a", "on_conflict": "replace"}, "on_conflict must be one of"),
-        ({"unique_key": "a", "on_conflict": None}, "on_conflict must be one of"),
+        ({"unique_key": "a", "on_conflict": "replace"}, 'on_conflict must be "refuse" or "skip", not \'replace\''),
+        ({"unique_key": "a", "on_conflict": None}, 'on_conflict must be "refuse" or "skip", not None'),
     ],
 )
 async def test_what_cannot_be_meant_is_refused(bus, options, told):

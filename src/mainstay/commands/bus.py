@@ -165,7 +165,7 @@ class CommandBus(Batches, Holding, Requests):
             data: JSON object.
             correlation_id: Ties a conversation together; inside a handler that of its command, else drawn.
             reply_to: Queue that gets the reply; it must exist.
-            max_attempts: Instead of the bus's default.
+            max_attempts: Instead of the bus's default; from 1 to 2,147,483,647.
             batch_id: An existing batch to count in.
             conn: A connection whose transaction to join. Nothing is sent unless it commits; call `wake` after that,
                 else a worker finds the command when it polls.

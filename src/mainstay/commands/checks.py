@@ -14,12 +14,11 @@ from mainstay.commands.model import CommandModel, name_to_send, with_version
 from mainstay.commands.store import NewCommand
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.message import checked_domain, checked_id, checked_queue, checked_type, correlation_id_var
-from mainstay.retry import as_seconds
+from mainstay.retry import MOST_ATTEMPTS, as_seconds
 from mainstay.serialization import checked_object, to_json
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
-_INT32 = 2**31 - 1
 MAX_PAGE = 10_000
 MAX_PRIORITY = 9
 MAX_CONCURRENCY = 10_000
@@ -96,9 +95,11 @@ def named(domain: Any, command_type: Any, command_id: Any, data: Any) -> tuple[s
     The data stays the model; `checked_request` writes it and its version.
 
     Raises:
-        InvalidInputError: A base of typed commands without a domain, or more than a typed command.
+        InvalidInputError: A class, a base of typed commands without a domain, or more than a typed command.
     """
     if not isinstance(domain, CommandModel):
+        if isinstance(domain, type):
+            raise InvalidInputError(f"{domain.__name__} is a class; give an instance: {domain.__name__}(...)")
         return domain, command_type, command_id, data
     if command_type is not None or data is not None:
         message = "a typed command holds its type and its data: give it alone, with options by name"
@@ -112,12 +113,12 @@ def checked_attempts(value: int | None, default: int) -> int:
     """A number of attempts, or the default for None.
 
     Raises:
-        InvalidInputError: Not a whole number of at least 1.
+        InvalidInputError: Not a whole number of at least 1, or more than `MOST_ATTEMPTS`.
     """
     if value is None:
         return default
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _INT32:
-        message = f"max_attempts must be a whole number of at least 1, not {shown(value)}"
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_ATTEMPTS:
+        message = f"max_attempts must be a whole number from 1 to {MOST_ATTEMPTS:,}, not {shown(value)}"
         raise InvalidInputError(message)
     return value
 
@@ -178,7 +179,11 @@ def checked_conflict(value: OnConflict | str) -> OnConflict:
     """
     if value is OnConflict.REFUSE:  # as nearly always
         return OnConflict.REFUSE
-    return checked_choice(value.upper() if isinstance(value, str) else value, OnConflict, "on_conflict")
+    try:
+        return checked_choice(value.upper() if isinstance(value, str) else value, OnConflict, "on_conflict")
+    except InvalidInputError:
+        names = " or ".join(f'"{each.lower()}"' for each in OnConflict)
+        raise InvalidInputError(f"on_conflict must be {names}, not {shown(value)}") from None
 
 
 def checked_priority(value: int) -> int:

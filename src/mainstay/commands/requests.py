@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ValidationError
 
+from mainstay.commands.checks import checked_seconds, named
 from mainstay.commands.command import Reply, SendOptions
 from mainstay.commands.lifecycle import CommandStatus, ReplyOutcome
-from mainstay.commands.model import CommandModel, name_to_send
+from mainstay.commands.model import CommandModel
 from mainstay.commands.replies import Key, reply_of
 from mainstay.commands.store import CommandStore
 from mainstay.commands.waiting import WaitingRoom
@@ -26,7 +27,6 @@ from mainstay.errors import (
 )
 from mainstay.message import checked_domain, checked_id
 from mainstay.positions import note_position
-from mainstay.retry import as_seconds
 from mainstay.serialization import to_json
 
 DEFAULT_TIMEOUT = 30.0
@@ -138,10 +138,10 @@ class Requests:
                 "a request cannot join a transaction: its command is sent when that ends, and its reply comes later"
             )
             raise InvalidInputError(message)
-        seconds = as_seconds(timeout)
+        seconds = checked_seconds(timeout, "timeout")
         end = asyncio.get_running_loop().time() + seconds
         chosen = uuid4() if command_id is None else checked_id(command_id, "command_id")
-        key = checked_domain(name_to_send(domain).domain if isinstance(domain, CommandModel) else domain), chosen
+        key = checked_domain(named(domain, command_type, chosen, data)[0]), chosen
         async with self._room.place(key, seconds, look=bool(options.get("idempotent"))) as future:
             result = await self.send(domain, command_type, chosen, data, **options)
             reply = None if result.skipped else await self._awaited(key, future, end, seconds)
@@ -180,7 +180,7 @@ class Requests:
             InvalidReplyError: It succeeded, and the reply does not fit the model.
             StorageUnavailableError: The database cannot be reached.
         """
-        seconds = as_seconds(timeout)
+        seconds = checked_seconds(timeout, "timeout")
         end = asyncio.get_running_loop().time() + seconds
         key = checked_domain(domain), checked_id(command_id, "command_id")
         reply = await self.get_result(*key)

@@ -4,8 +4,9 @@ import importlib
 import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.errors import ConfigurationError
@@ -14,11 +15,28 @@ _ARGUMENTS_OF_A_HANDLER = 2
 _ALIKE = 0.85
 
 
-def find(path: str) -> Any:
+class Sought(NamedTuple):
+    """What somebody names by a path, to be hinted at if he mistypes it.
+
+    Attributes:
+        plural: What several are called.
+        fits: Whether a value of a module is one.
+    """
+
+    plural: str
+    fits: Callable[[object], bool]
+
+
+REGISTRIES = Sought("registries", lambda value: isinstance(value, HandlerRegistry))
+ANYTHING = Sought("", lambda _: False)
+
+
+def find(path: str, sought: Sought = REGISTRIES) -> Any:
     """What stands at a path.
 
     Args:
         path: ``package.module:name``; the name may have dots, too.
+        sought: What it is to be.
 
     Raises:
         ConfigurationError: It is no path, or nothing is there, or the module cannot be imported; says which.
@@ -31,7 +49,7 @@ def find(path: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            hint = _names_beside(path)
+            hint = _names_beside(path, sought)
             raise ConfigurationError(f"{module_name!r} has no {name!r}{hint}") from None
     return found
 
@@ -64,14 +82,14 @@ def imported_here(module_name: str) -> Any:
     return imported(module_name)
 
 
-def here(path: str) -> Any:
+def here(path: str, sought: Sought = REGISTRIES) -> Any:
     """As `find`, with the current directory searched first.
 
     Raises:
         ConfigurationError: As of `find`.
     """
     _search_here()
-    return find(path)
+    return find(path, sought)
 
 
 def _search_here() -> None:
@@ -91,7 +109,7 @@ async def registry_of(found: Any, path: str, pool: Any) -> HandlerRegistry:
         ConfigurationError: It is neither, or the function fails, or the registry is empty.
     """
     if not isinstance(found, HandlerRegistry) and _is_handler(found):
-        raise ConfigurationError(f"{path} is a handler, not a registry{_registries_beside(path)}")
+        raise ConfigurationError(f"{path} is a handler, not a registry{_sought_beside(path, REGISTRIES)}")
     if not isinstance(found, HandlerRegistry) and callable(found):
         found = await called(found, path, pool)
     if not isinstance(found, HandlerRegistry):
@@ -142,18 +160,18 @@ def _arguments_wanted(function: Any) -> int:
     )
 
 
-def _registries_beside(path: str) -> str:
-    """A hint that names the registries of a path's module, which is imported; empty if it has none."""
+def _sought_beside(path: str, sought: Sought) -> str:
+    """A hint that names what of a path's module, which is imported, is of the kind; empty if nothing is."""
     module = sys.modules.get(path.partition(":")[0])
-    known = [name for name, value in vars(module).items() if isinstance(value, HandlerRegistry)] if module else []
-    return f"; the registries of this module are: {', '.join(known)}" if known else ""
+    known = [name for name, value in vars(module).items() if sought.fits(value)] if module else []
+    return f"; the {sought.plural} of this module are: {', '.join(known)}" if known else ""
 
 
-def _names_beside(path: str) -> str:
-    """A hint that names what of a path's module is called alike; else its registries."""
+def _names_beside(path: str, sought: Sought) -> str:
+    """A hint that names what of a path's module is called alike; else what is of the kind."""
     module_name, _, name = path.partition(":")
     alike = get_close_matches(name, vars(sys.modules[module_name]), cutoff=_ALIKE)
-    return f"; did you mean {' or '.join(alike)}?" if alike else _registries_beside(path)
+    return f"; did you mean {' or '.join(alike)}?" if alike else _sought_beside(path, sought)
 
 
 def _import_failed(module_name: str, error: Exception) -> ConfigurationError:

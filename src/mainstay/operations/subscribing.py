@@ -14,7 +14,7 @@ from typing import Any
 from mainstay.app import PostgreSQLEventStore, SubscriptionManager
 from mainstay.delivery.bus import Bus
 from mainstay.errors import BusUnavailableError, ConfigurationError, MainstayError, SubscriptionNotFoundError
-from mainstay.operations.loading import called
+from mainstay.operations.loading import Sought, called
 from mainstay.operations.probes import HealthServer
 from mainstay.projections.config import SubscriptionConfig
 from mainstay.projections.projection import Projection
@@ -26,6 +26,17 @@ from mainstay.telemetry import get_logger
 logger = get_logger(__name__)
 
 _RETRIED_EVERY = 1.0
+
+
+def _is_projection(value: object) -> bool:
+    """Whether it is one of the user's, or its class, or a manager of some."""
+    if inspect.isclass(value):
+        return issubclass(value, Projection) and not value.__module__.startswith("mainstay.")
+    return isinstance(value, SubscriptionManager | Projection)
+
+
+PROJECTIONS = Sought("projections", _is_projection)
+RELAYS = Sought("buses and relays", lambda value: isinstance(value, Bus | Relay | SubscriptionManager))
 
 
 async def manager_of(found: Any, path: str, pool: Any, *, registers: bool = True) -> SubscriptionManager:

@@ -226,6 +226,7 @@ async def test_a_program_previews_decides_follows_and_is_told_what_is_wrong(app,
             ({"action": "CANCEL", "reason": "why", "expect": 3, "rate": 5}, 400, "rate"),
             ({"action": "RETRY", "reason": "why", "command_ids": [str(ids[0])], "group_id": "x"}, 400, "not both"),
             ({"action": "RETRY", "reason": "why", "command_ids": [str(uuid4())]}, 404, "there is no command"),
+            ({"action": "RETRY", "reason": "why", "command_ids": ["x"]}, 400, "it must be a UUID, not 'x'"),
             ({"action": "RETRY", "reason": "why", "expect": 0, "group_id": "x"}, 409, "there is no group 'x'"),
         ):
             answer = await program.post("/api/actions", json=body)

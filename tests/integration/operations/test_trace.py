@@ -139,4 +139,4 @@ def test_what_nothing_is_called_is_an_error_that_says_so(dsn):
     assert (unknown.code, as_json.code, wrong.code) == (5, 5, 2)
     assert f"nothing here is called {CORRELATION}: no command, event, batch or process" in " ".join(unknown.err.split())
     assert as_json.json["error"]["type"] == "ConversationNotFoundError"
-    assert "Invalid value for 'ID': Input should be a valid UUID" in wrong.err
+    assert "Invalid value for 'ID': it must be a UUID. See" in wrong.err

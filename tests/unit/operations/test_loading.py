@@ -6,11 +6,12 @@ import pytest
 
 from mainstay.commands.handler import HandlerRegistry
 from mainstay.errors import ConfigurationError
-from mainstay.operations.loading import find, registry_of
+from mainstay.operations.loading import ANYTHING, find, registry_of
+from mainstay.operations.subscribing import PROJECTIONS, RELAYS
 
 MODULE = """
 from types import SimpleNamespace
-from mainstay import HandlerRegistry
+from mainstay import DatabaseProjection, HandlerRegistry
 
 registry = HandlerRegistry()
 registry.register("shop", "Order", lambda command, context: None)
@@ -34,6 +35,11 @@ async def awaited(pool):
 
 async def handle(command, context):
     return None
+
+class Sales(DatabaseProjection):
+    pass
+
+sales = Sales()
 
 def broken():
     raise RuntimeError("no settings")
@@ -83,6 +89,21 @@ def test_what_is_not_there_is_said(shop, path, problem):
         find(path.format(shop=shop))
 
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sought", "hint"),
+    [
+        (PROJECTIONS, "; the projections of this module are: Sales, sales"),
+        (RELAYS, ""),
+        (ANYTHING, ""),
+    ],
+)
+def test_a_hint_names_what_was_sought(shop, sought, hint):
+    with pytest.raises(ConfigurationError) as caught:
+        find(f"{shop}:Nope", sought)
+
+    assert str(caught.value) == f"{shop!r} has no 'Nope'{hint}"
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,9 @@ async def _run(
     dsn: str | None, address: tuple[str, int], *, token_env: str | None, auth: str | None, **rest: Any
 ) -> None:
     from mainstay.operations.cli.connection import connected
-    from mainstay.operations.loading import here, registry_of
+    from mainstay.operations.loading import ANYTHING, here, registry_of
     from mainstay.operations.readability import codec_of
+    from mainstay.operations.subscribing import PROJECTIONS
 
     who = _auth(token_env, auth)
     path = rest["registry"]
@@ -130,10 +131,10 @@ async def _run(
     known: dict[str, Any] = {
         "personal": rest["personal"],
         "demo": rest["demo"],
-        "aggregates": [here(each) for each in rest["aggregates"]],
+        "aggregates": [here(each, ANYTHING) for each in rest["aggregates"]],
         "events": None if rest["events"] is None else codec_of(rest["events"]).registry,
     }
-    projections = None if rest["projections"] is None else here(rest["projections"])
+    projections = None if rest["projections"] is None else here(rest["projections"], PROJECTIONS)
     async with connected(dsn, max_size=8, prepare=True, serves=True) as operator:
         if projections is not None:
             known["projections"] = _projecting(operator, projections, rest["projections"])
@@ -155,7 +156,7 @@ def _projecting(operator: "Operator", found: Any, path: str) -> Any:
 
 def _auth(token_env: str | None, auth: str | None) -> Any:
     from mainstay.operations.console import Anybody, TokenAccess
-    from mainstay.operations.loading import here
+    from mainstay.operations.loading import ANYTHING, here
 
     if token_env is not None:
         text = os.environ.get(token_env, "")
@@ -164,7 +165,7 @@ def _auth(token_env: str | None, auth: str | None) -> Any:
         return TokenAccess.read(text)
     if auth is None:
         return Anybody()
-    found = here(auth)
+    found = here(auth, ANYTHING)
     if not callable(found):
         raise ConfigurationError(f"{auth} is no function of the request")
     return found

@@ -1,6 +1,7 @@
 """How a command ends: its exit code, and the one sentence that says what went wrong."""
 
 import os
+import re
 import sys
 from enum import IntEnum
 from typing import Any, Final
@@ -24,6 +25,10 @@ from mainstay.errors import (
 )
 
 DEBUG_VARIABLE = "MAINSTAY_DEBUG"
+
+
+_NO_ID: Final = re.compile(r"Input should be a valid UUID[^\n]*")
+"""How typer says it."""
 
 
 class Exit(IntEnum):
@@ -140,7 +145,7 @@ def _text_of(usage_error: Any) -> str:
 
 
 def _usage(error: Any) -> str:
-    text = _text_of(error).rstrip(".")
+    text = _NO_ID.sub("it must be a UUID", _text_of(error)).rstrip(".")
     text = text if text.endswith("?") else f"{text}."
     context = getattr(error, "ctx", None)
     return f"{text} See `{context.command_path} --help`." if context else text

@@ -71,9 +71,9 @@ def run(
 async def _run(dsn: str | None, code: str, connections: int | None, how: dict[str, Any]) -> None:
     from mainstay.operations.cli.connection import connected
     from mainstay.operations.loading import here
-    from mainstay.operations.subscribing import connections_for, manager_of, work
+    from mainstay.operations.subscribing import PROJECTIONS, connections_for, manager_of, work
 
-    found = here(code)
+    found = here(code, PROJECTIONS)
     async with connected(dsn, max_size=connections or 4, prepare=True, serves=True) as operator:
         manager = await manager_of(found, code, operator.pool)
         if connections is None:
@@ -124,9 +124,9 @@ def replay(
 async def _replay(dsn: str | None, code: str, name: str | None, told: dict[str, Any]) -> "tuple[str, Replayed]":
     from mainstay.operations.cli.connection import connected
     from mainstay.operations.loading import here
-    from mainstay.operations.subscribing import manager_of, the_one
+    from mainstay.operations.subscribing import PROJECTIONS, manager_of, the_one
 
-    found = here(code)
+    found = here(code, PROJECTIONS)
     async with connected(dsn) as operator:
         manager = await manager_of(found, code, operator.pool, registers=False)
         subscription = the_one(manager, name, code)

@@ -101,9 +101,9 @@ async def _canceled(dsn: str | None, code: str, name: str | None) -> tuple[str, 
 
 async def _manager(operator: "Operator", code: str, name: str | None) -> "tuple[SubscriptionManager, str]":
     from mainstay.operations.loading import here
-    from mainstay.operations.subscribing import connections_for, manager_of, the_one
+    from mainstay.operations.subscribing import PROJECTIONS, connections_for, manager_of, the_one
 
-    manager = await manager_of(here(code), code, operator.pool, registers=False)
+    manager = await manager_of(here(code, PROJECTIONS), code, operator.pool, registers=False)
     await operator.pool.resize(1, connections_for(manager))
     return manager, the_one(manager, name, code)
 

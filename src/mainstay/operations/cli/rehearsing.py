@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from mainstay.errors import ConfigurationError
 from mainstay.events.store import EventStore
 from mainstay.operations.cli.connection import connected
-from mainstay.operations.loading import called, here, registry_of
+from mainstay.operations.loading import ANYTHING, called, here, registry_of
 from mainstay.operations.operator import Operator
 from mainstay.rehearsing import Rehearsal
 
@@ -27,7 +27,7 @@ async def rehearsing(
         MainstayError: As `connected`.
     """
     found = here(registry)
-    events = None if event_store is None else here(event_store)
+    events = None if event_store is None else here(event_store, ANYTHING)
     async with connected(dsn) as operator:
         handlers = await registry_of(found, registry, operator.pool)
         if callable(events) and not isinstance(events, EventStore):

@@ -90,9 +90,9 @@ def relay(
 async def _run(dsn: str | None, code: str, config: Any, options: dict[str, Any], how: dict[str, Any]) -> None:
     from mainstay.operations.cli.connection import connected
     from mainstay.operations.loading import here
-    from mainstay.operations.subscribing import connections_for, relays_of, work
+    from mainstay.operations.subscribing import RELAYS, connections_for, relays_of, work
 
-    found = here(code)
+    found = here(code, RELAYS)
     async with connected(dsn, max_size=4, prepare=True, serves=True) as operator:
         manager = await relays_of(found, code, operator.pool, config=config, options=options)
         await operator.pool.resize(1, connections_for(manager))

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -30,6 +30,7 @@ from mainstay.errors import (
     StorageUnavailableError,
     StreamNotFoundError,
     SubscriptionNotFoundError,
+    shown,
 )
 from mainstay.operations.console.access import User
 from mainstay.operations.console.building import Building
@@ -42,6 +43,9 @@ from mainstay.operations.events import NoSuchEventError
 from mainstay.operations.operator import Operator
 from mainstay.operations.states import States
 from mainstay.tenancy import operator_scope
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Method = Literal["GET", "POST"]
 Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)]
@@ -113,8 +117,7 @@ class Operation:
         try:
             return self.asks.model_validate(said)
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, each['loc'])) or 'the request'}: {each['msg']}" for each in error.errors()]
-            raise InvalidInputError("; ".join(problems)) from error
+            raise InvalidInputError("; ".join(map(_problem, error.errors()))) from error
 
     async def answer(self, desk: Desk, fields: Mapping[str, Any], user: User, *, shared: bool = False) -> Any:
         """Ask or do it.
@@ -138,6 +141,14 @@ class Operation:
         if not shared:
             return await self.run(desk, asked, user)
         return await desk.shared.get(f"{self.name} {asked.model_dump_json()}", lambda: self.run(desk, asked, user))
+
+
+def _problem(found: "ErrorDetails") -> str:
+    """What is wrong with a field, for people."""
+    name = ".".join(map(str, found["loc"])) or "the request"
+    if found["type"] in {"uuid_parsing", "uuid_type"}:
+        return f"{name}: it must be a UUID, not {shown(found['input'])}"
+    return f"{name}: {found['msg']}"
 
 
 def _has_nul(value: Any) -> bool:
