@@ -33,6 +33,7 @@ class Why:
     LATE = b'{"reason": "it would have started too late for its rate limit"}'
     CANCELED = b'{"reason": "it is to be canceled"}'
     STALLED = b'{"reason": "the handlers before it take long"}'
+    NOT_BEGUN = b'{"reason": "no connection for its handler became free in time"}'
     OVERTAKEN = b'{"reason": "others were quicker to append to its stream, each time"}'
 
 

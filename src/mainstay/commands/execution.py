@@ -40,7 +40,7 @@ from mainstay.commands.grouped import Overtaken, Written
 from mainstay.commands.grouping import Grouping
 from mainstay.commands.handler import Handler, HandlerFn, HandlerRegistry
 from mainstay.commands.sends import Sends
-from mainstay.commands.store import CommandStore, Lease, Outcome, Received, Verb
+from mainstay.commands.store import CommandStore, Lease, NotBegunError, Outcome, Received, Verb
 from mainstay.commands.threads import LeftBehindError, call_in_thread, limited
 from mainstay.commands.tracing import Handling
 from mainstay.commands.turns import Turns
@@ -62,6 +62,8 @@ from mainstay.retry import DEFAULT_RETRY_POLICY, RetryPolicy, checked_policy
 from mainstay.telemetry import get_logger
 from mainstay.tenancy import current_tenant, scope_of
 
+NOT_BEGUN_PAUSE = 0.5
+"""Seconds until a command is given back that found no connection for its handler."""
 IN_HAND = 128
 """Commands that a worker has in hand at least, if all are for deciders in groups."""
 
@@ -128,8 +130,26 @@ class Execution:
         where there is nothing else, more are in hand, and groups are not small because few handlers may run.
         """
         self._alone = asyncio.Semaphore(concurrency)
+        at_once = self._store.handlers_at_once
+        if at_once is not None and at_once < concurrency and self._begins_transactions():
+            logger.warning(
+                "%d handlers of domain %s may run at once, and the pool has connections for %d of those that are "
+                "transactional; the others wait: raise its max_size by %d, or run fewer at once",
+                concurrency,
+                self._domain,
+                at_once,
+                concurrency - at_once,
+                extra={"domain": self._domain},
+            )
         only_groups = self.grouping is not None and self._registry.only_decides(self._domain)
         return max(concurrency, IN_HAND) if only_groups else concurrency
+
+    def _begins_transactions(self) -> bool:
+        """Whether a handler needs a transaction of its own, as far as is known."""
+        return any(
+            handler.options.transactional and not (handler.decides and self.grouping is not None)
+            for handler in self._registry.handlers_of(self._domain)
+        )
 
     def check(self) -> None:
         """Refuse handlers on aggregates that nobody can load.
@@ -194,6 +214,8 @@ class Execution:
                 "a handler's thread returned after its timeout; its result is refused", extra=about(received)
             )
             return None
+        except NotBegunError as error:
+            return await self._not_begun(received, handler, error)
         except asyncio.CancelledError:
             if self._is_called_off(received):
                 raise
@@ -325,6 +347,13 @@ class Execution:
             tell=lambda document: self._report(received.lease, document),
             open_session=self._store.session,
         )
+
+    async def _not_begun(self, received: Received, handler: Handler, error: NotBegunError) -> Outcome | None:  # noqa: ARG002 - for who tries
+        """Give a command back whose handler could not be begun; after a pause, as there is no connection just now."""
+        which = f"{self._domain}.{received.command.command_type} {received.command.command_id}"
+        logger.warning("given back, and no attempt is spent: %s: %s", which, error, extra=about(received))
+        await asyncio.sleep(NOT_BEGUN_PAUSE)
+        return Outcome(received.lease, Verb.GIVE_BACK, details=Why.NOT_BEGUN)
 
     # -- judging ------------------------------------------------------------------------------------------------------
     def decided(self, received: Received, handler: Handler, found: Consequence, sends: Sends) -> Outcome:

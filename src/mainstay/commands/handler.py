@@ -276,9 +276,13 @@ class HandlerRegistry:
         found = (each.options.target for key, each in self._handlers.items() if key[0] == domain)
         return [target for target in found if target is not None]
 
+    def handlers_of(self, domain: str) -> list[Handler]:
+        """All that are registered for a domain."""
+        return [each for key, each in self._handlers.items() if key[0] == domain]
+
     def only_decides(self, domain: str) -> bool:
         """Whether all handlers of a domain are deciders."""
-        found = [each for key, each in self._handlers.items() if key[0] == domain]
+        found = self.handlers_of(domain)
         return bool(found) and all(each.decides for each in found)
 
     def decorator(

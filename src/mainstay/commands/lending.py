@@ -52,12 +52,20 @@ class HandlingStore(Protocol):
         """How many callers of `transaction` wait for a connection."""
         ...
 
+    @property
+    def handlers_at_once(self) -> int | None:
+        """How many may have a `transaction` at the same time, as it is now; None: any number."""
+        ...
+
     def transaction(self, first: Any = None) -> AbstractAsyncContextManager[Any]:
         """A connection in a transaction, for a transactional handler; commits unless the block raises.
 
         Args:
             first: What is asked first in it, see `mainstay.commands.aggregates.Aggregates.ahead`: asked in the round
                 trip that begins it, if that is ours; else it is left unanswered.
+
+        Raises:
+            NotBegunError: No connection became free in time.
         """
         ...
 

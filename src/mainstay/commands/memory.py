@@ -322,6 +322,10 @@ class MemoryCommandStore(MemoryBatches, MemoryFailures, MemoryActions, MemoryRep
             unit.end()
 
     @property
+    def handlers_at_once(self) -> None:
+        """Any number: here are no connections."""
+
+    @property
     def waiting_handlers(self) -> int:
         """None: there is nothing to wait for."""
         return 0

@@ -27,7 +27,7 @@ from mainstay.commands.ledger import NewDecision
 from mainstay.commands.lending import HandlingStore
 from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.replies import ReplyStore
-from mainstay.errors import MainstayError
+from mainstay.errors import MainstayError, PoolExhaustedError
 
 if TYPE_CHECKING:
     from mainstay.commands.process_store import ProcessStore
@@ -85,6 +85,10 @@ class NewBatch:
 
 class WouldWaitError(MainstayError):
     """A command's id or unique key was sent by a transaction that is still open; nothing was stored."""
+
+
+class NotBegunError(PoolExhaustedError):
+    """No connection for a handler's transaction became free in time: nothing of the handler has run."""
 
 
 class Refusal(StrEnum):

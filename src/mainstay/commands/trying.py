@@ -28,7 +28,16 @@ from mainstay.commands.execution import Execution
 from mainstay.commands.handler import Handler, HandlerRegistry
 from mainstay.commands.lending import Watch
 from mainstay.commands.sends import Sends, sent
-from mainstay.commands.store import CommandStore, Lease, NewCommand, Outcome, Received, Refusal, Verb
+from mainstay.commands.store import (
+    CommandStore,
+    Lease,
+    NewCommand,
+    NotBegunError,
+    Outcome,
+    Received,
+    Refusal,
+    Verb,
+)
 from mainstay.errors import BusinessRuleException, InvalidOperationError, MainstayError, StorageUnavailableError
 from mainstay.serialization import from_json
 
@@ -206,6 +215,10 @@ class Trial(Execution):
         if isinstance(error, StorageUnavailableError):
             self._error = error
         return super()._failed(received, handler, error)
+
+    async def _not_begun(self, received: Received, handler: Handler, error: NotBegunError) -> Outcome | None:
+        """Nobody has it to be given back."""
+        return self._failed(received, handler, error)
 
     def _connection(self, handler: Handler) -> AbstractAsyncContextManager[Any]:
         """The transaction of a handler; a decider that is to append nothing needs none."""

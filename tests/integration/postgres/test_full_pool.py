@@ -6,13 +6,14 @@ from uuid import uuid4
 
 import pytest
 
-from mainstay import CommandStatus, PostgreSQLEventStore
+from mainstay import AuditEventType, CommandStatus, PostgreSQLEventStore
 from mainstay.errors import PoolExhaustedError
 from mainstay.storage.postgres.commands import PostgresCommandStore
 from mainstay.storage.postgres.database import autocommit
 from tests.scenarios.world import DOMAIN, World
 from tests.support.purses import Pay, Purse
 from tests.support.servers import open_pool
+from tests.support.waiting import eventually
 
 ELSEWHERE = "elsewhere"
 
@@ -50,6 +51,58 @@ async def test_a_handler_that_sends_elsewhere_for_the_first_time_holds_the_last_
         known = await world.settled(sent)
 
     assert (known.status, known.attempts) == (CommandStatus.COMPLETED, 1)
+
+
+async def test_a_command_that_finds_no_connection_for_its_handler_spends_no_attempt(dsn, pool) -> None:
+    bus, tried = World(PostgresCommandStore(pool)), []
+    async with open_pool(dsn, min_size=1, max_size=5, timeout=30.0) as narrow:  # for three handlers at once
+        world = World(PostgresCommandStore(narrow))
+        await world.store.ensure_queue(DOMAIN)
+        entered, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+        @world.registry.handler(DOMAIN, "Stay", transactional=True)
+        async def stay(command, ctx):
+            entered.release()
+            await go_on.wait()
+
+        @world.registry.handler(DOMAIN, "Do", transactional=True)
+        async def do(command, ctx):
+            tried.append(ctx.attempt)
+
+        stays = [await bus.send("Stay") for _ in range(3)]
+        async with world.working(concurrency=4):
+            for _ in stays:
+                await entered.acquire()
+            narrow.timeout = 0.05
+            late = await bus.send("Do", max_attempts=1)
+            await eventually(lambda: is_given_back(bus, late))
+            go_on.set()
+            known = await bus.settled(late, *stays, late)
+
+    assert (known.status, known.attempts, tried) == (CommandStatus.COMPLETED, 1, [1])
+    assert {(await bus.known(each)).attempts for each in stays} == {1}
+
+
+async def is_given_back(world: World, command_id) -> bool:
+    return AuditEventType.GIVEN_BACK in await world.events(command_id)
+
+
+@pytest.mark.parametrize(("concurrency", "warns"), [(3, False), (4, True)])
+async def test_a_worker_that_may_run_more_handlers_than_it_has_connections_says_so(
+    dsn, concurrency, warns, caplog
+) -> None:
+    async with open_pool(dsn, min_size=1, max_size=5) as narrow:
+        world = World(PostgresCommandStore(narrow))
+        world.registry.register(DOMAIN, "Plain", print)
+        async with world.working(concurrency=concurrency):
+            pass
+        assert caplog.messages == []
+        world.registry.register(DOMAIN, "Do", print, transactional=True)
+        async with world.working(concurrency=concurrency):
+            pass
+
+    said = "the pool has connections for 3 of those that are transactional; the others wait: raise its max_size by 1"
+    assert [said in each for each in caplog.messages] == [True] * warns
 
 
 async def test_a_group_that_holds_its_streams_sends_elsewhere_for_the_first_time(small) -> None:

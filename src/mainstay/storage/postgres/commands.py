@@ -337,6 +337,11 @@ class PostgresCommandStore(
         return self._handling.begin(first)
 
     @property
+    def handlers_at_once(self) -> int:
+        """How many may have a transaction at the same time."""
+        return self._handling.most
+
+    @property
     def waiting_handlers(self) -> int:
         """How many callers of `transaction` wait for a connection."""
         return len(self._handling)

@@ -32,7 +32,7 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from mainstay.commands.replies import Key
-from mainstay.commands.store import Lease
+from mainstay.commands.store import Lease, NotBegunError
 from mainstay.errors import PoolExhaustedError
 from mainstay.message import COMMANDS_SUFFIX
 from mainstay.storage.postgres import queries
@@ -81,7 +81,7 @@ class HandlerTransaction(AbstractAsyncContextManager[Connection]):
 
     Raises:
         StorageUnavailableError: The pool is closed, or the server cannot be reached, or the commit broke.
-        PoolExhaustedError: No connection became free in time.
+        NotBegunError: No connection became free in time.
     """
 
     __slots__ = ("_begun", "_first", "_transactions")
@@ -134,6 +134,11 @@ class HandlerTransactions:
     def __len__(self) -> int:
         """How many wait for one, with those who are next."""
         return len(self._waiting) + self._chosen
+
+    @property
+    def most(self) -> int:
+        """How many there may be at the same time."""
+        return max(1, self._pool.max_size - self._kept())
 
     def begin(self, first: Along | None = None) -> HandlerTransaction:
         """A transaction.
@@ -278,7 +283,7 @@ class HandlerTransactions:
             await self._tell(begun.awaited)
 
     async def _take(self, first: Along | None) -> _Begun:
-        if self._taken < max(1, self._pool.max_size - self._kept()):
+        if self._taken < self.most:
             self._taken += 1
             return await self._open()
         loop = asyncio.get_running_loop()
@@ -305,7 +310,7 @@ class HandlerTransactions:
             self._waiting.popleft()
             if not first.told.done():
                 message = "no connection for a handler became free in time: raise the pool's max_size"
-                first.told.set_exception(PoolExhaustedError(message))
+                first.told.set_exception(NotBegunError(message))
 
     def _wait_again(self, waiting: _Waiting) -> None:
         """Let somebody who was to be next wait in front of the others."""
@@ -320,12 +325,14 @@ class HandlerTransactions:
                 conn = await self._pool.getconn()
                 block = conn.transaction()
                 await block.__aenter__()
-        except BaseException:
+        except BaseException as error:
             try:
                 if conn is not None:
                     await self._pool.putconn(conn)
             finally:
                 self._leave()
+            if isinstance(error, PoolExhaustedError):
+                raise NotBegunError(str(error)) from error
             raise
         return _Begun(conn, block, Reading(conn), time.monotonic() + RUN)
 
