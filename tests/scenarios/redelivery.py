@@ -101,17 +101,21 @@ class RedeliveryScenarios(WorldSuite):
         assert (before, len(await self.replies(world.store, REPLIES))) == ([], 1)
 
     @pytest.mark.parametrize(
-        ("changes", "error"),
+        ("changes", "error", "says"),
         [
-            ({"amount": 11}, DuplicateCommandError),
-            ({"reply_to": "no_such_queue"}, QueueNotFoundError),
-            ({"idempotent": False}, DuplicateCommandError),
+            (
+                {"amount": 11},
+                DuplicateCommandError,
+                "sent in domain 'orders' and differs in its data: what was sent first",
+            ),
+            ({"reply_to": "no_such_queue"}, QueueNotFoundError, "no_such_queue"),
+            ({"idempotent": False}, DuplicateCommandError, "was already sent in domain 'orders'$"),
         ],
     )
-    async def test_what_is_not_the_same_command_is_refused(self, world, deposit, changes, error):
+    async def test_what_is_not_the_same_command_is_refused(self, world, deposit, changes, error, says):
         given = {"idempotent": True, "reply_to": REPLIES, "amount": 10} | changes
         command = Deposit(account_id=self.account_id, amount=given.pop("amount"))
-        with pytest.raises(error):
+        with pytest.raises(error, match=says):
             await world.bus.send(command, command_id=deposit, **given)
 
         assert await self.replies(world.store, REPLIES) == []
@@ -122,8 +126,12 @@ class RedeliveryScenarios(WorldSuite):
         await world.send("Nobody", command_id=command_id, reply_to=REPLIES)
         await world.send("Nobody", command_id=command_id, reply_to=REPLIES, idempotent=True)
         await world.send("Nobody", command_id=command_id, idempotent=True)
-        with pytest.raises(DuplicateCommandError):
+        with pytest.raises(DuplicateCommandError) as refused:
             await world.send("Nobody", command_id=command_id, reply_to=_ANSWERS, idempotent=True)
+        assert refused.value.differs == "reply_to"
+        with pytest.raises(DuplicateCommandError) as refused:
+            await world.send("Somebody", command_id=command_id, reply_to=REPLIES, idempotent=True)
+        assert refused.value.differs == "command_type"
 
         assert await world.status(command_id) is CommandStatus.PENDING
         assert await self.replies(world.store, REPLIES) == []

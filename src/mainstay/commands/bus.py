@@ -189,7 +189,8 @@ class CommandBus(Batches, Holding, Requests):
             actor_id: Who wants it, a text of 200 characters at most; in an `actor_scope` that actor.
 
         Raises:
-            DuplicateCommandError: This id was sent before in this domain.
+            DuplicateCommandError: This id was sent before in this domain; with ``idempotent``, with another type, other
+                data or another ``reply_to``, and the error says which.
             NotUniqueError: Another command holds the unique key; the error names it.
             BatchNotFoundError: No such batch.
             QueueNotFoundError: No such reply queue.
@@ -431,12 +432,14 @@ class CommandBus(Batches, Holding, Requests):
         """The result of the first send, if this one repeats it; whoever takes the reply gets it again."""
         key = command.domain, command.command_id
         known = await self._store.get(*key)
-        if known is None or known.command_type != command.command_type:
+        if known is None:
             raise DuplicateCommandError(*key)
+        if known.command_type != command.command_type:
+            raise DuplicateCommandError(*key, "command_type")
         has_ended = known.status in TERMINAL
         is_pruned = has_ended and known.data is None
         if not is_pruned and known.data != from_json(command.data):
-            raise DuplicateCommandError(*key)
+            raise DuplicateCommandError(*key, "data")
         if command.reply_to is not None and has_ended:
             if not await self._store.reply_again(*key, command.reply_to, conn=conn):
                 raise QueueNotFoundError(command.reply_to)
@@ -446,7 +449,7 @@ class CommandBus(Batches, Holding, Requests):
                 if conn is None:
                     await self._store.wake([answered])
         elif command.reply_to not in (None, known.reply_to):
-            raise DuplicateCommandError(*key)
+            raise DuplicateCommandError(*key, "reply_to")
         return SendResult(command.command_id, known.msg_id)
 
     def _announce(self, domains: Sequence[str], conn: Any) -> None:

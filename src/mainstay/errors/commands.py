@@ -13,11 +13,13 @@ class CommandError(MainstayError):
 class DuplicateCommandError(CommandError):
     """A command with this id was sent before in this domain; the first one stands."""
 
-    def __init__(self, domain: str, command_id: UUID) -> None:
-        """Keep both keys as attributes."""
+    def __init__(self, domain: str, command_id: UUID, differs: str | None = None) -> None:
+        """Keep both keys as attributes, and in what a send with ``idempotent`` differs from the first."""
         self.domain = domain
         self.command_id = command_id
-        super().__init__(f"command {command_id} was already sent in domain {shown(domain)}")
+        self.differs = differs
+        but = f" and differs in its {differs}: what was sent first stands, and this was not sent" if differs else ""
+        super().__init__(f"command {command_id} was already sent in domain {shown(domain)}{but}")
 
 
 class KeyConflict(NamedTuple):
