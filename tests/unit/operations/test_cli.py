@@ -291,6 +291,18 @@ def test_a_log_line_for_people_has_its_fields_and_correlation():
     assert line == "WARNING it happened command_id=c1 correlation_id=k1"
 
 
+def test_what_breaks_a_terminal_or_a_file_is_escaped_in_a_line_and_in_its_traceback():
+    error = ValueError("nul \x00, bell \x07")
+    record = a_record(exc_info=(ValueError, error, None), command_id="a\x00b")
+
+    line = logs.PlainLines("%(levelname)s %(message)s", colour=True).format(record)
+
+    assert "\x00" not in line
+    assert line.startswith("\x1b[33mWARNING it happened command_id=a\\x00b\x1b[0m\n")
+    assert line.endswith("ValueError: nul \\x00, bell \\x07")
+    assert "nul \x00, bell" in json.loads(logs.JsonLines().format(record))["traceback"], "JSON escapes by itself"
+
+
 def test_a_log_line_for_programs_is_one_object():
     line = logs.JsonLines().format(a_record(command_id="c1", correlation_id="k1"))
 

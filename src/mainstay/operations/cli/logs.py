@@ -1,6 +1,7 @@
 """What a worker process says while it runs: lines for people on standard error, or JSON on standard output."""
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,8 @@ import orjson
 from mainstay.telemetry import ContextFilter
 
 _PLAIN = "%(asctime)s %(levelname)-7s %(message)s"
+_RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
+"""Control characters but for tab, line feed, carriage return, and escape, with which colours begin."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "correlation_id"}
 
 
@@ -53,8 +56,16 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+def escaped(text: str) -> str:
+    """A text without the control characters that break what reads it, a NUL for instance; they stand as they are typed.
+
+    Lines, tabs and colours stay.
+    """
+    return _RAW.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 class PlainLines(logging.Formatter):
-    """A record as a line: when, how bad, what, and then its fields and its correlation.
+    """A record as a line: when, how bad, what, and then its fields and its correlation; and its traceback.
 
     Args:
         form: As of `logging.Formatter`.
@@ -66,6 +77,10 @@ class PlainLines(logging.Formatter):
     def __init__(self, form: str, *, colour: bool) -> None:
         super().__init__(form)
         self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line and its traceback."""
+        return escaped(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line, without a traceback."""
