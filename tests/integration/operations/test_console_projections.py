@@ -93,7 +93,7 @@ async def test_a_projection_rests_and_goes_on_in_the_name_of_the_user(app, opera
         assert "tables are moved" in shown
         again = await client.post("/projections/one/pause", data=form | {"reason": "once more"})
         assert (again.status_code, "already" in again.text) == (409, True)
-        resumed = await client.post("/projections/one/resume", data=form)
+        resumed = await client.post("/projections/one/resume", data=form | {"reason": "they are there"})
         assert "goes on within a second" in (await client.get(resumed.headers["location"])).text
         assert (
             await client.post("/api/projection/resume", json=APART, headers={"x-csrf-token": form["csrf"]})
@@ -103,6 +103,12 @@ async def test_a_projection_rests_and_goes_on_in_the_name_of_the_user(app, opera
         assert (await client.post("/projections/one/forge", data=form)).status_code == 404
     assert [each.status for each in await operator.projections.list()] == ["ACTIVE", "ACTIVE"]
     assert {each.actor for each in await operator.projections.list()} == {"Olga"}
+    done = [(each.subject, each.what, each.reason) for each in await operator.trail.list(limit=3)]
+    assert done == [
+        ("strict", "RESUMED", None),
+        ("apart", "RESUMED", "they are there"),
+        ("apart", "PAUSED", "tables are moved"),
+    ]
 
 
 async def test_dead_letters_are_given_up_one_by_one_or_by_key_in_the_name_of_the_user(app, operator, paid):

@@ -59,6 +59,8 @@ async def test_what_is_done_in_the_console_stands_with_the_user_and_what_is_refu
         assert await do("/limits/set", domain="another", command_type="Do", max_running=2, reason="slow") == 200
         assert await do("/limits/set", domain="another", command_type="Do", reason="slow") == 400
         assert await do("/breakers/set", domain="another", command_type="Do") == 200
+        assert await do("/breakers/set", domain="another", command_type="Do", failures=3, reason="too late") == 200
+        assert await do("/breakers/remove", domain="another", command_type="Do", reason="of no use") == 200
         assert await do("/rules", approve_above=100, reason_required=True, reason="two see more") == 200
         assert await do("/rules", approve_above=-1, reason="nonsense") == 400
         viewer = {"authorization": f"Bearer {VIEWER}"}
@@ -68,6 +70,8 @@ async def test_what_is_done_in_the_console_stands_with_the_user_and_what_is_refu
         ("Olga", "another", "PAUSED", "a release"),
         ("Olga", "another.Do", "SET", "slow"),
         ("Olga", "another.Do", "SET", None),
+        ("Olga", "another.Do", "SET", "too late"),
+        ("Olga", "another.Do", "REMOVED", "of no use"),
         ("Olga", "operators", "CHANGED", "two see more"),
     ]
     assert world.command_type

@@ -49,6 +49,7 @@ _DOMAIN: Final = _Field("domain", "Domain")
 _TYPE: Final = _Field("command_type", "Type")
 _ANY_TYPE: Final = _Field("command_type", "Type", is_required=False, hint="All types of the domain")
 _REASON: Final = _Field("reason", "Why", hint="Is kept, with your name")
+_ANY_REASON: Final = _Field("reason", "Why", is_required=False, hint="If you like; is kept, with your name")
 _FINGERPRINT: Final = _Field("fingerprint", "Fingerprint", hint="12 hexadecimal digits, as troubleshooting shows them")
 
 _FORMS: Final[dict[str, _Form]] = {
@@ -91,11 +92,13 @@ _FORMS: Final[dict[str, _Form]] = {
             _Field("within", "Within seconds", is_required=False, hint="60", least="0.01", step="any"),
             _Field("probe_after", "Seconds to the probe", is_required=False, hint="30", least="0.01", step="any"),
             _Field("drip", "Then per second", is_required=False, hint="10", least="0.001", step="any"),
+            _ANY_REASON,
         ),
     ),
     "unrule": _Form(
         questions.remove_breaker, "Remove the breakers", "Remove",
-        "What they hold goes on, as fast as their rule says.", "Removed.", (_DOMAIN, _TYPE), is_danger=True,
+        "What they hold goes on, as fast as their rule says.", "Removed.",
+        (_DOMAIN, _TYPE, _ANY_REASON), is_danger=True,
     ),
     "open": _Form(
         questions.open_breaker, "Open a breaker", "Open", "What fails like this is held, until a probe gets through.",

@@ -139,10 +139,11 @@ async def remove_limit(desk: Desk, asked: OfType, user: User) -> Held:
 
 
 class Ruling(Asked):
-    """When breakers of a type open, and how they close."""
+    """When breakers of a type open, and how they close; and, if you like, why."""
 
     domain: str
     command_type: str
+    reason: Reason | None = None
     failures: int = 5
     within: float = 60.0
     probe_after: float = 30.0
@@ -152,14 +153,15 @@ class Ruling(Asked):
 @operation("POST", "/breakers/set", Ruling, BreakerRule)
 async def set_breaker(desk: Desk, asked: Ruling, user: User) -> BreakerRule:
     """Give a command type breakers, in place of the rule that it had."""
-    return await desk.operator.breakers.set(**asked.model_dump(), operator=user.name)
+    return await desk.operator.breakers.set(**asked.model_dump(exclude={"reason"}), operator=user.name)
 
 
 class Unruling(Asked):
-    """A type of commands."""
+    """A type of commands; and, if you like, why."""
 
     domain: str
     command_type: str
+    reason: Reason | None = None
 
 
 @operation("POST", "/breakers/remove", Unruling, Held)

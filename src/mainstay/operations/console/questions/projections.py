@@ -195,8 +195,14 @@ async def pause_projection(desk: Desk, asked: Pausing, user: User) -> Projection
     return await _now(desk, asked)
 
 
-@operation("POST", "/projection/resume", OneProjection, ProjectionShown)
-async def resume_projection(desk: Desk, asked: OneProjection, user: User) -> ProjectionShown:
+class Resuming(OneProjection):
+    """Which projection is to go on; and, if you like, why."""
+
+    reason: Reason | None = None
+
+
+@operation("POST", "/projection/resume", Resuming, ProjectionShown)
+async def resume_projection(desk: Desk, asked: Resuming, user: User) -> ProjectionShown:
     """Let a projection go on that was paused, or that an error stopped: with the very event that it stopped at."""
     _refuse_rebuild(asked.subscription)
     if not await desk.operator.projections.resume(asked.subscription, operator=user.name):
