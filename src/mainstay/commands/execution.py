@@ -51,6 +51,7 @@ from mainstay.errors import (
     MainstayError,
     OptimisticLockError,
     PermanentCommandError,
+    PoolExhaustedError,
     StaleLeaseError,
     TransientCommandError,
     shown,
@@ -214,8 +215,8 @@ class Execution:
                 "a handler's thread returned after its timeout; its result is refused", extra=about(received)
             )
             return None
-        except NotBegunError as error:
-            return await self._not_begun(received, handler, error)
+        except _NotBegun as missed:
+            return await self._not_begun(received, handler, missed.error)
         except asyncio.CancelledError:
             if self._is_called_off(received):
                 raise
@@ -262,33 +263,44 @@ class Execution:
         target, ahead = handler.options.target, None
         if target is not None and self._aggregates is not None and not hold:
             ahead = self._aggregates.ahead(target.kind, target.id_of(received.command))
-        with noting() as noted:  # apart from what is told outside: it is undone with the transaction
-            async with self._store.transaction(ahead) as conn:
-                context = self._context(received, conn)
-                async with self._opened(received, handler, conn, ahead, hold=hold) as opened:
-                    function = handler.function if opened is None else partial(handler.function, opened.aggregate)
-                    try:
-                        result = await self._call(received, handler, function, context)
-                    except BusinessRuleException as error:
-                        result = Failure(error.code, error.error_message, error.details)
-                    if isinstance(result, Failure):
-                        refusal = outcome_of(received, result, context.sends.end())
-                        raise _Refused(refusal._replace(decision=decision_of(handler, opened, None)))
-                if opened is not None and opened.left is None and result.value is None:
-                    result = Success(opened.answer)
-                outcome = outcome_of(received, result, context.sends.end())._replace(position=noted.position)
-                if opened is not None:
-                    outcome = outcome._replace(decision=decision_of(handler, opened, context.sends))
-                await self._store.commit(conn, self._domain, outcome, None if opened is None else opened.left)
+        is_begun = False
+        try:
+            with noting() as noted:  # apart from what is told outside: it is undone with the transaction
+                async with self._store.transaction(ahead) as conn:
+                    is_begun = True
+                    context = self._context(received, conn)
+                    async with self._opened(received, handler, conn, ahead, hold=hold) as opened:
+                        function = handler.function if opened is None else partial(handler.function, opened.aggregate)
+                        try:
+                            result = await self._call(received, handler, function, context)
+                        except BusinessRuleException as error:
+                            result = Failure(error.code, error.error_message, error.details)
+                        if isinstance(result, Failure):
+                            refusal = outcome_of(received, result, context.sends.end())
+                            raise _Refused(refusal._replace(decision=decision_of(handler, opened, None)))
+                    if opened is not None and opened.left is None and result.value is None:
+                        result = Success(opened.answer)
+                    outcome = outcome_of(received, result, context.sends.end())._replace(position=noted.position)
+                    if opened is not None:
+                        outcome = outcome._replace(decision=decision_of(handler, opened, context.sends))
+                    await self._store.commit(conn, self._domain, outcome, None if opened is None else opened.left)
+        except NotBegunError as error:
+            if is_begun:
+                raise
+            raise _NotBegun(error) from error
+        await self._wake(received, context, outcome)
+        if opened is not None:
+            await opened.committed()
+        return Verb.COMPLETE
+
+    async def _wake(self, received: Received, context: HandlerContext, outcome: Outcome) -> None:
+        """Wake whoever handles what was sent, or may start now."""
         wakes = [*context.sends.domains, *([self._domain] if received.lease.is_limited else [])]
         if outcome.answers is not None:
             wakes.append(outcome.answers)
         if wakes:
             with suppress(MainstayError):  # whoever sleeps on finds it when he polls
                 await self._store.wake(wakes)
-        if opened is not None:
-            await opened.committed()
-        return Verb.COMPLETE
 
     @asynccontextmanager
     async def _opened(
@@ -389,7 +401,8 @@ class Execution:
         if isinstance(error, TransientCommandError):
             code, text, details = error.code, error.error_message, error.details
         else:
-            code, text, details = type(error).__name__, cleaned(error), None
+            kind = PoolExhaustedError if isinstance(error, NotBegunError) else type(error)  # it has begun
+            code, text, details = kind.__name__, cleaned(error), None
             if not isinstance(error, MainstayError):
                 which = f"{self._domain}.{received.command.command_type} {received.command.command_id}"
                 logger.warning("a handler failed: %s: %s: %s", which, code, text, exc_info=error, extra=about(received))
@@ -425,6 +438,12 @@ class Execution:
             details=details_of(details),
             exhausted=exhausted,
         )
+
+
+class _NotBegun(Exception):  # noqa: N818 - says that nothing of the handler has run
+    def __init__(self, error: NotBegunError) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 class _Refused(Exception):  # noqa: N818 - carries an outcome out of a transaction

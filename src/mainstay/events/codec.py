@@ -103,7 +103,7 @@ class EventCodec:
                 written.metadata = self._metadata(own["metadata"])
             if form.has_tags:
                 written.tags = tuple(dict.fromkeys(event.tags()))
-            if not (form.is_object and own["actor_id"] is None and _is_plain(written)):
+            if own["actor_id"] is not None or not _is_plain(written):
                 check_event(written)
             new.append(written)
         return tuple(new)

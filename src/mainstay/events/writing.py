@@ -2,23 +2,25 @@
 
 pydantic writes an instance whole, and leaves out what it is told to each time. Of a class that has no more to do than
 to write its fields, only those of the payload are written, by a serializer made for them; half the time. It writes what
-the class's own would, and refuses what that refuses: then the class's own says why.
+the class's own would, refuses what that refuses, and an event is written once only: its fields may be iterators.
 
-What a class wants is found out once, when the first of its events is written.
+What a class wants is found out once, when the first of its events is written, and again after it was rebuilt.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
+from pydantic_core import SchemaSerializer, core_schema
 
+from mainstay.events.checks import check_document
 from mainstay.events.definition import ENVELOPE
 from mainstay.events.event import DomainEvent
-from mainstay.serialization import has_trouble, model_to_json
+from mainstay.serialization import model_to_json
 
 _Kind: TypeAlias = type[DomainEvent]
 _ENVELOPES = ("function-before", "function-after", "function-wrap")
 """Validators around a model."""
+_NUL, _NAN, _INFINITY = b"\\u0000", b"NaN", b"Infinity"
+"""Signs of what a class may write, and no database holds."""
 
 
 class Writer(NamedTuple):
@@ -28,44 +30,44 @@ class Writer(NamedTuple):
         event_type: Of the class.
         event_version: Of the class.
         has_tags: Whether the class says any.
-        write: Gives an event's payload as JSON, of so many bytes at most; raises `InvalidPayloadError`.
-        is_object: Whether that is always an object.
+        fields: Writes the payload's fields alone; None for a class that has more to do than that.
+        whole: What writes the class, as it was when this was made.
     """
 
     event_type: str
     event_version: int
     has_tags: bool
-    write: Callable[[DomainEvent, int], bytes]
-    is_object: bool
+    fields: SchemaSerializer | None
+    whole: Any
+
+    def write(self, event: DomainEvent, limit: int) -> bytes:
+        """The payload of an event of the class, as JSON.
+
+        Args:
+            event: Which.
+            limit: Bytes that it may have.
+
+        Raises:
+            InvalidPayloadError: It cannot be written, or is not what every database can hold.
+        """
+        document = model_to_json(event, exclude=ENVELOPE, what=self.event_type, limit=limit, fields=self.fields)
+        if self.fields is None or _NUL in document or _NAN in document or _INFINITY in document:
+            check_document(document, "an event's payload")
+        return document
 
 
 def writer(kind: _Kind) -> Writer:
     """What writes events of a class."""
-    try:
-        found: Writer = vars(kind)["__writer__"]
-    except KeyError:
-        found = kind.__writer__ = _made(kind)
+    found: Writer | None = vars(kind).get("__writer__")
+    if found is None or found.whole is not kind.__pydantic_serializer__:
+        found = kind.__writer__ = Writer(
+            kind.__event_type__,
+            kind.__event_version__,
+            kind.tags is not DomainEvent.tags,
+            _field_serializer(kind),
+            kind.__pydantic_serializer__,
+        )
     return found
-
-
-def _made(kind: _Kind) -> Writer:
-    event_type = kind.__event_type__
-    fields_only = _field_serializer(kind)
-    to_json = None if fields_only is None else fields_only.to_json
-
-    def write(event: DomainEvent, limit: int) -> bytes:
-        if to_json is not None:
-            try:
-                document = to_json(vars(event), by_alias=True, round_trip=True, warnings="error")
-            except (PydanticSerializationError, ValueError, TypeError, RecursionError):
-                pass  # it is told below
-            else:
-                if len(document) <= limit and not has_trouble(document):
-                    return document
-        return model_to_json(event, exclude=ENVELOPE, what=event_type, limit=limit)
-
-    has_tags = kind.tags is not DomainEvent.tags
-    return Writer(event_type, kind.__event_version__, has_tags, write, to_json is not None)
 
 
 def _field_serializer(kind: _Kind) -> SchemaSerializer | None:

@@ -1,7 +1,7 @@
 """With a pool of one connection, whoever needs another queue while he holds it waits for nobody."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import uuid4
 
 import pytest
@@ -81,6 +81,29 @@ async def test_a_command_that_finds_no_connection_for_its_handler_spends_no_atte
 
     assert (known.status, known.attempts, tried) == (CommandStatus.COMPLETED, 1, [1])
     assert {(await bus.known(each)).attempts for each in stays} == {1}
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+async def test_a_handler_that_has_begun_and_finds_no_other_connection_spends_an_attempt(
+    dsn, pool, transactional
+) -> None:
+    bus = World(PostgresCommandStore(pool))
+    async with open_pool(dsn, min_size=1, max_size=5, timeout=0.05) as narrow:  # for three handlers at once
+        world = World(PostgresCommandStore(narrow))
+        await world.store.ensure_queue(DOMAIN)
+
+        @world.registry.handler(DOMAIN, "Do", transactional=transactional)
+        async def do(command, ctx):
+            async with AsyncExitStack() as taken:
+                for _ in range(4):
+                    await taken.enter_async_context(world.store.transaction())
+
+        greedy = await bus.send("Do", max_attempts=1)
+        async with world.working(concurrency=1):
+            known = await bus.settled(greedy)
+
+    assert (known.status, known.attempts) == (CommandStatus.IN_TROUBLESHOOTING_QUEUE, 1)
+    assert known.last_error_code == "PoolExhaustedError"
 
 
 async def is_given_back(world: World, command_id) -> bool:

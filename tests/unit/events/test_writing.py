@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -200,12 +201,55 @@ def test_what_is_written_is_what_the_class_writes(event) -> None:
 
 @pytest.mark.parametrize("event", ALONE, ids=_name)
 def test_fields_of_most_classes_are_written_alone(event) -> None:
-    assert writer(type(event)).is_object
+    assert writer(type(event)).fields is not None
 
 
 @pytest.mark.parametrize("event", WHOLE, ids=_name)
 def test_classes_with_more_to_do_are_written_whole(event) -> None:
-    assert not writer(type(event)).is_object
+    assert writer(type(event)).fields is None
+
+
+class OnceOnly(DomainEvent, event_type="writing.OnceOnly"):
+    items: Iterable[int]
+    note: str | None = None
+    anything: Any = None
+
+
+def test_what_can_be_read_once_only_is_written_once() -> None:
+    assert orjson.loads(writer(OnceOnly).write(OnceOnly(items=[1, 2]), LIMIT))["items"] == [1, 2]
+
+
+@pytest.mark.parametrize("last", [object(), "\0"], ids=["unknown", "NUL"])
+def test_what_can_be_read_once_only_and_is_refused_is_not_written_without_it(last) -> None:
+    event = OnceOnly(items=[1], note="a", anything=iter([1, last]))
+
+    with pytest.raises(InvalidPayloadError):
+        writer(OnceOnly).write(event, LIMIT)
+
+
+def test_what_no_json_has_is_refused_though_the_class_writes_it() -> None:
+    class Measured(DomainEvent, event_type="writing.Measured"):
+        model_config = ConfigDict(ser_json_inf_nan="constants")
+        size: float
+
+    assert orjson.loads(writer(Measured).write(Measured(size=1), LIMIT)) == {"size": 1}
+    for size in (math.nan, math.inf, -math.inf):
+        with pytest.raises(InvalidPayloadError):
+            writer(Measured).write(Measured(size=size), LIMIT)
+
+
+def test_a_class_that_was_rebuilt_is_written_as_it_is_now() -> None:
+    class Rebuilt(DomainEvent, event_type="writing.Rebuilt"):
+        known: int
+        secret: str
+
+    event = Rebuilt(known=1, secret="s")
+    assert orjson.loads(writer(Rebuilt).write(event, LIMIT)) == {"known": 1, "secret": "s"}
+
+    Rebuilt.model_fields["secret"].exclude = True
+    Rebuilt.model_rebuild(force=True)
+
+    assert orjson.loads(writer(Rebuilt).write(Rebuilt(known=1, secret="s"), LIMIT)) == {"known": 1}
 
 
 def _with(event: DomainEvent, **values: Any) -> DomainEvent:

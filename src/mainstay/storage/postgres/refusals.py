@@ -31,27 +31,35 @@ def unreached(error: psycopg.Error) -> StorageUnavailableError:
         error: Raised by psycopg when it connected; without a SQLSTATE.
     """
     text = str(error)
-    place = _SERVER.search(text)
-    server = f"the server {_place(place['host'], place['port'])}" if place else "the server"
     if found := _NO_DATABASE.search(text):
         name = found["name"] or found["pooled"]
-        return DatabaseNotFoundError(f'{server} has no database "{name}": create it (createdb {name}), or name another')
+        return DatabaseNotFoundError(
+            f'{_server(text, found)} has no database "{name}": create it (createdb {name}), or name another'
+        )
     if found := _NO_ROLE.search(text):
-        return LoginRefusedError(f'{server} has no role "{found["name"]}": name another user, or create the role')
-    if _NO_PASSWORD.search(text):
         return LoginRefusedError(
-            f"{server} wants a password, and none was given: in the address, PGPASSWORD or ~/.pgpass"
+            f'{_server(text, found)} has no role "{found["name"]}": name another user, or create the role'
+        )
+    if found := _NO_PASSWORD.search(text):
+        return LoginRefusedError(
+            f"{_server(text, found)} wants a password, and none was given: in the address, PGPASSWORD or ~/.pgpass"
         )
     if found := _WRONG_PASSWORD.search(text):
         whose = f' of "{found["name"]}"' if found["name"] else ""
-        return LoginRefusedError(f"{server} refused the password{whose}, or does not know this user")
+        return LoginRefusedError(f"{_server(text, found)} refused the password{whose}, or does not know this user")
     if found := _NOT_LET_IN.search(text):
-        return LoginRefusedError(f"{server} does not let this user in: {found[1]}")
+        return LoginRefusedError(f"{_server(text, found)} does not let this user in: {found[1]}")
     return StorageUnavailableError(f"the database cannot be reached: {' '.join(text.split())}")
 
 
+def _server(text: str, said: re.Match[str]) -> str:
+    """Which server said something, of those that were tried."""
+    tried = list(_SERVER.finditer(text, 0, said.start()))
+    return f"the server {_place(tried[-1]['host'], tried[-1]['port'])}" if tried else "the server"
+
+
 def check_ports(dsn: str) -> None:
-    """Refuse a port that is none; libpq would only say so when it connects.
+    """Refuse a port that is none, without showing it, as it may be a part of a password; libpq says so later.
 
     Args:
         dsn: A connection string that libpq understands.
@@ -62,7 +70,8 @@ def check_ports(dsn: str) -> None:
     for port in str(conninfo_to_dict(dsn).get("port") or "").split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= _LARGEST_PORT):
             raise ConfigurationError(
-                f"the connection string's port is a number from 1 to {_LARGEST_PORT}, not {port!r}"
+                f"the connection string's port is no number from 1 to {_LARGEST_PORT}; in a password, / is written %2F "
+                "and @ is written %40"
             )
 
 
