@@ -263,35 +263,41 @@ class Execution:
         target, ahead = handler.options.target, None
         if target is not None and self._aggregates is not None and not hold:
             ahead = self._aggregates.ahead(target.kind, target.id_of(received.command))
-        is_begun = False
-        try:
-            with noting() as noted:  # apart from what is told outside: it is undone with the transaction
-                async with self._store.transaction(ahead) as conn:
-                    is_begun = True
-                    context = self._context(received, conn)
-                    async with self._opened(received, handler, conn, ahead, hold=hold) as opened:
-                        function = handler.function if opened is None else partial(handler.function, opened.aggregate)
-                        try:
-                            result = await self._call(received, handler, function, context)
-                        except BusinessRuleException as error:
-                            result = Failure(error.code, error.error_message, error.details)
-                        if isinstance(result, Failure):
-                            refusal = outcome_of(received, result, context.sends.end())
-                            raise _Refused(refusal._replace(decision=decision_of(handler, opened, None)))
-                    if opened is not None and opened.left is None and result.value is None:
-                        result = Success(opened.answer)
-                    outcome = outcome_of(received, result, context.sends.end())._replace(position=noted.position)
-                    if opened is not None:
-                        outcome = outcome._replace(decision=decision_of(handler, opened, context.sends))
-                    await self._store.commit(conn, self._domain, outcome, None if opened is None else opened.left)
-        except NotBegunError as error:
-            if is_begun:
-                raise
-            raise _NotBegun(error) from error
+        with noting() as noted:  # apart from what is told outside: it is undone with the transaction
+            async with self._transaction(ahead) as conn:
+                context = self._context(received, conn)
+                async with self._opened(received, handler, conn, ahead, hold=hold) as opened:
+                    function = handler.function if opened is None else partial(handler.function, opened.aggregate)
+                    try:
+                        result = await self._call(received, handler, function, context)
+                    except BusinessRuleException as error:
+                        result = Failure(error.code, error.error_message, error.details)
+                    if isinstance(result, Failure):
+                        refusal = outcome_of(received, result, context.sends.end())
+                        raise _Refused(refusal._replace(decision=decision_of(handler, opened, None)))
+                if opened is not None and opened.left is None and result.value is None:
+                    result = Success(opened.answer)
+                outcome = outcome_of(received, result, context.sends.end())._replace(position=noted.position)
+                if opened is not None:
+                    outcome = outcome._replace(decision=decision_of(handler, opened, context.sends))
+                await self._store.commit(conn, self._domain, outcome, None if opened is None else opened.left)
         await self._wake(received, context, outcome)
         if opened is not None:
             await opened.committed()
         return Verb.COMPLETE
+
+    @asynccontextmanager
+    async def _transaction(self, ahead: Any) -> AsyncIterator[Any]:
+        """The transaction that a handler is to run in; if there is none for it, nothing of it has run."""
+        is_begun = False
+        try:
+            async with self._store.transaction(ahead) as conn:
+                is_begun = True
+                yield conn
+        except NotBegunError as error:
+            if is_begun:
+                raise
+            raise _NotBegun(error) from error
 
     async def _wake(self, received: Received, context: HandlerContext, outcome: Outcome) -> None:
         """Wake whoever handles what was sent, or may start now."""

@@ -5,6 +5,7 @@ Nothing is skipped in silence: an event that cannot be read is named by its posi
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import count, repeat
 from typing import Any, Literal
 from uuid import UUID
 
@@ -84,11 +85,11 @@ class EventCodec:
         correlation_id, causation_id, actor_id = _current_correlation(), causation_id_var.get(), actor_id_var.get()
         new: list[NewEvent] = []
         forms: dict[type, Writer] = {}
-        for version, event in enumerate(events, first or 0):
+        for version, event in zip(repeat(0) if first is None else count(first), events, strict=False):
             form = forms.get(type(event)) or forms.setdefault(type(event), self._form(event))
             own = vars(event)
-            if not _is_said_to_be_there(own, form, stream, version if first else 0):
-                _refuse_elsewhere(event, stream, version if first else None)
+            if not _is_said_to_be_there(own, form, stream, version):
+                _refuse_elsewhere(event, stream, version)
             written = NewEvent(
                 own["event_id"],
                 form.event_type,
@@ -219,7 +220,7 @@ def _is_plain(event: NewEvent) -> bool:
     )
 
 
-def _refuse_elsewhere(event: DomainEvent, stream: StreamId, version: int | None) -> None:
+def _refuse_elsewhere(event: DomainEvent, stream: StreamId, version: int) -> None:
     """See that an event does not say that it belongs to another stream, or is of another type."""
     kind = type(event)
     own_id = None if event.aggregate_id is None else checked_name(event.aggregate_id, "an id", LONGEST_NAME)
