@@ -69,6 +69,8 @@ LONGEST = (
     "three, one goes back to a savepoint, one aborts",
     "three, one goes back to a savepoint",
     "three streams",
+    "three, of one stream, one goes back, one aborts",
+    "three, one aborts",
 )
 """Most of the time of all; each of their steps is in another one."""
 

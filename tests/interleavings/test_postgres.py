@@ -272,7 +272,7 @@ def test_no_order_of_two_writers_and_a_reader_skips_or_inverts(
     assert played > 50
 
 
-@pytest.mark.parametrize("streams", [3, 1])
+@pytest.mark.parametrize("streams", [3, thorough(1)])
 @pytest.mark.parametrize("seed", [1, thorough(2), thorough(3)])
 def test_no_sample_of_three_writers_and_a_reader_skips_or_inverts(
     postgres_server: Server, dsn: str, seed: int, streams: int

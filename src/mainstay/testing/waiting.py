@@ -66,12 +66,16 @@ async def eventually(condition: Callable[[], Any], *, timeout: float = 60.0, wha
         AssertionError: It does not hold in time.
     """
     patience = Patience(timeout, what or _name(condition))
-    never = asyncio.Event()
     while not (found := await patience.look_async(condition)):
         patience.check()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(never.wait(), INTERVAL)
+        await pause()
     return found
+
+
+async def pause() -> None:
+    """Leave the machine to others between two looks."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.Event().wait(), INTERVAL)
 
 
 def eventually_sync(condition: Callable[[], T], *, timeout: float = 60.0, what: str = "") -> T:

@@ -107,6 +107,7 @@ def db(server, database):
     return Crowded(server, database)
 
 
+@pytest.mark.thorough
 def test_moving_processes_reads_a_few_rows_however_many_there_are(db) -> None:
     with db.session:
         move(db)

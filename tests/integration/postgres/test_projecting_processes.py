@@ -127,6 +127,7 @@ async def test_processes_that_events_move_are_moved_once_wherever_their_teller_i
     assert (await PostgresProjectionStore(pool).commands.fsck()).findings == ()
 
 
+@pytest.mark.thorough
 async def test_what_a_killed_process_sends_by_itself_is_sent_twice(store, pool, dsn, nursery):
     _, events = await killed_at_every_statement(pool, dsn, store, nursery, "careless", after=True, every=min(FEW, 4))
     sent = await ask(pool, SENT)

@@ -28,13 +28,14 @@ async def in_memory(way, groups):
 
 
 @given(groups=GROUPS)
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_in_memory_a_batch_leaves_what_single_steps_leave(groups) -> None:
     assert asyncio.run(in_memory(in_batches, groups)) == asyncio.run(in_memory(one_by_one, groups))
 
 
 @given(groups=GROUPS)
 @settings(max_examples=25)
+@pytest.mark.thorough
 def test_sqlite_gives_what_memory_gives(groups) -> None:
     async def play():
         async with SQLiteEventLog(":memory:") as log:

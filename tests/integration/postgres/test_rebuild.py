@@ -291,6 +291,7 @@ async def test_what_a_rebuild_lays_apart_waits_after_the_swap_and_what_the_old_o
     assert await rows(pool, "select account, amount from entry order by 1, 2") == [("ann", 1), ("ben", 5)]
 
 
+@pytest.mark.thorough
 async def test_an_event_that_fails_only_in_the_last_step_is_tried_and_laid_apart(store, pool) -> None:
     """A slow shard's events beyond the others are handled in the transaction that swaps."""
     accounts = [f"account {number}" for number in range(8)]

@@ -138,6 +138,7 @@ async def reading(dsn):
         await process.wait()
 
 
+@pytest.mark.thorough
 async def test_processes_killed_one_after_another_handle_each_event_once_and_in_order(store, pool, dsn) -> None:
     accounts = [f"account {number}" for number in range(6)]
     last = 0

@@ -31,6 +31,7 @@ from mainstay.errors import (
     QueueNotFoundError,
 )
 from mainstay.storage.postgres.pgmq_message import PgmqMessage
+from mainstay.testing.waiting import pause
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class PgmqContract:
         """The first answer that is not empty."""
         while not (answer := await ask()):
             self.pass_time(client)
+            await pause()
         return answer
 
     @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from mainstay.commands.store import (
     Verdict,
 )
 from mainstay.serialization import to_json
+from mainstay.testing.waiting import pause
 
 T = TypeVar("T")
 
@@ -142,6 +143,7 @@ class CommandStoreSuite:
         async with asyncio.timeout(PATIENCE):
             while not (answer := await ask()):
                 self.pass_time(store)
+                await pause()
         return answer
 
     async def sent(self, store: CommandStore, *commands: NewCommand) -> list[UUID]:
