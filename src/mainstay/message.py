@@ -31,12 +31,14 @@ if sys.version_info >= (3, 14):
 else:
     _FIXED = ~(0xF000 << 64 | 0xC000 << 48)
     _VERSION_4 = 4 << 76 | 0x8000 << 48
+    _slots: Any = vars(UUID)
+    _set_int, _set_is_safe, _UNKNOWN = _slots["int"].__set__, _slots["is_safe"].__set__, SafeUUID.unknown
 
     def drawn_id() -> UUID:
         """A random id, as `uuid.uuid4` draws it, made as Python 3.14 makes it: in half the time."""
         drawn: UUID = object.__new__(UUID)
-        object.__setattr__(drawn, "int", int.from_bytes(os.urandom(16), "big") & _FIXED | _VERSION_4)
-        object.__setattr__(drawn, "is_safe", SafeUUID.unknown)
+        _set_int(drawn, int.from_bytes(os.urandom(16), "big") & _FIXED | _VERSION_4)
+        _set_is_safe(drawn, _UNKNOWN)
         return drawn
 
 

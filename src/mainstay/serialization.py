@@ -96,10 +96,19 @@ def model_to_json(
             )
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPayloadError(f"{what} cannot be written as JSON: {error}") from error
+    check_written(document, model, exclude=exclude, what=what, limit=limit)
+    return document
+
+
+def check_written(document: bytes, model: BaseModel, *, exclude: Container[str], what: str, limit: int) -> None:
+    """See that PostgreSQL gives back what pydantic has written; arguments as `model_to_json`.
+
+    Raises:
+        InvalidPayloadError: It does not; the message says where and why.
+    """
     _refuse_too_long(document, what, limit)
     if _NUL in document or _NULL in document:
         _refuse_fields(model, exclude, what)
-    return document
 
 
 def from_json(document: bytes | str) -> Any:

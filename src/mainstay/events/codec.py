@@ -28,7 +28,7 @@ from mainstay.events.registry import EventRegistry
 from mainstay.events.reviving import Reviver, reviver
 from mainstay.events.stream import StreamId
 from mainstay.events.upcasting import RawEvent
-from mainstay.events.writing import Writer, writer
+from mainstay.events.writing import Writer, writer, written
 from mainstay.message import actor_id_var, causation_id_var, checked_name, correlation_id_var
 from mainstay.serialization import checked_object
 from mainstay.serialization import to_json as checked_json
@@ -84,16 +84,15 @@ class EventCodec:
         """
         correlation_id, causation_id, actor_id = _current_correlation(), causation_id_var.get(), actor_id_var.get()
         new: list[NewEvent] = []
-        forms: dict[type, Writer] = {}
-        for version, event in zip(repeat(0) if first is None else count(first), events, strict=False):
-            form = forms.get(type(event)) or forms.setdefault(type(event), self._form(event))
+        versions = repeat(0) if first is None else count(first)
+        for version, (event, form, payload) in zip(versions, written(events, self._form, self._limit), strict=False):
             own = vars(event)
             if not _is_said_to_be_there(own, form, stream, version):
                 _refuse_elsewhere(event, stream, version)
-            written = NewEvent(
+            made = NewEvent(
                 own["event_id"],
                 form.event_type,
-                form.write(event, self._limit),
+                payload,
                 own["occurred_at"],
                 form.event_version,
                 own["correlation_id"] or correlation_id,
@@ -101,12 +100,12 @@ class EventCodec:
                 actor_id if own["actor_id"] is None else own["actor_id"],
             )
             if own["metadata"]:
-                written.metadata = self._metadata(own["metadata"])
+                made.metadata = self._metadata(own["metadata"])
             if form.has_tags:
-                written.tags = tuple(dict.fromkeys(event.tags()))
-            if own["actor_id"] is not None or not _is_plain(written):
-                check_event(written)
-            new.append(written)
+                made.tags = tuple(dict.fromkeys(event.tags()))
+            if own["actor_id"] is not None or not _is_plain(made):
+                check_event(made)
+            new.append(made)
         return tuple(new)
 
     def _form(self, event: DomainEvent) -> Writer:

@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -215,6 +217,19 @@ class OnceOnly(DomainEvent, event_type="writing.OnceOnly"):
     anything: Any = None
 
 
+class PartOnceOnly(BaseModel):
+    items: Iterable[int]
+
+
+class HoldsOnceOnly(DomainEvent, event_type="writing.HoldsOnceOnly"):
+    part: PartOnceOnly | None
+
+
+class HoldsTheSameTwice(DomainEvent, event_type="writing.HoldsTheSameTwice"):
+    part: PartOnceOnly | None
+    parts: list[PartOnceOnly]
+
+
 def test_what_can_be_read_once_only_is_written_once() -> None:
     assert orjson.loads(writer(OnceOnly).write(OnceOnly(items=[1, 2]), LIMIT))["items"] == [1, 2]
 
@@ -274,6 +289,82 @@ def test_what_the_class_refuses_is_refused_in_its_words(event, says) -> None:
     with pytest.raises(InvalidPayloadError) as expected:
         model_to_json(event, exclude=ENVELOPE, what=event.event_type, limit=LIMIT)
     assert str(found.value) == str(expected.value)
+
+
+class Line(DomainEvent, event_type="writing.Line"):
+    text: str
+    number: float | None = None
+    names: dict[str, list[str]] = Field(default_factory=dict)
+    sizes: tuple[Size, ...] = ()
+
+
+def _written(events: list[DomainEvent], limit: int = LIMIT) -> list[bytes]:
+    codec = EventCodec(EventRegistry(), "error", limit)
+    return [each.payload for each in codec.written(events, StreamId("Check", "1"))]
+
+
+class TestTogether:
+    """Events of one class that are appended together are written as an array, and taken apart again."""
+
+    @pytest.mark.parametrize("event", [*ALONE, *WHOLE], ids=_name)
+    def test_what_is_written_is_what_each_is_written_as(self, event) -> None:
+        assert _written([event] * 5) == [writer(type(event)).write(event, LIMIT)] * 5
+
+    @given(st.lists(st.builds(Line, text=st.text(st.characters(codec="utf-8", exclude_characters="\0"))), min_size=1))
+    def test_any_texts_are_written_as_each_is(self, lines) -> None:
+        assert _written(lines) == [writer(Line).write(line, LIMIT) for line in lines]
+
+    def test_each_run_of_one_class_is_written_in_its_place(self) -> None:
+        lines = [Line(text=str(number), number=number or None, sizes=[Size.SMALL]) for number in range(5)]
+        mixed = [*lines, ALONE[3], *lines[:2], WHOLE[0], WHOLE[0], *lines]
+
+        assert _written(mixed) == [writer(type(each)).write(each, LIMIT) for each in mixed]
+
+    def test_only_what_can_be_read_again_is_written_so(self) -> None:
+        once_only = (OnceOnly, HoldsOnceOnly, Whatever, HoldsTheSameTwice, Speaking, WrittenByHand, HoldsOneThatSpeaks)
+
+        assert [each for each in (Line, Plain, Aliased, Checked, Tree, OfAny[int]) if not writer(each).array] == []
+        assert [each for each in once_only if writer(each).array] == []
+
+    def test_what_begins_as_an_event_does_is_told_from_one(self) -> None:
+        begin = writer(Line).begin.decode()
+        mark, _ = orjson.loads(begin[:-1] + "}").popitem()
+        lines = [Line(text=begin, names={"a": [begin, "},"]}) for _ in range(5)]
+        assert _written(lines) == [writer(Line).write(line, LIMIT) for line in lines]
+
+        class Nested(DomainEvent, event_type="writing.Nested"):
+            inner: list[dict[str, str]]
+
+        events = [Nested(inner=[{mark: "writing.Nested", "a": "b"}] * 2) for _ in range(5)]
+        assert _written(events) == [writer(Nested).write(event, LIMIT) for event in events]
+
+    def test_fields_may_be_in_another_order(self) -> None:
+        values = vars(Line(text="a"))
+        lines = [Line(text="b") for _ in range(4)]
+        lines.insert(2, Line.model_construct(**dict(reversed(values.items()))))
+
+        assert [orjson.loads(each)["text"] for each in _written(lines)] == ["b", "b", "a", "b", "b"]
+
+    @pytest.mark.parametrize(
+        ("values", "says"),
+        [
+            ({"text": 1}, "Expected `str`"),
+            ({"text": "a\x00b"}, "writing.Line.text holds a NUL character"),
+            ({"text": "a" * LIMIT}, "the limit is 10,000"),
+            ({"number": math.nan}, "writing.Line.number is nan"),
+            ({"names": {"a": ["\x00"]}}, "NUL"),
+            ({"text": iter(["a"])}, "Expected `str`"),
+        ],
+        ids=["another type", "NUL", "too long", "not a number", "NUL below", "iterator"],
+    )
+    def test_one_that_is_refused_is_refused_in_its_words(self, values, says) -> None:
+        with pytest.raises(InvalidPayloadError, match=says):
+            _written([*(Line(text="NaN null \\u0000") for _ in range(5)), _with(Line(text="a"), **values)])
+
+    def test_together_they_may_be_longer_than_one_may_be(self) -> None:
+        lines = [Line(text="a" * 100) for _ in range(5)]
+
+        assert _written(lines, 200) == [writer(Line).write(line, 200) for line in lines]
 
 
 class TestOneThatNobodyCanKeep:
