@@ -1,7 +1,8 @@
 """The ladder of fixtures: server -> database -> dsn -> pool. What needs a server asks for the rung it needs.
 
 Tests in folders named contracts, postgres or schema, and tests that ask for `postgres_server`, run twice: on
-PostgreSQL 18 and on PostgreSQL 15, with every rung above on that server. The second time is a thorough test.
+PostgreSQL 18 and on PostgreSQL 15, with every rung above on that server. The second time is a thorough test. So are,
+of many sets of parameters of one test on a server, two of three.
 """
 
 import gc
@@ -29,6 +30,9 @@ settings.load_profile("unhurried")
 VERSIONS = ["18", "15"]
 ON_BOTH = {"contracts", "postgres", "schema"}
 HERE = Path(__file__).parent
+ON_SERVERS = HERE / "integration"
+MANY = 5
+"""Sets of parameters."""
 
 
 def pytest_sessionstart() -> None:
@@ -47,6 +51,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     folders = metafunc.definition.path.relative_to(HERE).parent.parts
     if "server" in asked and ("postgres_server" in asked or ON_BOTH.intersection(folders)):
         metafunc.parametrize("server", ["18", thorough("15")], indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    by_test: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.path.is_relative_to(ON_SERVERS) and item.get_closest_marker("thorough") is None:
+            by_test.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for sets in by_test.values():
+        if len(sets) >= MANY:
+            for number, item in enumerate(sets):
+                if number % 3:
+                    item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,4 @@ def thorough(*values: Any) -> Any:
 
 def every(nth: int, values: Iterable[Any]) -> list[Any]:
     """Each so many-th of values that all go the same way; the others are for the thorough tests."""
-    return [
-        each if number % nth == 0 else thorough(*each) if isinstance(each, tuple) else thorough(each)
-        for number, each in enumerate(values)
-    ]
+    return [each if number % nth == 0 else thorough(each) for number, each in enumerate(values)]

@@ -10,7 +10,6 @@ from psycopg.conninfo import make_conninfo
 from mainstay import Mainstay
 from mainstay.errors import DatabaseNotFoundError, LoginRefusedError, StorageUnavailableError
 from tests.support.cli import run
-from tests.support.thorough import every
 
 SECRET = "s3cret-and-shown-to-nobody"
 RULES = """\
@@ -36,19 +35,16 @@ def address(all_clusters):
 
 @pytest.mark.parametrize(
     ("part", "kind", "says"),
-    every(
-        2,
-        [
-            ({"dbname": "no such"}, DatabaseNotFoundError, 'has no database "no such"'),
-            ({"user": "nobody"}, LoginRefusedError, 'has no role "nobody"'),
-            ({"user": "wants_password"}, LoginRefusedError, 'refused the password of "wants_password"'),
-            ({"user": "wants_password", "password": ""}, LoginRefusedError, "wants a password, and none was given"),
-            ({"user": "stays_out"}, LoginRefusedError, "does not let this user in: pg_hba.conf rejects"),
-            ({"user": "who"}, LoginRefusedError, "does not let this user in: Peer authentication failed"),
-            ({"user": "never"}, LoginRefusedError, 'in: role "never" is not permitted to log in'),
-            ({"port": "1"}, StorageUnavailableError, "the database cannot be reached: "),
-        ],
-    ),
+    [
+        ({"dbname": "no such"}, DatabaseNotFoundError, 'has no database "no such"'),
+        ({"user": "nobody"}, LoginRefusedError, 'has no role "nobody"'),
+        ({"user": "wants_password"}, LoginRefusedError, 'refused the password of "wants_password"'),
+        ({"user": "wants_password", "password": ""}, LoginRefusedError, "wants a password, and none was given"),
+        ({"user": "stays_out"}, LoginRefusedError, "does not let this user in: pg_hba.conf rejects"),
+        ({"user": "who"}, LoginRefusedError, "does not let this user in: Peer authentication failed"),
+        ({"user": "never"}, LoginRefusedError, 'in: role "never" is not permitted to log in'),
+        ({"port": "1"}, StorageUnavailableError, "the database cannot be reached: "),
+    ],
 )
 def test_whoever_cannot_connect_is_told_why(address, part, kind, says, monkeypatch) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)

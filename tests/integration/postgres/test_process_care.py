@@ -11,7 +11,6 @@ from mainstay.storage.postgres.retention import Retention, prune
 from tests.scenarios.postgres import OnPostgres, ask, run
 from tests.scenarios.processes import BUYING, Buy, Patient, ProcessSuite, Purchase
 from tests.scenarios.world import DOMAIN, World
-from tests.support.thorough import every
 from tests.support.waiting import eventually
 
 NOW = Retention(timedelta(0))
@@ -99,22 +98,19 @@ class TestFaults(OnProcesses):
 
     @pytest.mark.parametrize(
         "fault",
-        every(
-            3,
-            [
-                ["update commandbus.process set status = 'COMPLETED', completed_at = now()", [AS_LONG, TOLD]],
-                ["update commandbus.process set completed_at = now()", [AS_LONG]],
-                ["delete from commandbus.process_step", [AS_LONG, COUNTED, TOLD]],
-                ["update commandbus.process set open_steps = 0", [COUNTED]],
-                ["update commandbus.process set last_done = 1", [IN_TURN]],
-                ["update commandbus.process_step set step_no = 3", [NUMBERED]],
-                ["update commandbus.process_step set undoes = 1", [NUMBERED]],
-                ["delete from commandbus.process", [TOLD, NUMBERED]],
-                ["delete from commandbus.process_audit where event_type = 'STARTED'", [TOLD]],
-                ["delete from commandbus.process_audit", [TOLD]],
-                ["update commandbus.process_step set command_id = gen_random_uuid()", [UNDER_WAY]],
-            ],
-        ),
+        [
+            ("update commandbus.process set status = 'COMPLETED', completed_at = now()", [AS_LONG, TOLD]),
+            ("update commandbus.process set completed_at = now()", [AS_LONG]),
+            ("delete from commandbus.process_step", [AS_LONG, COUNTED, TOLD]),
+            ("update commandbus.process set open_steps = 0", [COUNTED]),
+            ("update commandbus.process set last_done = 1", [IN_TURN]),
+            ("update commandbus.process_step set step_no = 3", [NUMBERED]),
+            ("update commandbus.process_step set undoes = 1", [NUMBERED]),
+            ("delete from commandbus.process", [TOLD, NUMBERED]),
+            ("delete from commandbus.process_audit where event_type = 'STARTED'", [TOLD]),
+            ("delete from commandbus.process_audit", [TOLD]),
+            ("update commandbus.process_step set command_id = gen_random_uuid()", [UNDER_WAY]),
+        ],
     )
     async def test_what_nobody_can_make_up_is_found_and_left_with_what_to_do(
         self, world, processes, operator, done, fault
