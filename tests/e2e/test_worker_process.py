@@ -141,6 +141,7 @@ def test_it_handles_what_is_sent_and_ends_gently(shop, dsn):
     ][-1].items()
 
 
+@pytest.mark.thorough
 def test_as_many_transactional_handlers_run_as_it_is_told(shop, dsn):
     lines = [{"domain": "till", "command_type": "Locks", "command_id": str(uuid4()), "data": {}} for _ in range(12)]
     assert run("send", "-", "--dsn", dsn, stdin="\n".join(json.dumps(line) for line in lines)).code == 0

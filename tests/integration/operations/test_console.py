@@ -220,6 +220,7 @@ def test_the_program_does_not_start_without_authentication(arguments, words):
     assert words in ended.err
 
 
+@pytest.mark.thorough
 def test_the_program_serves_streams_and_ends(dsn):
     environ = {**os.environ, "TOKENS": f"Olga:operator:{OPERATOR}"}
     program = subprocess.Popen(
