@@ -31,7 +31,7 @@ VERSIONS = ["18", "15"]
 ON_BOTH = {"contracts", "postgres", "schema"}
 HERE = Path(__file__).parent
 ON_SERVERS = HERE / "integration"
-MANY = 3
+MANY = 5
 """Sets of parameters."""
 
 

@@ -58,7 +58,7 @@ def to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMI
         message = f"{_place_of_trouble(value, what, error)} cannot be written as JSON: {error}"
         raise InvalidPayloadError(message) from error
     _refuse_too_long(document, what, limit)
-    if _NUL in document or _NULL in document:
+    if has_trouble(document):
         _refuse_what_jsonb_cannot_hold(value, what)
     return document
 
@@ -69,7 +69,6 @@ def model_to_json(
     exclude: frozenset[str] = frozenset(),
     what: str = "data",
     limit: int = DEFAULT_PAYLOAD_LIMIT,
-    fields: SchemaSerializer | None = None,
 ) -> bytes:
     """A model as JSON from which it can be read back: as `to_json`, but written by pydantic, which knows its fields.
 
@@ -78,26 +77,31 @@ def model_to_json(
         exclude: Fields to leave out.
         what: How errors call it.
         limit: Bytes allowed.
-        fields: Writes a dict of the fields that are not left out, as the model's own does, which looks at all of them.
 
     Raises:
         InvalidPayloadError: It cannot be written; the message says where and why.
     """
-    try:
-        if fields is not None:
-            document = fields.to_json(vars(model), by_alias=True, round_trip=True, warnings="error")
-        else:
-            document = model.__pydantic_serializer__.to_json(
-                model,
-                exclude=exclude or None,  # type: ignore[arg-type]  # pydantic takes a frozenset where it says set
-                by_alias=True,
-                round_trip=True,
-                warnings="error",
-            )
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidPayloadError(f"{what} cannot be written as JSON: {error}") from error
+    document = written_by(model.__pydantic_serializer__, model, what=what, exclude=exclude)
     check_written(document, model, exclude=exclude, what=what, limit=limit)
     return document
+
+
+def written_by(serializer: SchemaSerializer, value: Any, *, what: str, exclude: frozenset[str] = frozenset()) -> bytes:
+    """What a serializer of pydantic's writes, so that it can be read back; nobody has looked yet whether it is stored.
+
+    Raises:
+        InvalidPayloadError: It cannot be written.
+    """
+    try:
+        return serializer.to_json(
+            value,
+            exclude=exclude or None,  # type: ignore[arg-type]  # pydantic takes a frozenset where it says set
+            by_alias=True,
+            round_trip=True,
+            warnings="error",
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidPayloadError(f"{what} cannot be written as JSON: {error}") from error
 
 
 def check_written(document: bytes, model: BaseModel, *, exclude: Container[str], what: str, limit: int) -> None:
@@ -107,8 +111,13 @@ def check_written(document: bytes, model: BaseModel, *, exclude: Container[str],
         InvalidPayloadError: It does not; the message says where and why.
     """
     _refuse_too_long(document, what, limit)
-    if _NUL in document or _NULL in document:
+    if has_trouble(document):
         _refuse_fields(model, exclude, what)
+
+
+def has_trouble(document: bytes) -> bool:
+    """Whether a document has a sign of what ``jsonb`` cannot hold: then what it was written of is to be looked at."""
+    return _NUL in document or _NULL in document
 
 
 def from_json(document: bytes | str) -> Any:

@@ -18,11 +18,10 @@ from uuid import uuid4
 
 from pydantic_core import SchemaSerializer, core_schema, to_json
 
-from mainstay.errors import InvalidPayloadError
 from mainstay.events.checks import check_document
 from mainstay.events.definition import ENVELOPE
 from mainstay.events.event import DomainEvent
-from mainstay.serialization import check_written, model_to_json
+from mainstay.serialization import check_written, has_trouble, written_by
 
 _Kind: TypeAlias = type[DomainEvent]
 
@@ -44,12 +43,10 @@ _ENVELOPES = ("function-before", "function-after", "function-wrap")
 """Validators around a model."""
 _NUL, _NAN, _INFINITY = b"\\u0000", b"NaN", b"Infinity"
 """Signs of what a class may write, and no database holds."""
-_NULL = b"null"
-"""What pydantic may write for such numbers, too."""
 _TIMES = ("date", "datetime", "time", "timedelta")
 _SCALARS = ("bool", "decimal", "definition-ref", "enum", "float", "int", "literal", "none", "str", "uuid", *_TIMES)
 """What is written without being used up; definitions are looked at by themselves."""
-_CONTAINERS = (*_ENVELOPES, "default", "dict", "frozenset", "list", "model", "nullable", "set", "tuple")
+_CONTAINERS = (*_ENVELOPES, "default", "dict", "frozenset", "list", "nullable", "set", "tuple")
 """What holds no more than its parts."""
 _PARTS = ("schema", "items_schema", "keys_schema", "values_schema")
 _MARK = uuid4().hex
@@ -89,9 +86,11 @@ class Writer(NamedTuple):
         Raises:
             InvalidPayloadError: It cannot be written, or is not what every database can hold.
         """
-        document = model_to_json(event, exclude=ENVELOPE, what=self.event_type, limit=limit, fields=self.fields)
-        if self.fields is None or _is_odd(document):
-            check_document(document, "an event's payload")
+        if self.fields is None:
+            document = written_by(self.whole, event, what=self.event_type, exclude=ENVELOPE)
+        else:
+            document = written_by(self.fields, vars(event), what=self.event_type)
+        self._check(document, event, limit)
         return document
 
     def write_all(self, events: Sequence[DomainEvent], limit: int) -> list[bytes] | None:
@@ -102,21 +101,21 @@ class Writer(NamedTuple):
         """
         if self.array is None:
             return None
-        try:
-            document = self.array.to_json(list(map(vars, events)), by_alias=True, round_trip=True, warnings="error")
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidPayloadError(f"{self.event_type} cannot be written as JSON: {error}") from error
+        document = written_by(self.array, list(map(vars, events)), what=self.event_type)
         first = b"[" + self.begin
         parts = document[len(first) : -2].split(b"}," + self.begin)
         if len(parts) != len(events) or not document.startswith(first):
             return None  # fields in another order than the class's, as pydantic's model_construct may leave them
         documents = [b"{%b}" % part for part in parts]
-        if _NULL in document or _is_odd(document) or max(map(len, documents)) > limit:
+        if has_trouble(document) or _is_odd(document) or max(map(len, documents)) > limit:
             for event, each in zip(events, documents, strict=True):
-                check_written(each, event, exclude=ENVELOPE, what=self.event_type, limit=limit)
-                if _is_odd(each):
-                    check_document(each, "an event's payload")
+                self._check(each, event, limit)
         return documents
+
+    def _check(self, document: bytes, event: DomainEvent, limit: int) -> None:
+        check_written(document, event, exclude=ENVELOPE, what=self.event_type, limit=limit)
+        if self.fields is None or _is_odd(document):
+            check_document(document, "an event's payload")
 
 
 def written(
@@ -177,17 +176,24 @@ def _array_serializer(payload: _Payload) -> SchemaSerializer | None:
 
 def _can_be_read_again(schema: Any) -> bool:
     """Whether a field holds nothing that is used up by being written."""
-    if "serialization" in schema or schema.get("root_model"):
+    if "serialization" in schema:
         return False
-    if schema["type"] == "model-fields":
-        plain = not schema.get("computed_fields") and "extras_schema" not in schema
-        return plain and all(_can_be_read_again(field["schema"]) for field in schema["fields"].values())
+    if schema["type"] == "model":
+        fields = schema["schema"].get("fields", {}).values()
+        return _is_its_fields(schema) and all(_can_be_read_again(field["schema"]) for field in fields)
     if schema["type"] not in _CONTAINERS:
         return schema["type"] in _SCALARS
-    if (schema.get("config") or {}).get("extra_fields_behavior") == "allow":
-        return False
     parts = [schema[name] for name in _PARTS if name in schema]
     return all(_can_be_read_again(each) for part in parts for each in (part if isinstance(part, list) else [part]))
+
+
+def _is_its_fields(model: Any) -> bool:
+    """Whether a model is written as its fields are, and nothing else."""
+    inner = model["schema"]
+    if inner["type"] != "model-fields" or "serialization" in inner or "serialization" in model:
+        return False
+    is_open = (model.get("config") or {}).get("extra_fields_behavior") == "allow"
+    return not (is_open or model.get("root_model") or inner.get("computed_fields"))
 
 
 def _payload(kind: _Kind) -> _Payload | None:
@@ -198,14 +204,9 @@ def _payload(kind: _Kind) -> _Payload | None:
         shared, model = model["definitions"], model["schema"]
     while isinstance(model, dict) and model["type"] in _ENVELOPES and "serialization" not in model:
         model = model["schema"]
-    if not isinstance(model, dict) or model["type"] != "model" or model["schema"]["type"] != "model-fields":
+    if not isinstance(model, dict) or model["type"] != "model" or not _is_its_fields(model):
         return None
-    inner = model["schema"]
-    if any("serialization" in each for each in (model, inner)) or model.get("root_model"):
-        return None
-    if inner.get("computed_fields") or (model.get("config") or {}).get("extra_fields_behavior") == "allow":
-        return None
-    fields = {name: field for name, field in inner["fields"].items() if name not in ENVELOPE}
+    fields = {name: field for name, field in model["schema"]["fields"].items() if name not in ENVELOPE}
     if any(_is_own_doing(field) for field in fields.values()):
         return None
     written = {

@@ -28,7 +28,7 @@ async def in_memory(way, groups):
 
 
 @given(groups=GROUPS)
-@settings(max_examples=20)
+@settings(max_examples=60)
 def test_in_memory_a_batch_leaves_what_single_steps_leave(groups) -> None:
     assert asyncio.run(in_memory(in_batches, groups)) == asyncio.run(in_memory(one_by_one, groups))
 
