@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from mainstay.collecting import collecting_later
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.events.codec import EventCodec, UnknownPolicy
 from mainstay.events.event import DomainEvent, EventEnvelope
@@ -168,8 +169,9 @@ class EventReader:
         pages = self._pages(scoped(stream), after_version, up_to_version, up_to_time, None, page=_LOADED, conn=conn)
         async for recorded in pages:
             first, last = first or recorded[0], recorded[-1]
-            for each in recorded:
-                events += read(each)
+            with collecting_later():
+                for each in recorded:
+                    events += read(each)
         return LoadedStream(events, first, last)
 
     async def load_streams(
@@ -208,7 +210,9 @@ class EventReader:
         if not recorded:
             return LoadedStream([], None, None)
         read = self.codec.read
-        return LoadedStream([event for each in recorded for event in read(each)], recorded[0], recorded[-1])
+        with collecting_later():
+            events = [event for each in recorded for event in read(each)]
+        return LoadedStream(events, recorded[0], recorded[-1])
 
     def read_along(self, stream: StreamId) -> Any:
         """What `load_stream` asks, to go along in another's round trip; None if this log has no such thing."""

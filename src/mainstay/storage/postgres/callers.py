@@ -30,6 +30,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from mainstay.collecting import collecting_later
 from mainstay.errors import InvalidInputError
 from mainstay.portal import caller_waits, on_callers_thread
 from mainstay.storage.postgres.database import Pool, autocommit, sealed, translate_errors
@@ -107,7 +108,8 @@ async def rows_of(pool: Pool, query: LiteralString, parameters: dict[str, Any], 
         psycopg.AsyncCursor(own, row_factory=tuple_row) as cursor,
     ):
         await cursor.execute(query, parameters)
-        return await cursor.fetchall()
+        with collecting_later():  # all rows are there
+            return await cursor.fetchall()
 
 
 async def asynchronous(conn: Any) -> psycopg.AsyncConnection[Any]:

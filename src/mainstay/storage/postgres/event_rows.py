@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 from psycopg.pq.abc import PGresult
 
+from mainstay.collecting import collecting_later
 from mainstay.events.log import (
     Condition,
     FeedFilter,
@@ -274,7 +275,8 @@ class EventRows:
     def page(self, after: int, limit: int, rows: Sequence[Row]) -> FeedPage:
         """A page of the feed."""
         horizon = rows[0][0]
-        events = [self.event(row) for row in rows[1:]]
+        with collecting_later():
+            events = [self.event(row) for row in rows[1:]]
         if len(events) == limit:
             return FeedPage(events, events[-1].position, horizon)
         return FeedPage(events, max(after, horizon), horizon)

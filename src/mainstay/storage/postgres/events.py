@@ -17,6 +17,7 @@ from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
 
+from mainstay.collecting import collecting_later
 from mainstay.errors import (
     EventError,
     OptimisticLockError,
@@ -403,7 +404,8 @@ def _recorded(stream: StreamId, rows: Rows) -> list[RecordedEvent]:
     """
     if rows and rows[0][-1]:
         raise StreamTombstonedError(stream)
-    return [recorded_from(row, stream) for row in rows if row[0] is not None]
+    with collecting_later():
+        return [recorded_from(row, stream) for row in rows if row[0] is not None]
 
 
 def _naming(error: EventError, appends: Sequence[StreamAppend]) -> EventError:

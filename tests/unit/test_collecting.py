@@ -1,0 +1,59 @@
+"""Pausing the collector of cycles."""
+
+import gc
+
+import pytest
+
+from mainstay.collecting import collecting_later
+
+
+class Knot:
+    """Refers to itself, so only the collector can drop it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    was = gc.isenabled()
+    yield
+    (gc.enable if was else gc.disable)()
+
+
+def collections() -> int:
+    return sum(generation["collections"] for generation in gc.get_stats())
+
+
+def test_nothing_is_collected_in_the_block_and_all_is_after_it() -> None:
+    gc.enable()
+    with collecting_later():
+        before = collections()
+        made = [Knot() for _ in range(5_000)]
+        assert collections() == before
+    assert gc.isenabled()
+    made += [Knot() for _ in range(5_000)]
+    assert collections() > before
+
+
+def test_it_is_on_again_after_an_error() -> None:
+    gc.enable()
+    with pytest.raises(ZeroDivisionError), collecting_later():
+        _ = 1 / 0
+    assert gc.isenabled()
+
+
+def test_whoever_has_turned_it_off_keeps_it_off() -> None:
+    gc.disable()
+    with collecting_later():
+        pass
+    assert not gc.isenabled()
+
+
+def test_a_block_in_a_block_ends_with_the_outer_one() -> None:
+    gc.enable()
+    with collecting_later():
+        with collecting_later():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
