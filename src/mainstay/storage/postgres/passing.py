@@ -34,7 +34,10 @@ _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 def may_pass_on(pool: Pool) -> bool:
     """Whether a connection of the pool may go from one caller to the next: nobody waits for one, nothing is reset."""
-    return getattr(pool, "_reset", None) is None and not pool.get_stats().get("requests_waiting")
+    if getattr(pool, "_reset", None) is not None:
+        return False
+    waiting = getattr(pool, "_waiting", None)  # what get_stats() counts, when it puts all it knows into a dict
+    return not (pool.get_stats().get("requests_waiting") if waiting is None else waiting)
 
 
 class PassedConnection:
