@@ -20,6 +20,7 @@ from mainstay import (
     PermanentCommandError,
     SendRequest,
     Worker,
+    collect_rarely,
     setup_database,
 )
 
@@ -69,7 +70,8 @@ class Mainstay(Peer):
     async def install(self) -> str:
         await self.open(1)
         await setup_database(self._pool)
-        return f"default settings, full audit, AsyncConnectionPool of {WORKER_POOL}"
+        collector = "collect_rarely(), as `mainstay worker` does"
+        return f"default settings, full audit, AsyncConnectionPool of {WORKER_POOL}, {collector}"
 
     async def open(self, connections: int) -> None:
         self._pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
@@ -135,6 +137,7 @@ class Mainstay(Peer):
         else:
             registry.register_decider(domain=DOMAIN, decider=account(work))
         worker = Worker(pool=self._pool, domain=DOMAIN, registry=registry, group_commit=work.handler == "group")
+        collect_rarely()  # as `mainstay worker` does
         await worker.run(concurrency=work.concurrency, poll_interval=1.0)
 
 

@@ -15,6 +15,7 @@ from mainstay.app import (
     TroubleshootingQueue,
     Worker,
 )
+from mainstay.collecting import collect_rarely
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 from mainstay.commands.actions import ActionState, OperatorAction, OperatorRules, Preview
@@ -471,6 +472,7 @@ __all__ = [
     "operator_scope",
     "register_processes",
     "require_tenant",
+    "collect_rarely",
     "setup_database",
     "tenant_scope",
     "upcast",

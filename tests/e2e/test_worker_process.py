@@ -15,6 +15,7 @@ from tests.support.waiting import eventually_sync
 
 HANDLERS = """
 import asyncio
+import gc
 import pathlib
 import sys
 import threading
@@ -26,7 +27,7 @@ registry = HandlerRegistry()
 
 @registry.handler("shop", "Quick")
 async def quick(command, context: HandlerContext):
-    return {"attempt": context.attempt}
+    return {"attempt": context.attempt, "objects": gc.get_threshold()[0]}
 
 
 @registry.handler("shop", "Waits")
@@ -133,6 +134,9 @@ def test_it_handles_what_is_sent_and_ends_gently(shop, dsn):
         worker.send_signal(signal.SIGTERM)
         out, err = worker.communicate(timeout=90)
 
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        (result,) = conn.execute("select result from commandbus.command where command_id = %s", [key]).fetchone()
+    assert result == {"attempt": 1, "objects": 5_000}, "it collects rarely"
     lines = [json.loads(line) for line in out.splitlines()]
     assert worker.returncode == 0
     assert err == ""

@@ -191,6 +191,7 @@ def _retention(prune: str | None, audit: str | None, archive: str | None) -> "Re
 
 
 async def _work(dsn: str | None, registry: str, domains: list[str], connections: int | None, plan: "Plan") -> bool:
+    from mainstay.collecting import collect_rarely
     from mainstay.operations.cli.connection import connected
     from mainstay.operations.loading import here, registry_of
     from mainstay.operations.working import WorkerGroup, connections_for
@@ -200,4 +201,6 @@ async def _work(dsn: str | None, registry: str, domains: list[str], connections:
         handlers = await registry_of(found, registry, operator.pool)
         if connections is None:
             await operator.pool.resize(1, connections_for(handlers, domains, plan.concurrency))
-        return await WorkerGroup(operator.pool, handlers, domains, plan).run()
+        workers = WorkerGroup(operator.pool, handlers, domains, plan)
+        collect_rarely()
+        return await workers.run()
