@@ -303,6 +303,30 @@ def test_what_breaks_a_terminal_or_a_file_is_escaped_in_a_line_and_in_its_traceb
     assert "nul \x00, bell" in json.loads(logs.JsonLines().format(record))["traceback"], "JSON escapes by itself"
 
 
+def test_half_of_a_character_keeps_no_line_from_the_log():
+    record = a_record(exc_info=(ValueError, ValueError("no \ud800"), None), path="\udcff")
+
+    line = logs.PlainLines("%(levelname)s %(message)s", colour=False).format(record)
+    found = json.loads(logs.JsonLines().format(record))
+
+    assert line == "WARNING it happened path=\\udcff\nValueError: no \\ud800"
+    assert (found["message"], found["path"], found["traceback"]) == ("it happened", "\udcff", "ValueError: no \ud800")
+
+
+def test_a_field_that_json_has_no_room_for_keeps_no_line_from_the_log():
+    class Silent:
+        def __str__(self):
+            raise RuntimeError
+
+        __repr__ = __str__
+
+    found = json.loads(logs.JsonLines().format(a_record(big=2**80, silent=Silent())))
+
+    assert found["message"] == "it happened"
+    assert found["big"] == "1208925819614629174706176"
+    assert found["silent"] == "<Silent that cannot be shown>"
+
+
 def test_a_log_line_for_programs_is_one_object():
     line = logs.JsonLines().format(a_record(command_id="c1", correlation_id="k1"))
 

@@ -1,5 +1,6 @@
 """What a worker process says while it runs: lines for people on standard error, or JSON on standard output."""
 
+import json
 import logging
 import re
 import sys
@@ -8,11 +9,13 @@ from typing import Any
 
 import orjson
 
+from mainstay.errors import shown
 from mainstay.telemetry import ContextFilter
 
 _PLAIN = "%(asctime)s %(levelname)-7s %(message)s"
-_RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
-"""Control characters but for tab, line feed, carriage return, and escape, with which colours begin."""
+_RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f\ud800-\udfff]")
+"""Control characters but for tab, line feed, carriage return, and escape, with which colours begin; and halves of
+characters, which no file takes."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "correlation_id"}
 
 
@@ -53,15 +56,18 @@ class JsonLines(logging.Formatter):
         line |= fields_of(record)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except (TypeError, ValueError):  # half of a character, a number of 100 digits, an object that tells nothing
+            return json.dumps({name: value if isinstance(value, str) else shown(value) for name, value in line.items()})
 
 
 def escaped(text: str) -> str:
-    """A text without the control characters that break what reads it, a NUL for instance; they stand as they are typed.
+    """A text without the characters that break what reads it, a NUL for instance; they stand as they are typed.
 
     Lines, tabs and colours stay.
     """
-    return _RAW.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _RAW.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class PlainLines(logging.Formatter):
