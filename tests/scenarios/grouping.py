@@ -339,6 +339,25 @@ class GroupScenarios(PurseSuite):
         events = [(await purses.load(each)).version for each in ids[1:]]
         assert events == [4, 4]
 
+    async def test_who_must_decide_is_told_though_the_answer_that_it_is_parked_is_lost(
+        self, world, worker, watched, caplog
+    ):
+        broken = []
+
+        async def lose(group: Sequence[ToCommit]) -> None:
+            if not broken:
+                broken.append(group)
+                raise StorageUnavailableError("the answer is lost")
+
+        watched.after = lose
+        sent = await self.sent(world, Take(purse_id=uuid4(), amount=13), max_attempts=1)
+        (known,) = await self.done(world, worker, *sent)
+
+        assert watched.fates == [Fate.APPLIED, Fate.REPEATED]
+        assert known.status is S.IN_TROUBLESHOOTING_QUEUE
+        told = [record for record in caplog.records if "an operator must decide" in record.getMessage()]
+        assert [record.command_id for record in told] == [str(sent[0])]
+
     async def test_a_group_that_was_not_committed_is_committed_when_it_can_be(self, world, worker, watched, purses):
         broken = []
 

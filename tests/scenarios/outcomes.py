@@ -15,6 +15,7 @@ from mainstay import (
     Failure,
     PermanentCommandError,
     RetryPolicy,
+    StorageUnavailableError,
     Success,
     TransientCommandError,
     handler,
@@ -205,6 +206,31 @@ class OutcomeScenarios(WorldSuite):
         assert line.levelno == logging.WARNING
         assert line.getMessage().endswith(f"decide on {DOMAIN}.Do {command_id}: BAD_DATA: no such customer")
         assert (line.domain, line.command_type, line.command_id) == (DOMAIN, "Do", str(command_id))
+
+    async def test_who_must_decide_is_told_though_the_answer_that_it_is_parked_is_lost(
+        self, store, world, caplog, monkeypatch
+    ) -> None:
+        @world.handles(DOMAIN, "Do")
+        async def do(command, context):
+            raise PermanentCommandError("BAD_DATA", "no such customer")
+
+        complete, lost = store.complete, []
+
+        async def complete_and_lose(domain, outcomes, **options):
+            verdicts = await complete(domain, outcomes, **options)
+            if verdicts and not lost:
+                lost.append(verdicts)
+                raise StorageUnavailableError("the answer is lost")
+            return verdicts
+
+        monkeypatch.setattr(store, "complete", complete_and_lose)
+        command_id = await world.send()
+        async with world.working():
+            await eventually(lambda: "an operator must decide" in caplog.text)
+
+        assert lost == [[Verdict.APPLIED]]
+        (line,) = [record for record in caplog.records if "an operator must decide" in record.getMessage()]
+        assert line.command_id == str(command_id)
 
     async def test_nobody_is_told_to_decide_on_what_was_not_parked(self, store, world, caplog, monkeypatch) -> None:
         @world.handles(DOMAIN, "Do")

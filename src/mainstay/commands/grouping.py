@@ -361,7 +361,7 @@ class Grouping:
             if fate.is_written and item.decided is not None:
                 outcome = item.decided.outcome
                 item.finish(Written(outcome))
-                if fate is Fate.APPLIED and outcome.verb is Verb.TROUBLESHOOT:
+                if outcome.verb is Verb.TROUBLESHOOT:
                     tell_operators(self._domain, item.received.command.command_type, outcome)
         self._hurry()
         self._wake(group.items)

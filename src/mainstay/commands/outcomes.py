@@ -84,7 +84,7 @@ class OutcomeWriter:
                 )
             elif done.cancelled():
                 pass
-            elif done.result() is Verdict.APPLIED and outcome.verb is Verb.TROUBLESHOOT:
+            elif done.result() is not Verdict.STALE and outcome.verb is Verb.TROUBLESHOOT:
                 tell_operators(self._domain, command_type, outcome)
             elif done.result() is Verdict.STALE:
                 logger.warning("an outcome was refused: another worker has the command", extra=self._about(outcome))
