@@ -8,7 +8,10 @@ and the ids of the trace on *every* record, its own too, adds the filter to its 
 """
 
 import logging
+import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -94,7 +97,20 @@ class ContextFilter(logging.Filter):
 
 
 class _CorrelatedLogger(logging.LoggerAdapter[logging.Logger]):
-    """Merges the caller's ``extra`` with the fields of the context."""
+    """Merges the caller's ``extra`` with the fields of the context, and never raises.
+
+    Commands must end whatever the application's filters do; `logging` itself lets their errors through. They are
+    treated as it treats those of its handlers.
+    """
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log; what goes wrong in that goes to standard error."""
+        try:
+            super().log(level, msg, *args, **kwargs | {"stacklevel": kwargs.get("stacklevel", 1) + 1})
+        except Exception:  # noqa: BLE001 - a filter of the application's may raise anything
+            if logging.raiseExceptions and sys.stderr is not None:
+                with suppress(Exception):
+                    traceback.print_exc()
 
     def process(self, msg: object, kwargs: "dict[str, object]") -> "tuple[object, dict[str, object]]":  # type: ignore[override]  # typeshed narrows to MutableMapping
         extra: dict[str, object] = dict(context_fields())

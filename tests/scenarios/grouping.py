@@ -24,7 +24,9 @@ from mainstay.deciding.store import ToCommit
 from mainstay.errors import StorageUnavailableError
 from mainstay.events.log import MOST_EVENTS
 from mainstay.metrics import APPENDED, HANDLED, SENT
-from tests.scenarios.world import AT_ONCE, DOMAIN, REPLIES, World, WorldSuite
+from tests.scenarios.odd_ends import OddDecisions
+from tests.scenarios.purses import PurseSuite
+from tests.scenarios.world import AT_ONCE, DOMAIN, REPLIES, World
 from tests.support.purses import Alien, Pay, Purse, Sum, Take, Watched
 from tests.support.telemetry import recorded_spans, recorded_values
 from tests.support.waiting import eventually
@@ -32,32 +34,7 @@ from tests.support.waiting import eventually
 S, A = CommandStatus, AuditEventType
 
 
-class PurseSuite(WorldSuite):
-    """What both suites need."""
-
-    @pytest.fixture
-    def event_store(self, store: Any) -> EventStore:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def purses(self, event_store: EventStore) -> AggregateRepository[Purse]:
-        return AggregateRepository(event_store, Purse)
-
-    @pytest.fixture(autouse=True)
-    def decides(self, world: World) -> None:
-        world.registry.register_decider(domain=DOMAIN, decider=Purse, stream="purse_id")
-
-    async def sent(self, world: World, *commands: CommandModel, **options: Any) -> list[UUID]:
-        return [(await world.bus.send(each, **options)).command_id for each in commands]
-
-    async def done(self, world: World, worker: Worker, *commands: UUID, concurrency: int = 16) -> list[Any]:
-        """What became of commands, once they have ended or wait for an operator."""
-        async with world.working(worker, concurrency=concurrency):
-            await world.settled(*commands)
-        return [await world.known(each) for each in commands]
-
-
-class DeciderScenarios(PurseSuite):
+class DeciderScenarios(OddDecisions):
     """What holds for deciders however they are committed."""
 
     @pytest.fixture(params=[True, False], ids=["in groups", "one by one"])

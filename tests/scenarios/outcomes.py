@@ -21,23 +21,15 @@ from mainstay import (
     handler,
 )
 from mainstay.commands.store import Verdict
-from tests.scenarios.world import DOMAIN, PATIENCE, REPLIES, World, WorldSuite
+from tests.scenarios.odd_ends import OddEnds
+from tests.scenarios.world import DOMAIN, PATIENCE, REPLIES, World
 from tests.support.waiting import eventually
 
 A = AuditEventType
 S = CommandStatus
 
 
-class ShyError(Exception):
-    """Cannot even say what it is."""
-
-    def __str__(self) -> str:
-        raise ValueError("no words")
-
-    __repr__ = __str__
-
-
-class OutcomeScenarios(WorldSuite):
+class OutcomeScenarios(OddEnds):
     """One command at a time, whatever its handler does."""
 
     # -- it works -----------------------------------------------------------------------------------------------------
@@ -306,19 +298,6 @@ class OutcomeScenarios(WorldSuite):
             done = await world.settled(await world.send())
 
         assert (done.status, done.attempts) == (S.COMPLETED, 2)
-
-    @pytest.mark.parametrize("error", [ShyError(), TransientCommandError("X", "x", {"a": ShyError()})])
-    async def test_an_error_that_cannot_be_shown_stops_nothing(self, world: World, error) -> None:
-        @world.handles(DOMAIN, "Do")
-        async def do(command, context):
-            raise error
-
-        async with world.working(concurrency=1):
-            done = await world.settled(await world.send(max_attempts=1))
-            next_one = await world.settled(await world.send(max_attempts=1))
-
-        assert done.status is S.IN_TROUBLESHOOTING_QUEUE
-        assert next_one.status is S.IN_TROUBLESHOOTING_QUEUE
 
     async def test_an_error_text_that_no_database_can_hold_is_kept_readable(self, world: World) -> None:
         text = "a\x00b \ud800 " + "x" * 100_000

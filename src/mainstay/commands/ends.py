@@ -9,7 +9,7 @@ from mainstay.commands.handler import Handler
 from mainstay.commands.ledger import FIRST_VERSION, NewDecision
 from mainstay.commands.sends import Sends
 from mainstay.commands.store import NewCommand, Outcome, Received, Verb
-from mainstay.errors import ConfigurationError, InvalidPayloadError, TransientCommandError
+from mainstay.errors import ConfigurationError, InvalidPayloadError, TransientCommandError, told
 from mainstay.message import COMMANDS_SUFFIX
 from mainstay.retry import as_seconds
 from mainstay.serialization import storable, to_json
@@ -65,7 +65,7 @@ def unwritable(received: Outcome, error: BaseException) -> Outcome:
         verb=Verb.TROUBLESHOOT,
         error_type=PERMANENT,
         error_code=cleaned(type(error).__name__, CODE_LIMIT),
-        error_message=cleaned(f"the outcome {received.verb} could not be written: {error}"),
+        error_message=cleaned(f"the outcome {received.verb} could not be written: {told(error)}"),
         details=received.result,
     )
 
@@ -131,11 +131,7 @@ def answers_to(received: Received) -> str | None:
 
 def cleaned(text: object, limit: int = _TEXT_LIMIT) -> str:
     """Text that PostgreSQL can store, whatever an exception says, even if it cannot say anything."""
-    try:
-        told = str(text)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
-        told = f"<{type(text).__name__} that cannot be shown>"
-    stored = storable(told)
+    stored = storable(told(text))
     return stored if len(stored) <= limit else stored[: limit - 1] + "…"
 
 

@@ -55,6 +55,7 @@ from mainstay.errors import (
     StaleLeaseError,
     TransientCommandError,
     shown,
+    tellable,
 )
 from mainstay.message import correlated
 from mainstay.metrics import is_observed
@@ -392,7 +393,13 @@ class Execution:
         return outcome._replace(decision=decision_of(handler, read, None))
 
     def _failed(self, received: Received, handler: Handler, error: BaseException) -> Outcome | None:
-        """What an exception means for the command."""
+        """What an exception means for the command, also one that cannot be looked at."""
+        try:
+            return self._meaning(received, handler, error)
+        except BaseException:  # noqa: BLE001 - SystemExit out of its __str__, for instance, is no end of ours
+            return self._meaning(received, handler, tellable(error))
+
+    def _meaning(self, received: Received, handler: Handler, error: BaseException) -> Outcome | None:
         if isinstance(error, _Refused):
             return error.outcome
         if isinstance(error, StaleLeaseError):

@@ -297,7 +297,7 @@ class Grouping:
             item.fail(error)
         else:
             item.decided = Decided(outcome, before)
-        return isinstance(error, BusinessRuleException)
+        return issubclass(type(error), BusinessRuleException)
 
     # -- committing ---------------------------------------------------------------------------------------------------
     async def _committed(self, group: Group, before: Group | None) -> None:

@@ -386,6 +386,9 @@ class Worker(ForABlock, Observed):
                 self._running[received.lease] = task
                 try:
                     await self._handle(received)
+                except Exception:
+                    logger.exception("could not handle a command; it runs again when its lease ends")
+                    self._hand.release(received.lease)
                 finally:
                     self._running.pop(received.lease, None)
                     self._hand.why_stopped(received.lease)
@@ -397,8 +400,7 @@ class Worker(ForABlock, Observed):
                 task.uncancel()
 
     async def _handle(self, received: Received) -> None:
-        lease = received.lease
-        loop = asyncio.get_running_loop()
+        lease, loop = received.lease, asyncio.get_running_loop()
         started = loop.time()
         self._pace.moved(started)
         outcome: Outcome | None = None
@@ -407,7 +409,7 @@ class Worker(ForABlock, Observed):
             outcome = await self._execution.run(received)
         except asyncio.CancelledError:
             was_cancelled = True
-        except Exception as error:
+        except BaseException as error:
             logger.exception("could not judge a handler's end; an operator must look", extra=self._about(lease))
             outcome = unwritable(Outcome(lease, Verb.RETRY), error)
         self._progress.forget(lease)

@@ -99,6 +99,8 @@ from mainstay.errors.base import (
     MainstayError,
     MissingDependencyError,
     shown,
+    tellable,
+    told,
 )
 from mainstay.errors.commands import (
     ActionNotFoundError,
@@ -275,4 +277,6 @@ __all__ = [
     "UnknownEventTypeError",
     "error_for_sqlstate",
     "shown",
+    "tellable",
+    "told",
 ]

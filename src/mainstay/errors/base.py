@@ -1,7 +1,7 @@
 """What every error has, and the errors about what a caller hands over."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 _SHOWN = 100
 """Characters that a message quotes of a value."""
@@ -18,6 +18,34 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001 - what is quoted here was refused, and is none of ours
         return f"<{type(value).__name__} that cannot be shown>"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def told(error: object) -> str:
+    """What an error says, even if it cannot say anything.
+
+    Args:
+        error: A user's: its ``str`` may raise whatever there is.
+    """
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - SystemExit is raised, too
+        return f"<{type(error).__name__} that cannot be shown>"
+
+
+def tellable(error: BaseException) -> Exception:
+    """An error that can be told, counted and laid apart: itself, or one that speaks for it.
+
+    Args:
+        error: A user's: no ``Exception`` perhaps, as SystemExit is, or one that cannot even say what it is, or of which
+            class.
+    """
+    try:
+        str(error)
+        if issubclass(error.__class__, Exception):
+            return cast("Exception", error)
+    except BaseException:  # noqa: BLE001, S110 - as above
+        pass
+    return RuntimeError(f"{type(error).__name__}: {told(error)}")
 
 
 class MainstayError(Exception):

@@ -1,14 +1,14 @@
 """Aggregates with a method for each event."""
 
-import logging
 from typing import Any, ClassVar, Literal
 
 from mainstay.errors import AggregateNotCreatedError, ConfigurationError, UnhandledEventError, shown
 from mainstay.events.aggregate import AggregateRoot, TState
 from mainstay.events.event import DomainEvent
 from mainstay.events.handles import handler_for, handlers_of
+from mainstay.telemetry import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _POLICIES = ("error", "warn", "ignore")
 

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
-from mainstay.errors import ConfigurationError, ProjectionError, StorageError, shown
+from mainstay.errors import ConfigurationError, ProjectionError, StorageError, shown, told
 from mainstay.events.decisions import fits
 from mainstay.events.event import EventEnvelope
 from mainstay.events.log import Appended, FeedFilter, Part, RecordedEvent, StreamAppend
@@ -128,5 +128,5 @@ async def _hand_over(projection: InlineProjection, envelope: EventEnvelope, conn
 
 
 def _blame(projection: InlineProjection, position: int, error: Exception) -> ProjectionError:
-    reason = f"{type(error).__name__}: {error}. It is inline: nothing was appended"
+    reason = f"{type(error).__name__}: {told(error)}. It is inline: nothing was appended"
     return ProjectionError(projection.name, position, reason)

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import inspect
 import json
-import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,9 +33,10 @@ from mainstay.events.store import EventStore
 from mainstay.events.stream import ExpectedVersion, StreamId
 from mainstay.events.tracing import loading
 from mainstay.metrics import is_observed
+from mainstay.telemetry import get_logger
 from mainstay.tenancy import current_tenant
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 AggregateT = TypeVar("AggregateT", bound=AggregateRoot[Any])
 

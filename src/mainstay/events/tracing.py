@@ -18,7 +18,7 @@ from opentelemetry import context as otel
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
-from mainstay.errors import AppendConditionError, EventError, OptimisticLockError
+from mainstay.errors import AppendConditionError, EventError, OptimisticLockError, told
 from mainstay.events.log import Appended, NewEvent, RecordedEvent, StreamAppend
 from mainstay.metrics import APPENDED, APPENDING, CONFLICTS, LOADING, is_measuring, record
 from mainstay.serialization import from_json, to_json
@@ -194,4 +194,4 @@ def _outcome(error: BaseException | None, answers: Sequence[Appended]) -> str:
 def _ended(span: Span, error: BaseException | None) -> None:
     if error is not None:
         span.set_attribute("error.type", type(error).__name__)
-        span.set_status(Status(StatusCode.ERROR, str(error)))
+        span.set_status(Status(StatusCode.ERROR, told(error)))

@@ -39,7 +39,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, cast
 
-from mainstay.errors import InvalidOperationError, ProjectionError, RebuildError, StorageUnavailableError
+from mainstay.errors import InvalidOperationError, ProjectionError, RebuildError, StorageUnavailableError, told
 from mainstay.events.log import EventLog, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.projections.checks import rebuild_name
@@ -295,7 +295,7 @@ class Rebuild:
         if policy.should_retry(attempt):
             await asyncio.sleep(policy.delay_after(attempt))
         elif cast("Projection", self._beside).on_error == "stop":
-            raise RebuildError(self._name, str(ProjectionError(self._name, position, str(error)))) from error
+            raise RebuildError(self._name, str(ProjectionError(self._name, position, told(error)))) from error
         else:
             self._letters[position] = error
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import UUID
 
-from mainstay.errors import RebuildError, StaleLeaseError, StorageUnavailableError
+from mainstay.errors import RebuildError, StaleLeaseError, StorageUnavailableError, told
 from mainstay.events.log import EventLog, FeedFilter, FeedPage, Horizon, RecordedEvent
 from mainstay.events.reading import EventReader
 from mainstay.projections.projection import Projection, following
@@ -182,7 +182,7 @@ class LastStep:
 def _letter(
     subscription: str, shard: int, recorded: RecordedEvent, key: str, error: BaseException | None
 ) -> DeadLetter:
-    said, kind = (None, None) if error is None else (str(error), type(error).__name__)
+    said, kind = (None, None) if error is None else (told(error), type(error).__name__)
     event = recorded.event
     attempts = 0 if error is None else 1
     return DeadLetter(

@@ -8,7 +8,7 @@ next event of the key is handled where it belongs.
 from collections import defaultdict
 from dataclasses import dataclass
 
-from mainstay.errors import InvalidOperationError, StorageUnavailableError
+from mainstay.errors import InvalidOperationError, StorageUnavailableError, told
 from mainstay.events.reading import EventReader
 from mainstay.projections.projection import Projection, following, tell_committed
 from mainstay.projections.store import DeadLetter, DeadLetterStatus, ProjectionStore
@@ -80,9 +80,9 @@ class Replay:
             except StorageUnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001 - handlers are the user's
-                failed[key] = f"{type(error).__name__}: {error}"
+                failed[key] = f"{type(error).__name__}: {told(error)}"
                 async with self.store.borrowed(letter.subscription, letter.shard) as batch:
-                    await batch.tried(letter.position, error=str(error), error_type=type(error).__name__)
+                    await batch.tried(letter.position, error=told(error), error_type=type(error).__name__)
                 break
         return handled
 

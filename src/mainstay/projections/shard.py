@@ -63,6 +63,8 @@ from mainstay.errors import (
     StaleLeaseError,
     StorageUnavailableError,
     UnknownEventTypeError,
+    tellable,
+    told,
 )
 from mainstay.events.event import EventEnvelope
 from mainstay.events.log import FeedPage, RecordedEvent
@@ -167,6 +169,10 @@ class ShardRunner:
     def position(self) -> int:
         """Everything up to here is handled and committed, or not wanted."""
         return self._read_to
+
+    def failed(self, error: BaseException, attempts: int) -> None:
+        """Note what was raised, and how often in a row."""
+        self.failure = Failure(f"{type(error).__name__}: {told(error)}"[:_REASON_LIMIT], datetime.now(UTC), attempts)
 
     def close(self) -> None:
         """Ask it to end after the batch in hand."""
@@ -305,7 +311,7 @@ class ShardRunner:
                 raise
             except Exception as error:
                 failed = self._at
-                self._failed(error, 1)
+                self.failed(error, 1)
                 where = "at the end of a batch" if failed == len(rest) else f"at position {rest[failed].position}"
                 log.warning(
                     "%s failed %s: %s",
@@ -379,6 +385,10 @@ class ShardRunner:
             if task is not None and task.cancelling():
                 raise
             raise RuntimeError("the handler was canceled from within") from error
+        except BaseException as error:
+            if (known := tellable(error)) is error:
+                raise
+            raise known from error
 
     def _key(self, recorded: RecordedEvent) -> str:
         """What the event is laid apart with; an event that cannot be read goes with its stream."""
@@ -400,7 +410,7 @@ class ShardRunner:
                 raise
             except Exception as again:  # noqa: BLE001 - handlers are the user's
                 attempt, error = attempt + 1, again
-                self._failed(error, attempt)
+                self.failed(error, attempt)
             else:
                 return
         where = f"{recorded.event.event_type} at position {recorded.position} of {recorded.stream}"
@@ -479,6 +489,3 @@ class ShardRunner:
 
     def _about(self, recorded: RecordedEvent | None) -> dict[str, object]:
         return about(self.claim.subscription, self.claim.shard, recorded)
-
-    def _failed(self, error: Exception, attempts: int) -> None:
-        self.failure = Failure(f"{type(error).__name__}: {error}"[:_REASON_LIMIT], datetime.now(UTC), attempts)

@@ -175,6 +175,8 @@ class Subscription(Service):
             self.shards = claim.shards
             runner = ShardRunner(self._source, self._store, self.projection, self.config, claim, feed=self._feed)
             runner.moved = self._has_moved
+            if claim.shard in self._runners:
+                runner.failure = self._runners[claim.shard].failure
             self._runners[claim.shard] = runner
             self._tasks[claim.shard] = asyncio.create_task(runner.run(), name=f"{self.name}[{claim.shard}]")
 
@@ -202,6 +204,7 @@ class Subscription(Service):
                     exc_info=error,
                     extra=self._about | {"shard": shard},
                 )
+                self._runners[shard].failed(error, self._failed_in_a_row + 1)
                 failed.append(self._runners[shard].claim)
         if failed:
             rest = min(_FIRST_REST * 2**self._failed_in_a_row, _LONGEST_REST)

@@ -15,7 +15,7 @@ from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from mainstay.errors import StaleLeaseError, StorageUnavailableError
+from mainstay.errors import StaleLeaseError, StorageUnavailableError, told
 from mainstay.events.log import RecordedEvent
 from mainstay.events.tracing import links_to
 from mainstay.metrics import BATCH, LAID_APART, PROJECTED, is_observed, record
@@ -81,7 +81,7 @@ class Projecting:
         span.set_attribute("mainstay.outcome", outcome)
         if error is not None:
             span.set_attribute("error.type", type(error).__name__)
-            span.set_status(Status(StatusCode.ERROR, str(error)))
+            span.set_status(Status(StatusCode.ERROR, told(error)))
         otel.detach(self._token)
         span.end()
 

@@ -19,7 +19,8 @@ from mainstay.projections.shard import RunState
 from mainstay.projections.store import Checkpoint, DeadLetterStatus, ShardStatus
 from mainstay.projections.subscription import SubscriptionManager
 from mainstay.retry import RetryPolicy
-from tests.support.counting import NAME, QUICK, Counted, Noted, Seen, count, state_of
+from tests.support.counting import NAME, QUICK, Counted, Noted, Seen, count, is_stopped, state_of
+from tests.support.odd_errors import ODD, broken_logging
 from tests.support.waiting import eventually
 
 
@@ -121,6 +122,52 @@ async def test_an_event_that_cannot_be_handled_stops_the_subscription(store, man
     await manager.resume(NAME, actor="ann")
     await manager.wait_until(last)
     assert seen.numbers[-2:] == [3, 4]
+
+
+@pytest.mark.parametrize("on_error", ["stop", "dead_letter"])
+@pytest.mark.parametrize("name", [*ODD, "an ordinary one"])
+async def test_whatever_a_handler_raises_is_an_attempt(store, manager, checkpoints, name, on_error) -> None:
+    error = ODD.get(name, ValueError(name))
+
+    class Refuses(Seen):
+        name = NAME
+
+        async def handle(self, envelope, conn):
+            self.calls += 1
+            raise error
+
+    refuses = Refuses(on_error)
+    with broken_logging():
+        last = await count(store, 1)
+        await manager.subscribe(refuses, QUICK)
+        await manager.start()
+        if on_error == "stop":
+            await eventually(lambda: is_stopped(checkpoints))
+            assert type(error).__name__ in (await state_of(checkpoints)).reason
+        else:
+            await manager.wait_until(last)
+            (letter,) = await checkpoints.dead_letters(NAME)
+            assert letter.attempts == 3
+    assert refuses.calls == 3
+    await manager.stop()
+
+
+async def test_a_shard_that_ends_by_an_error_of_ours_says_so_in_its_health(
+    store, manager, checkpoints, monkeypatch
+) -> None:
+    def broken(claim):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(checkpoints, "batch", broken)
+    await count(store, 1)
+    await manager.subscribe(Seen(), QUICK)
+    await manager.start()
+
+    async def is_told():
+        return (await manager.health(NAME))[0].last_error == "RuntimeError: a defect"
+
+    await eventually(is_told)
+    assert (await manager.health(NAME))[0].attempts > 0
 
 
 async def test_a_dead_letter_takes_its_key_along_and_nothing_else(store, manager, checkpoints) -> None:
