@@ -40,6 +40,8 @@ pytestmark = pytest.mark.usefixtures("postgres_server")
             "port is no number from 1 to 65535; in a password, / is written %2F",
         ),
         ("host=a,b port=5432,abc password=s3cret", "port is no number from 1 to 65535"),
+        ("postgresql://u:p@s3cret@127.0.0.1:5432/x", "host has an @ in it; in a password, @ is written %40"),
+        ("host=127.0.0.1 password=s3cret\ud800", "lone surrogate"),
         ("", "no database was named"),
         (None, "not NoneType"),
         (5432, "not int"),
@@ -53,6 +55,12 @@ async def test_what_is_no_connection_string_is_refused_without_its_password(dsn,
 
     for each in (refused, not_reached):
         assert "s3cret" not in "".join(traceback.format_exception(each.value))
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 0), (5, 2), (-1, 2), (1, "5"), (None, 2), (True, 2), (1.0, 2)])
+def test_a_pool_that_cannot_be_is_refused(least, most):
+    with pytest.raises(ConfigurationError, match=r"0 <= min_size <= max_size connections"):
+        database.open_pool("postgresql://127.0.0.1/x", min_size=least, max_size=most)
 
 
 @asynccontextmanager

@@ -46,8 +46,9 @@ from mainstay.errors import (
     StorageError,
     StorageUnavailableError,
     error_for_sqlstate,
+    shown,
 )
-from mainstay.storage.postgres.refusals import check_ports, place_of, unreached
+from mainstay.storage.postgres.refusals import check_place, place_of, unreached
 
 #: A pool of the user's; what its connections return is none of our business.
 Pool = AsyncConnectionPool[Any]
@@ -88,6 +89,10 @@ def checked_dsn(dsn: object) -> str:
     form = "write postgresql://user@host/database or host=... dbname=..."
     if not isinstance(dsn, str):
         raise ConfigurationError(f"a connection string is a text, not {type(dsn).__name__}: {form}")
+    try:
+        dsn.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError("the connection string has half of a character in it (a lone surrogate)") from None
     if not dsn.strip():
         raise ConfigurationError(f"no database was named, the connection string is empty: {form}")
     scheme, is_url, _ = dsn.partition("://")
@@ -98,7 +103,7 @@ def checked_dsn(dsn: object) -> str:
     except psycopg.ProgrammingError:
         message = f"the connection string cannot be understood, and is not shown, as a password may be in it: {form}"
         raise ConfigurationError(message) from None
-    check_ports(dsn)
+    check_place(dsn)
     return dsn
 
 
@@ -112,9 +117,13 @@ def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 10, timeout: float
         timeout: Seconds to wait for a free connection.
 
     Raises:
-        ConfigurationError: Not a connection string.
+        ConfigurationError: Not a connection string, or no such pool.
     """
     checked_dsn(dsn)
+    sizes = [min_size, max_size]
+    if not all(type(size) is int for size in sizes) or not 0 <= min_size <= max_size or max_size == 0:
+        told = f"min_size={shown(min_size)}, max_size={shown(max_size)}"
+        raise ConfigurationError(f"a pool keeps 0 <= min_size <= max_size connections, and may have one, not {told}")
     return AsyncConnectionPool(
         dsn,
         min_size=min_size,

@@ -58,16 +58,19 @@ def _server(text: str, said: re.Match[str]) -> str:
     return f"the server {_place(tried[-1]['host'], tried[-1]['port'])}" if tried else "the server"
 
 
-def check_ports(dsn: str) -> None:
-    """Refuse a port that is none, without showing it, as it may be a part of a password; libpq says so later.
+def check_place(dsn: str) -> None:
+    """Refuse a host or a port that is none, without showing it: it may be a part of a password. libpq says so later.
 
     Args:
         dsn: A connection string that libpq understands.
 
     Raises:
-        ConfigurationError: A port is no number from 1 to 65535.
+        ConfigurationError: A port is no number from 1 to 65535, or there is an @ in a host.
     """
-    for port in str(conninfo_to_dict(dsn).get("port") or "").split(","):
+    named = conninfo_to_dict(dsn)
+    if "@" in str(named.get("host") or "").removeprefix("@"):  # with one it begins, where a socket has no file
+        raise ConfigurationError("the connection string's host has an @ in it; in a password, @ is written %40")
+    for port in str(named.get("port") or "").split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= _LARGEST_PORT):
             raise ConfigurationError(
                 f"the connection string's port is no number from 1 to {_LARGEST_PORT}; in a password, / is written %2F "
