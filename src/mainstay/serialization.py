@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -36,9 +37,13 @@ def _default(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return _dumped(value)
     if isinstance(value, set | frozenset):
-        return list(value)
+        return sorted(value, key=_written)
     message = f"{type(value).__name__} has no JSON form"
     raise TypeError(message)
+
+
+def _written(value: Any) -> bytes:
+    return orjson.dumps(value, default=_default)
 
 
 def to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMIT) -> bytes:
@@ -53,7 +58,7 @@ def to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMI
         InvalidPayloadError: It cannot be written; the message says where and why.
     """
     try:
-        document = orjson.dumps(value, default=_default)
+        document = _written(value)
     except (TypeError, ValueError, RecursionError) as error:
         message = f"{_place_of_trouble(value, what, error)} cannot be written as JSON: {error}"
         raise InvalidPayloadError(message) from error
@@ -61,6 +66,30 @@ def to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMI
     if has_trouble(document):
         _refuse_what_jsonb_cannot_hold(value, what)
     return document
+
+
+def object_to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMIT) -> bytes:
+    """As `to_json`, of what is a JSON object: a dict, a model, or None for an empty one.
+
+    Raises:
+        InvalidPayloadError: It is none, or cannot be written; the message says where and why.
+    """
+    document = to_json(checked_object(value, what=what), what=what, limit=limit)
+    # where pydantic knows of no number it writes null for a NaN
+    if isinstance(value, BaseModel) and has_trouble(document):
+        _refuse_fields(value, (), what)
+    return document
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values stand for the same JSON: true is not 1, as it is in Python."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(part, other[name]) for name, part in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return bool(one == other)
 
 
 def model_to_json(
@@ -201,7 +230,33 @@ def checked_object(value: Any, *, what: str = "data") -> dict[str, Any]:
 
 def _dumped(model: BaseModel) -> dict[str, Any]:
     """A model as an object from which it can be read back; refuses one whose values do not fit its fields."""
-    return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings="error")
+    dumped: dict[str, Any] = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings="error")
+    if _has_sets(type(model)):
+        in_order: dict[str, Any] = _in_order(model, dumped)
+        return in_order
+    return dumped
+
+
+@lru_cache(maxsize=1_000)
+def _has_sets(kind: type[BaseModel]) -> bool:
+    """Whether instances may hold sets, which pydantic writes in the order of hashes: another one in each process."""
+    return any(f"'type': '{name}'" in repr(kind.__pydantic_core_schema__) for name in ("set", "frozenset", "any"))
+
+
+def _in_order(value: Any, dumped: Any) -> Any:
+    """What pydantic has made of a value, with its sets sorted as those of `to_json` are."""
+    if isinstance(value, set | frozenset) and isinstance(dumped, list):
+        return sorted(dumped, key=_written)
+    if isinstance(value, BaseModel) and isinstance(dumped, dict):
+        names: dict[str, str] = {
+            field.serialization_alias or name: name for name, field in type(value).model_fields.items()
+        }
+        return {key: _in_order(getattr(value, str(names.get(key, key)), None), part) for key, part in dumped.items()}
+    if isinstance(value, Mapping) and isinstance(dumped, dict) and len(value) == len(dumped):
+        return dict(zip(dumped, map(_in_order, value.values(), dumped.values()), strict=True))
+    if isinstance(value, list | tuple) and isinstance(dumped, list) and len(value) == len(dumped):
+        return list(map(_in_order, value, dumped))
+    return dumped
 
 
 def refuse_one_way_fields(model: type[BaseModel]) -> None:
@@ -273,7 +328,7 @@ def _place_of_trouble(value: Any, path: str, error: Exception) -> str:
         return path
     for part, place in _parts(value, path):
         try:
-            orjson.dumps(part, default=_default)
+            _written(part)
         except (TypeError, ValueError) as its:
             return _place_of_trouble(part, place, its)
     return path

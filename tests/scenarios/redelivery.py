@@ -120,6 +120,13 @@ class RedeliveryScenarios(WorldSuite):
 
         assert await self.replies(world.store, REPLIES) == []
 
+    async def test_what_json_tells_apart_is_other_data(self, world) -> None:
+        command_id = await world.send("Nobody", {"paid": 1, "words": {"b", "a"}})
+
+        await world.send("Nobody", {"paid": 1.0, "words": ["a", "b"]}, command_id=command_id, idempotent=True)
+        with pytest.raises(DuplicateCommandError, match="differs in its data"):
+            await world.send("Nobody", {"paid": True, "words": {"b", "a"}}, command_id=command_id, idempotent=True)
+
     async def test_a_command_that_has_not_ended_answers_to_one_queue_only(self, world):
         await self.create_queue(world.store, _ANSWERS)
         command_id = uuid4()

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from mainstay.errors import InvalidPayloadError
 from mainstay.serialization import (
@@ -24,6 +24,8 @@ from mainstay.serialization import (
     from_json,
     json_dumps,
     json_loads,
+    object_to_json,
+    same_json,
     to_json,
 )
 
@@ -249,3 +251,85 @@ def test_the_standard_library_writes_the_same_through_the_encoder() -> None:
         json_dumps(float("nan"))
     with pytest.raises(InvalidPayloadError):
         json_loads("{")
+
+
+class Inner(BaseModel):
+    value: Any
+
+
+class Loose(BaseModel):
+    anything: Any = None
+    plain: dict = {}
+    typed: dict[str, Any] = {}
+    inner: Inner | None = None
+    number: float = 0.0
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("place", "made"),
+    [
+        ("data.anything", lambda n: Loose(anything=n)),
+        ("data.anything[0]", lambda n: Loose(anything=[n])),
+        ("data.plain.a", lambda n: Loose(plain={"a": n})),
+        ("data.typed.a[1]", lambda n: Loose(typed={"a": [1, n]})),
+        ("data.inner.value", lambda n: Loose(inner=Inner(value=n))),
+        ("data.anything.value", lambda n: Loose(anything=Inner(value=n))),
+        ("data.number", lambda n: Loose(number=n)),
+    ],
+)
+def test_no_number_becomes_null_in_a_model(number, place: str, made: Callable[[float], Loose]) -> None:
+    with pytest.raises(InvalidPayloadError) as refused:
+        object_to_json(made(number))
+    assert "no such number" in str(refused.value)
+    if place != "data.number":  # that is still there when it is written
+        assert str(refused.value).startswith(f"{place} is {number}")
+
+
+class Bag(BaseModel):
+    model_config = {"populate_by_name": True}
+    words: set[str]
+    frozen: frozenset[int] = frozenset()
+    nested: dict[str, list[set[str]]] = {}
+    loose: Any = None
+    other: "Bag | None" = Field(None, alias="next")
+
+
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"words": set(WORDS), "deep": [{"more": frozenset(WORDS)}]},
+        {"mixed": {1, "1", None, 2.5, ("a", 1)}},
+        Bag(words=set(WORDS), frozen=frozenset(range(50)), nested={"a": [set(WORDS), set()]}, loose={"s": set(WORDS)}),
+        Bag(words={"x"}, next=Bag(words=set(WORDS), loose=[set(WORDS)])),
+        {"model": Bag(words=set(WORDS))},
+    ],
+)
+def test_sets_are_written_in_one_order_in_every_process(value) -> None:
+    def sets(part: Any) -> None:
+        if isinstance(part, dict):
+            for each in part.values():
+                sets(each)
+        elif isinstance(part, list):
+            for each in part:
+                sets(each)
+            if part and all(isinstance(each, str) for each in part):
+                assert part == sorted(part)
+
+    written = object_to_json(value)
+    sets(from_json(written))
+    assert "words" not in from_json(written) or set(from_json(written)["words"]) <= {*WORDS, "x"}
+    if isinstance(value, Bag):
+        again = Bag.model_validate_json(written)
+        assert (again.words, again.frozen, again.nested) == (value.words, value.frozen, value.nested)
+
+
+def test_true_is_not_1_in_json() -> None:
+    assert same_json({"a": [1, {"b": None}]}, {"a": [1, {"b": None}]})
+    assert same_json(1, 1.0)
+    for one, other in [(1, True), (0, False), ([1], [True]), ({"a": 0}, {"a": False}), ([1], [1, 2]), ({"a": 1}, {})]:
+        assert not same_json(one, other)
+        assert not same_json(other, one)

@@ -59,7 +59,7 @@ from mainstay.joining import Joiner
 from mainstay.message import COMMANDS_SUFFIX, checked_domain, checked_id
 from mainstay.metrics import is_observed
 from mainstay.retry import DEFAULT_MAX_ATTEMPTS
-from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, from_json
+from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, from_json, same_json
 from mainstay.tenancy import checked_tenant
 
 DEFAULT_CHUNK = 1000
@@ -438,7 +438,7 @@ class CommandBus(Batches, Holding, Requests):
             raise DuplicateCommandError(*key, "command_type")
         has_ended = known.status in TERMINAL
         is_pruned = has_ended and known.data is None
-        if not is_pruned and known.data != from_json(command.data):
+        if not is_pruned and not same_json(known.data, from_json(command.data)):
             raise DuplicateCommandError(*key, "data")
         if command.reply_to is not None and has_ended:
             if not await self._store.reply_again(*key, command.reply_to, conn=conn):

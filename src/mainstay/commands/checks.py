@@ -15,7 +15,7 @@ from mainstay.commands.store import NewCommand
 from mainstay.errors import ConfigurationError, InvalidInputError, shown
 from mainstay.message import checked_domain, checked_id, checked_queue, checked_type, correlation_id_var
 from mainstay.retry import MOST_ATTEMPTS, as_seconds
-from mainstay.serialization import checked_object, to_json
+from mainstay.serialization import object_to_json, to_json
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -50,7 +50,7 @@ def checked_request(request: SendRequest, *, default_max_attempts: int, payload_
         checked_domain(request.domain),
         checked_type(request.command_type),
         checked_id(request.command_id, "command_id"),
-        to_json(checked_object(request.data), limit=payload_limit),
+        object_to_json(request.data, limit=payload_limit),
         _correlation(request.correlation_id),
         checked_attempts(request.max_attempts, default_max_attempts),
         priority=checked_priority(request.priority),

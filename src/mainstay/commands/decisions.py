@@ -31,7 +31,7 @@ from mainstay.commands.handler import HandlerRegistry
 from mainstay.commands.store import Action, CommandStore
 from mainstay.errors import ActionNotFoundError, CommandNotFoundError, InvalidInputError, InvalidOperationError, shown
 from mainstay.message import checked_domain, checked_id, checked_type
-from mainstay.serialization import checked_object, from_json, to_json
+from mainstay.serialization import from_json, object_to_json, to_json
 
 CHUNK = 500
 """Commands that one transaction changes."""
@@ -142,7 +142,7 @@ class Decisions:
             selection=checked_selection(which),
             operator=checked_text(operator, "operator"),
             reason=checked_text(reason, "reason"),
-            data=None if data is None else to_json(checked_object(data)),
+            data=None if data is None else object_to_json(data),
             result=None if result_data is None else to_json(result_data, what="result_data"),
             rate=None if rate is None else float(rate),
             expect=expect,

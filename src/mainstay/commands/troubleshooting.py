@@ -27,7 +27,7 @@ from mainstay.commands.lifecycle import CommandStatus
 from mainstay.commands.store import Action, ActionVerdict, CommandStore, OperatorRequest
 from mainstay.errors import CommandNotFoundError, InvalidOperationError
 from mainstay.message import checked_domain, checked_id
-from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, checked_object, from_json, to_json
+from mainstay.serialization import DEFAULT_PAYLOAD_LIMIT, from_json, object_to_json, to_json
 
 
 class TroubleshootingQueue(Decisions):
@@ -123,7 +123,7 @@ class TroubleshootingQueue(Decisions):
             InvalidPayloadError: The payload cannot be stored.
             HandlerNotFoundError: There is a registry, and it does not know the command.
         """
-        edited = from_json(to_json(checked_object(data)))
+        edited = from_json(object_to_json(data))
         found = await self.get(domain, command_id)
         if found is None:
             known = await self._store.get(domain, command_id)
@@ -170,7 +170,7 @@ class TroubleshootingQueue(Decisions):
         who, why = checked_text(operator, "operator"), checked_text(reason, "reason")
         request = OperatorRequest(Action.RETRY, who, why)
         if data is not None:
-            edited = to_json(checked_object(data))
+            edited = object_to_json(data)
             known = await self._store.get(checked_domain(domain), checked_id(command_id, "command_id"))
             if known is not None:
                 refuse_misfit(self._registry, domain, known.command_type, from_json(edited), known.headers)
