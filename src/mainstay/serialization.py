@@ -8,6 +8,7 @@ characters (``jsonb`` cannot hold them), integers beyond 64 bits, keys that are 
 import inspect
 import json
 import math
+import sys
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
@@ -74,10 +75,8 @@ def object_to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLO
     Raises:
         InvalidPayloadError: It is none, or cannot be written; the message says where and why.
     """
-    document = to_json(checked_object(value, what=what), what=what, limit=limit)
-    # where pydantic knows of no number it writes null for a NaN
-    if isinstance(value, BaseModel) and has_trouble(document):
-        _refuse_fields(value, (), what)
+    document = to_json(_object(value, what), what=what, limit=limit)
+    _refuse_lost_numbers(value, document, what)
     return document
 
 
@@ -209,11 +208,19 @@ def storable(text: str) -> str:
 
 
 def checked_object(value: Any, *, what: str = "data") -> dict[str, Any]:
-    """The value itself, if it is a JSON object; an empty one for None.
+    """The value itself, if it is a JSON object; an empty one for None, and what a model is written as.
 
     Raises:
-        InvalidPayloadError: Anything else.
+        InvalidPayloadError: Anything else, or a model that cannot be written; the message says where and why.
     """
+    found = _object(value, what)
+    if isinstance(value, BaseModel):
+        _refuse_lost_numbers(value, to_json(found, what=what, limit=sys.maxsize), what)
+    return found
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    """As `checked_object`; of a model, nobody has looked yet whether numbers were lost."""
     if value is None:
         return {}
     if isinstance(value, BaseModel):
@@ -302,6 +309,12 @@ def _refuse_too_long(document: bytes, what: str, limit: int) -> None:
             "Store it elsewhere and send a reference"
         )
         raise InvalidPayloadError(message)
+
+
+def _refuse_lost_numbers(value: Any, document: bytes, what: str) -> None:
+    """See that no NaN of a model has become null, which pydantic writes where it knows of no number."""
+    if _NULL in document and isinstance(value, BaseModel):
+        _refuse_fields(value, (), what)
 
 
 def _refuse_fields(model: BaseModel, exclude: Container[str], what: str) -> None:

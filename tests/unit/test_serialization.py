@@ -282,6 +282,8 @@ def test_no_number_becomes_null_in_a_model(number, place: str, made: Callable[[f
     with pytest.raises(InvalidPayloadError) as refused:
         object_to_json(made(number))
     assert "no such number" in str(refused.value)
+    with pytest.raises(InvalidPayloadError, match="no such number"):
+        checked_object(made(number))
     if place != "data.number":  # that is still there when it is written
         assert str(refused.value).startswith(f"{place} is {number}")
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field
 
 from mainstay import (
+    BatchCommand,
     Command,
     CommandModel,
     ConfigurationError,
@@ -16,13 +17,15 @@ from mainstay import (
     HandlerRegistry,
     PayloadProblem,
     PermanentCommandError,
+    SendRequest,
+    Step,
     TransientCommandError,
     handler,
     upcast,
 )
 from mainstay.commands.handler import get_handler_meta
 from mainstay.commands.model import CommandName, name_of, version_of, with_version
-from mainstay.errors import InvalidInputError
+from mainstay.errors import InvalidInputError, InvalidPayloadError
 
 if TYPE_CHECKING:
     from nowhere import Missing  # type: ignore[import-not-found]  # on purpose
@@ -117,6 +120,15 @@ class TestNames:
             d: int = Field(validation_alias="D")
 
         assert name_of(Fine).version == 1
+
+    @pytest.mark.parametrize("request_of", [SendRequest.of, BatchCommand.of, Step.of])
+    def test_a_request_for_it_loses_no_number(self, request_of):
+        class Measured(CommandModel, domain="orders"):
+            found: Any = None
+
+        with pytest.raises(InvalidPayloadError, match=r"data\.found\[0\] is nan: JSON has no such number"):
+            request_of(Measured(found=[float("nan")]))
+        assert request_of(Measured()).data == {"found": None}
 
     def test_version_1_is_not_said(self):
         assert with_version(None, 1) is None
