@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from pydantic import AliasChoices, AliasPath, BaseModel
+from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaSerializer
 
@@ -226,7 +226,7 @@ def _object(value: Any, what: str) -> dict[str, Any]:
     if isinstance(value, BaseModel):
         try:
             return _dumped(value)
-        except ValueError as error:
+        except (TypeError, ValueError, RecursionError) as error:
             message = f"{what} cannot be written as JSON: {error}"
             raise InvalidPayloadError(message) from error
     if not isinstance(value, dict):
@@ -252,18 +252,28 @@ def _has_sets(kind: type[BaseModel]) -> bool:
 
 def _in_order(value: Any, dumped: Any) -> Any:
     """What pydantic has made of a value, with its sets sorted as those of `to_json` are."""
-    if isinstance(value, set | frozenset) and isinstance(dumped, list):
-        return sorted(dumped, key=_written)
-    if isinstance(value, BaseModel) and isinstance(dumped, dict):
-        names: dict[str, str] = {
-            field.serialization_alias or name: name for name, field in type(value).model_fields.items()
-        }
+    if isinstance(value, RootModel):
+        return _in_order(value.root, dumped)
+    if isinstance(dumped, list) and isinstance(value, set | frozenset | list | tuple) and len(value) == len(dumped):
+        parts = list(map(_in_order, value, dumped))
+        return sorted(parts, key=_written) if isinstance(value, set | frozenset) else parts
+    if not isinstance(dumped, dict):
+        return dumped
+    if isinstance(value, BaseModel) or is_dataclass(value):
+        names = _written_names(type(value))
         return {key: _in_order(getattr(value, str(names.get(key, key)), None), part) for key, part in dumped.items()}
-    if isinstance(value, Mapping) and isinstance(dumped, dict) and len(value) == len(dumped):
+    if isinstance(value, Mapping) and len(value) == len(dumped):
         return dict(zip(dumped, map(_in_order, value.values(), dumped.values()), strict=True))
-    if isinstance(value, list | tuple) and isinstance(dumped, list) and len(value) == len(dumped):
-        return list(map(_in_order, value, dumped))
     return dumped
+
+
+def _written_names(kind: type[Any]) -> dict[str, str]:
+    """By which attributes the fields of a model or a dataclass are known, by the names under which they are written."""
+    if issubclass(kind, BaseModel):
+        known: dict[str, FieldInfo] = kind.model_fields
+    else:
+        known = getattr(kind, "__pydantic_fields__", {})
+    return {field.serialization_alias or name: name for name, field in known.items()}
 
 
 def refuse_one_way_fields(model: type[BaseModel]) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 from mainstay.errors import InvalidPayloadError
 from mainstay.serialization import (
@@ -288,6 +288,15 @@ def test_no_number_becomes_null_in_a_model(number, place: str, made: Callable[[f
         assert str(refused.value).startswith(f"{place} is {number}")
 
 
+class Words(RootModel[set[str]]):
+    pass
+
+
+@dataclass
+class Page:
+    words: set[str]
+
+
 class Bag(BaseModel):
     model_config = {"populate_by_name": True}
     words: set[str]
@@ -295,6 +304,9 @@ class Bag(BaseModel):
     nested: dict[str, list[set[str]]] = {}
     loose: Any = None
     other: "Bag | None" = Field(None, alias="next")
+    root: Words = Words(set())
+    page: Page = Page(set())
+    sets: set[frozenset[str]] = set()
 
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
@@ -308,6 +320,9 @@ WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
         Bag(words=set(WORDS), frozen=frozenset(range(50)), nested={"a": [set(WORDS), set()]}, loose={"s": set(WORDS)}),
         Bag(words={"x"}, next=Bag(words=set(WORDS), loose=[set(WORDS)])),
         {"model": Bag(words=set(WORDS))},
+        Bag(words={"x"}, root=Words(set(WORDS)), page=Page(set(WORDS)), sets={frozenset(WORDS), frozenset("xyz")}),
+        Bag(words={"x"}, loose={"page": Page(set(WORDS)), "root": Words(set(WORDS))}),
+        {"page": Page(set(WORDS)), "root": Words(set(WORDS)), "sets": {frozenset(WORDS), frozenset("xyz")}},
     ],
 )
 def test_sets_are_written_in_one_order_in_every_process(value) -> None:
@@ -326,7 +341,14 @@ def test_sets_are_written_in_one_order_in_every_process(value) -> None:
     assert "words" not in from_json(written) or set(from_json(written)["words"]) <= {*WORDS, "x"}
     if isinstance(value, Bag):
         again = Bag.model_validate_json(written)
-        assert (again.words, again.frozen, again.nested) == (value.words, value.frozen, value.nested)
+        typed = ("words", "frozen", "nested", "root", "page", "sets")
+        assert [getattr(again, name) for name in typed] == [getattr(value, name) for name in typed]
+
+
+def test_half_of_a_character_in_a_set_is_refused() -> None:
+    for value in ({"words": {"\ud800"}}, Bag(words={"\ud800"})):
+        with pytest.raises(InvalidPayloadError, match="cannot be written as JSON"):
+            object_to_json(value)
 
 
 def test_true_is_not_1_in_json() -> None:
