@@ -9,7 +9,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -22,6 +22,7 @@ import orjson
 from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaSerializer
+from pydantic_core import to_json as pydantic_json
 
 from mainstay.errors import ConfigurationError, InvalidPayloadError, shown
 
@@ -30,6 +31,8 @@ DEFAULT_PAYLOAD_LIMIT = 1_048_576
 
 _NUL = b"\\u0000"
 _NULL = b"null"
+_UNWRITABLE = (TypeError, ValueError, RecursionError)
+"""What is raised by whoever writes JSON."""
 
 
 def _default(value: Any) -> Any:
@@ -60,9 +63,8 @@ def to_json(value: Any, *, what: str = "data", limit: int = DEFAULT_PAYLOAD_LIMI
     """
     try:
         document = _written(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        message = f"{_place_of_trouble(value, what, error)} cannot be written as JSON: {error}"
-        raise InvalidPayloadError(message) from error
+    except _UNWRITABLE as error:
+        raise _unwritable(*_place_of_trouble(value, what, error, _written)) from error
     _refuse_too_long(document, what, limit)
     if has_trouble(document):
         _refuse_what_jsonb_cannot_hold(value, what)
@@ -128,8 +130,8 @@ def written_by(serializer: SchemaSerializer, value: Any, *, what: str, exclude: 
             round_trip=True,
             warnings="error",
         )
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidPayloadError(f"{what} cannot be written as JSON: {error}") from error
+    except _UNWRITABLE as error:
+        raise _unwritable(*_field_of_trouble(serializer, value, what, exclude, error)) from error
 
 
 def check_written(document: bytes, model: BaseModel, *, exclude: Container[str], what: str, limit: int) -> None:
@@ -226,9 +228,9 @@ def _object(value: Any, what: str) -> dict[str, Any]:
     if isinstance(value, BaseModel):
         try:
             return _dumped(value)
-        except (TypeError, ValueError, RecursionError) as error:
-            message = f"{what} cannot be written as JSON: {error}"
-            raise InvalidPayloadError(message) from error
+        except _UNWRITABLE as error:
+            found = _field_of_trouble(value.__pydantic_serializer__, value, what, (), error)
+            raise _unwritable(*found) from error
     if not isinstance(value, dict):
         message = f"{what} must be a JSON object (a dict), not {type(value).__name__}"
         raise InvalidPayloadError(message)
@@ -345,16 +347,47 @@ def _refuse_what_jsonb_cannot_hold(value: Any, path: str) -> None:
         _refuse_what_jsonb_cannot_hold(part, place)
 
 
-def _place_of_trouble(value: Any, path: str, error: Exception) -> str:
-    """Where the first part stands that cannot be written by itself."""
-    if isinstance(value, type) or "recursion" in str(error).lower():  # which has no end
-        return path
-    for part, place in _parts(value, path):
+def _unwritable(place: str, error: Exception) -> InvalidPayloadError:
+    return InvalidPayloadError(f"{place} cannot be written as JSON: {error}")
+
+
+def _field_of_trouble(
+    serializer: SchemaSerializer, value: Any, what: str, exclude: Container[str], error: Exception
+) -> tuple[str, Exception]:
+    """Where the first part of a model, or of its fields, stands that pydantic cannot write, and why."""
+
+    def trouble_of(*names: str) -> Exception | None:
         try:
-            _written(part)
-        except (TypeError, ValueError) as its:
-            return _place_of_trouble(part, place, its)
-    return path
+            serializer.to_json(value, include=set(names), by_alias=True, round_trip=True, warnings="error")
+        except _UNWRITABLE as its:
+            return its
+        return None
+
+    more = getattr(value, "__pydantic_extra__", None) or {}
+    held = value if isinstance(value, dict) else getattr(value, "__dict__", {}) | more
+    if trouble_of() is not None:  # what the class does by itself
+        return what, error
+    for name, part in held.items():
+        its = None if name in exclude else trouble_of(name)
+        if its is not None:
+            return _place_of_trouble(part, f"{what}.{name}", its, pydantic_json)
+    return what, error
+
+
+def _place_of_trouble(value: Any, path: str, error: Exception, write: Callable[[Any], bytes]) -> tuple[str, Exception]:
+    """Where the first part stands that cannot be written by itself, and why."""
+    if isinstance(value, type) or "recursion" in str(error).lower():  # which has no end
+        return path, error
+    try:
+        parts = list(_parts(value, path))
+    except _UNWRITABLE:  # a model that does not let itself be taken apart
+        return path, error
+    for part, place in parts:
+        try:
+            write(part)
+        except _UNWRITABLE as its:
+            return _place_of_trouble(part, place, its, write)
+    return path, error
 
 
 def _parts(value: Any, path: str) -> Iterator[tuple[Any, str]]:

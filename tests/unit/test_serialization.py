@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, RootModel, field_serializer, model_serializer
 
 from mainstay.errors import InvalidPayloadError
 from mainstay.serialization import (
@@ -24,6 +24,7 @@ from mainstay.serialization import (
     from_json,
     json_dumps,
     json_loads,
+    model_to_json,
     object_to_json,
     same_json,
     to_json,
@@ -178,6 +179,29 @@ def test_what_cannot_be_written_is_named_with_its_place(value: Any, where: str) 
         to_json(value)
 
 
+@pytest.mark.parametrize("write", [to_json, object_to_json, checked_object, model_to_json])
+@pytest.mark.parametrize(
+    ("made", "where"),
+    [
+        (lambda: Loose(anything=object()), r"data\.anything cannot .*object"),
+        (lambda: Loose(anything={"a": [1, object()]}), r"data\.anything\.a\[1\] cannot .*object"),
+        (lambda: Loose(inner=Inner(value="\ud800")), r"data\.inner\.value cannot .*surrogates"),
+        (lambda: Open(known=1, other=[object()]), r"data\.other\[0\] cannot .*object"),
+        (lambda: Torn(first=1), r"data\.second cannot .*torn"),
+    ],
+)
+def test_what_cannot_be_written_in_a_model_is_named_with_its_place(write, made: Callable[[], Any], where: str) -> None:
+    if write is to_json and "torn" in where:  # such a model is not looked into
+        where = "data cannot .*Torn"
+    with pytest.raises(InvalidPayloadError, match=where):
+        write(made())
+
+
+def test_a_model_that_writes_itself_is_to_blame_as_a_whole() -> None:
+    with pytest.raises(InvalidPayloadError, match=r"^data cannot be written as JSON: .*torn"):
+        model_to_json(TornWhole(first=1))
+
+
 def test_what_contains_itself_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
@@ -255,6 +279,28 @@ def test_the_standard_library_writes_the_same_through_the_encoder() -> None:
 
 class Inner(BaseModel):
     value: Any
+
+
+class Open(BaseModel):
+    model_config = {"extra": "allow"}
+    known: int
+
+
+class Torn(BaseModel):
+    first: int
+    second: int = 2
+
+    @field_serializer("second")
+    def tear(self, value: int) -> int:
+        raise ValueError("torn")
+
+
+class TornWhole(BaseModel):
+    first: int
+
+    @model_serializer
+    def tear(self) -> dict[str, Any]:
+        raise ValueError("torn")
 
 
 class Loose(BaseModel):

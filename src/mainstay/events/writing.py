@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from pydantic_core import SchemaSerializer, core_schema, to_json
 
+from mainstay.errors import InvalidPayloadError
 from mainstay.events.checks import check_document
 from mainstay.events.definition import ENVELOPE
 from mainstay.events.event import DomainEvent
@@ -97,11 +98,14 @@ class Writer(NamedTuple):
         """The payloads of several events of the class; None if they have to be written one by one.
 
         Raises:
-            InvalidPayloadError: As `write`.
+            InvalidPayloadError: One is not what every database can hold.
         """
         if self.array is None:
             return None
-        document = written_by(self.array, list(map(vars, events)), what=self.event_type)
+        try:
+            document = written_by(self.array, list(map(vars, events)), what=self.event_type)
+        except InvalidPayloadError:
+            return None  # who cannot be written says so better by itself
         first = b"[" + self.begin
         parts = document[len(first) : -2].split(b"}," + self.begin)
         if len(parts) != len(events) or not document.startswith(first):

@@ -143,6 +143,10 @@ class Loose(DomainEvent):
     numbers: list[float] = []  # noqa: RUF012  # pydantic copies it
 
 
+class Plain(DomainEvent):
+    text: str = ""
+
+
 class Selfish:
     pass
 
@@ -162,21 +166,25 @@ def deep(levels: int) -> Any:
         (lambda: Loose(value={"a": [1, -float("inf")]}), r"Loose\.value\.a\[1\] is -inf"),
         (lambda: Loose(value="a\x00b"), r"Loose\.value holds a NUL"),
         (lambda: Loose(value={"a\x00": 1}), r"a key of Loose\.value holds a NUL"),
-        (lambda: Loose(value="\ud800"), "cannot be written as JSON"),
-        (lambda: Loose(value=b"\xff"), "cannot be written as JSON"),
-        (lambda: Loose(value=Selfish()), "cannot be written as JSON"),
+        (lambda: Loose(value="\ud800"), r"Loose\.value cannot be written as JSON"),
+        (lambda: Loose(value={"a": ["b", "\ud800"]}), r"Loose\.value\.a\[1\] cannot be written as JSON"),
+        (lambda: Loose(value=b"\xff"), r"Loose\.value cannot be written as JSON"),
+        (lambda: Loose(value=Selfish()), r"Loose\.value cannot be written as JSON: .*Selfish"),
+        (lambda: Loose(value={"span": timedelta(1), "a": Selfish()}), r"Loose\.value\.a cannot be written as JSON"),
         (lambda: Loose(value=deep(2_000)), "cannot be written as JSON"),
         (lambda: Loose(value="x" * 1_048_576), r"has 1,048,\d+ bytes as JSON; the limit is 1,048,576"),
         (lambda: Loose(metadata={"a": float("nan")}), r"metadata\.a is nan"),
         (lambda: Loose(metadata={"a": Selfish()}), "metadata.a cannot be written as JSON"),
-        (lambda: Loose.model_construct(**wrong(inner="no measure")), "cannot be written as JSON"),
+        (lambda: Loose.model_construct(**wrong(inner="no measure")), r"Loose\.inner cannot be written as JSON"),
+        (lambda: Plain(text="\ud800"), r"Plain\.text cannot be written as JSON"),
     ],
 )
 async def test_what_json_cannot_hold_is_refused(event: Callable[[], DomainEvent], reason: str) -> None:
-    store = InMemoryEventStore(registry=EventRegistry([Loose]))
+    store = InMemoryEventStore(registry=EventRegistry([Loose, Plain]))
 
-    with pytest.raises(InvalidPayloadError, match=reason):
-        await store.append(STREAM, [Loose(), event()])
+    for before in ([Loose()], [Plain() for _ in range(9)]):
+        with pytest.raises(InvalidPayloadError, match=reason):
+            await store.append(STREAM, [*before, event()])
 
     assert await store.stream_version(STREAM) == 0
 
