@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import IsolationLevel
+from psycopg.rows import dict_row
 
 from mainstay import CommandStatus
 from mainstay.commands.store import CommandFilter, Outcome, Received, Verb
@@ -109,6 +110,23 @@ async def test_each_has_a_transaction_of_its_own(narrow: PostgresCommandStore) -
 
     assert len(set(await effects(narrow, "xid"))) == COUNT
     assert await effects(narrow, "at") == sorted(set(await effects(narrow, "at")))
+
+
+async def test_what_one_makes_of_rows_is_not_the_next_one_s(narrow: PostgresCommandStore) -> None:
+    kinds: list[type] = []
+
+    async def look(one: Received) -> None:
+        async with narrow.transaction() as conn:
+            cursor = await conn.execute("select 1 as one")
+            kinds.append(type(await cursor.fetchone()))
+            conn.row_factory, conn.cursor_factory = dict_row, psycopg.AsyncRawCursor
+            await narrow.commit(conn, DOMAIN, Outcome(one.lease, Verb.COMPLETE))
+
+    await asyncio.gather(*map(look, await received(narrow)))
+
+    assert kinds == [tuple] * COUNT
+    async with narrow.pool.connection() as conn:
+        assert conn.row_factory is not dict_row
 
 
 async def test_one_that_fails_takes_nobody_with_it(narrow: PostgresCommandStore) -> None:

@@ -50,7 +50,7 @@ RUN = 5.0
 class _Begun:
     """A connection in a transaction; ``block`` is psycopg's and stays open from one transaction of ours to the next."""
 
-    __slots__ = ("awaited", "block", "conn", "reading", "until")
+    __slots__ = ("awaited", "block", "conn", "factories", "reading", "until")
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class _Begun:
         until: float,
     ) -> None:
         self.conn = conn
+        self.factories = conn.row_factory, conn.cursor_factory
         self.block = block
         self.reading = reading
         self.until = until
@@ -348,10 +349,12 @@ class HandlerTransactions:
             self._taken -= 1
 
     def _take_back(self, begun: _Begun) -> bool:
-        """Whether the handler still had it."""
-        if self._given.get(id(begun.conn)) is not begun:
+        """Whether the handler still had it; what it made of rows and cursors is no business of the next one."""
+        conn = begun.conn
+        if self._given.get(id(conn)) is not begun:
             return False
-        del self._given[id(begun.conn)]
+        del self._given[id(conn)]
+        conn.row_factory, conn.cursor_factory = begun.factories
         return True
 
     # -- passing on ---------------------------------------------------------------------------------------------------
