@@ -14,8 +14,15 @@ LARGEST_VERSION = 2_147_483_647
 """Events that one stream may hold."""
 
 
+class _Remembered:
+    """Room for a hash, outside the fields: it is another in every process, and must not be copied to one."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class StreamId:
+class StreamId(_Remembered):
     """What names a stream. The same category and id under two tenants are two streams.
 
     An id that is written as UUIDs are (lower case, with hyphens) *is* a UUID: ``StreamId("Order", str(u))`` equals
@@ -40,6 +47,14 @@ class StreamId:
         object.__setattr__(self, "id", checked_name(self.id, "a stream's id", _ID_LIMIT))
         if self.tenant_id is not None:
             object.__setattr__(self, "tenant_id", checked_tenant(self.tenant_id))
+
+    def __hash__(self) -> int:
+        """That of all fields, computed once: a group asks a dozen times, and a UUID computes its own in Python."""
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash((self.category, self.id, self.tenant_id)))
+            return self._hash
 
     def __str__(self) -> str:
         return f"{self.category}/{self.id}" if self.tenant_id is None else f"{self.category}/{self.id}@{self.tenant_id}"
