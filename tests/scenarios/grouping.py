@@ -221,6 +221,13 @@ class GroupScenarios(PurseSuite):
 
         assert in_hand[:2] == [32, 32]
 
+    async def test_what_is_left_over_waits_for_those_who_come_next(self, world, worker, watched):
+        sent = await self.sent(world, *(Take(purse_id=uuid4(), amount=1) for _ in range(1_000)))
+        await self.done(world, worker, *sent, concurrency=64)
+
+        sizes = [len(each) for each in watched.committed[:-1]]
+        assert len([size for size in sizes if size < 16]) <= 1, sizes  # commands come late once, at most
+
     async def test_a_command_alone_is_a_group_alone(self, world, worker, watched):
         sent = await self.sent(world, Take(purse_id=uuid4(), amount=1))
         await self.done(world, worker, *sent)

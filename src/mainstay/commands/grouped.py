@@ -87,6 +87,8 @@ class Group:
     """What is to be decided on again."""
     known: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is known what became of all."""
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when all who waited have been told."""
 
     def stands(self, item: Item, failed: "set[Decider]") -> bool:
         """Whether all that a decision rests on has been written, or is about to be; else it is put back.

@@ -9,7 +9,8 @@ States of one command. *Waiting*: it came while a group was made. *Decided*: its
 still what it was loaded as. *Written*: events, next commands, reply, audit and completion are committed, all at once.
 
 No timer. Whoever comes alone is a group alone, at once. While one group commits the next is loaded and decided, from
-what has come meanwhile: half of what is in hand at most, so that the two halves take turns.
+what has come meanwhile: half of what is in hand at most, so that the two halves take turns. It is taken when those of
+the group before have been told, so that their successors are among it: else a few that were left over are a group.
 
 One stream, two groups. The second group decides on what the first one left in memory, not yet committed. It is
 committed after the first, and where the first could not write something of a decider, all that the second has of it
@@ -176,13 +177,17 @@ class Grouping:
         try:
             while items := self._gathering.taken(min(MOST, max(1, (self._in_hand - self.parked + 1) // 2))):
                 group = await self._decided(items, fresh=now() < self._fresh_until)
-                if self._last is not None:
-                    await self._last.known.wait()
+                before = self._last
+                if before is not None:
+                    await before.known.wait()
                 self._committing = asyncio.create_task(
-                    self._committed(group, self._last), name="mainstay-group-commit", context=self._context.copy()
+                    self._committed(group, before), name="mainstay-group-commit", context=self._context.copy()
                 )
                 self._last = group
                 await asyncio.sleep(0)  # it is on its way before anything else is done
+                if before is not None:
+                    await before.told.wait()
+                    await asyncio.sleep(0)  # and those who come after the told ones are there
         finally:
             self._making = None
 
@@ -316,9 +321,12 @@ class Grouping:
                     group.failed |= {item.decider} if item.decider is not None else set()
         self._sort_out(group)
         group.known.set()
-        for _ in range(2):
-            await asyncio.sleep(0)
-        self._tell(group)
+        try:
+            for _ in range(2):
+                await asyncio.sleep(0)
+            self._tell(group)
+        finally:
+            group.told.set()
 
     async def _write(self, group: Group, items: Sequence[Item], failed: "set[Decider]") -> None:
         """Write items; what rests on what could not be written is put back."""
