@@ -25,6 +25,7 @@ from mainstay.errors import (
     StorageUnavailableError,
 )
 from mainstay.storage.postgres import database, operations
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("postgres_server")
 
@@ -101,6 +102,13 @@ async def cut(conn: AsyncConnection[Any], other: AsyncConnectionPool[Any]) -> No
     """Break a connection from the server's side, so that its client learns of it with its next statement."""
     async with other.connection() as killer:
         await killer.execute("select pg_terminate_backend(%s, 5000)", [conn.info.backend_pid])
+
+
+async def is_asleep(pool: AsyncConnectionPool[Any], pid: int) -> bool:
+    """Whether a server process waits for its sleep to be over."""
+    async with pool.connection() as conn:
+        cursor = await conn.execute("select wait_event = 'PgSleep' from pg_stat_activity where pid = %s", [pid])
+        return await cursor.fetchone() == (True,)
 
 
 # --- autocommit -------------------------------------------------------------------------------------------------------
@@ -201,6 +209,28 @@ async def test_a_commit_that_breaks_is_reported_even_for_a_users_code(one, empty
             await cut(conn, empty_pool)
 
     assert await rows(one) == []
+
+
+async def test_whoever_is_canceled_in_a_transaction_leaves_nothing_of_it(one, empty_dsn) -> None:
+    began: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        async with database.transaction(one) as conn:
+            await conn.execute("insert into public.t values (1)")
+            began.set_result(conn.info.backend_pid)
+            await conn.execute("select pg_sleep(600)")
+
+    task = asyncio.create_task(work())
+    async with small(empty_dsn) as other:
+        pid = await began
+        await eventually(lambda: is_asleep(other, pid))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await rows(one) == []
+    async with one.connection() as conn:
+        assert "wait" not in vars(conn), "the pool's next user waits as psycopg does"
 
 
 # --- borrowed ---------------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ from mainstay.errors import (
     error_for_sqlstate,
     shown,
 )
+from mainstay.storage.postgres.reading import Reading
 from mainstay.storage.postgres.refusals import check_place, place_of, unreached
 
 #: A pool of the user's; what its connections return is none of our business.
@@ -261,13 +262,17 @@ async def transaction(pool: Pool, *, translate_body: bool = True) -> AsyncIterat
     raised_inside: BaseException | None = None
     used: Connection | None = None
     try:
-        async with pool.connection() as conn, conn.transaction():
-            used = conn
+        async with pool.connection() as conn:
+            used, reading = conn, Reading(conn)
             try:
-                yield conn
-            except BaseException as error:
-                raised_inside = error
-                raise
+                async with conn.transaction():
+                    try:
+                        yield conn
+                    except BaseException as error:
+                        raised_inside = error
+                        raise
+            finally:
+                reading.end()
     except psycopg.Error as error:
         if error is raised_inside and not translate_body:
             raise

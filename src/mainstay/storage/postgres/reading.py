@@ -1,13 +1,13 @@
-"""Reading one connection's answers, while handlers use it one after the other.
+"""Reading one connection's answers, while handlers use it one after the other, or a transaction goes on.
 
 psycopg tells the event loop of a connection's socket before each wait, and takes it back afterwards, with a timer
 beside it: more work than sending a small statement and reading its answer. Here the loop is told once for all
-that handlers say until the connection goes back to its pool.
+that is said until the connection goes back to its pool.
 
-Promise: to a handler nothing is different. What it waits for is read by psycopg's own generators, in its own context
-(a notice handler logs with the correlation id of the command). Whoever is canceled cancels the statement under way and
-waits for its end, and if that cannot be had, the connection is closed, as psycopg does it. Whatever is more than
-waiting for an answer (COPY, pipelines, notifications, timeouts) is left to psycopg.
+Promise: to whoever uses it nothing is different. Psycopg's own generators read what is waited for, in the user's
+context (a notice handler logs with the correlation id of the command). Whoever is canceled cancels the statement under
+way and waits for its end, and if that cannot be had, the connection is closed, as psycopg does it. Whatever is more
+than waiting for an answer (COPY, pipelines, notifications, timeouts) is left to psycopg.
 
 How it fails. A message that nobody waits for, or the end of the connection, wakes the loop once: then it is no longer
 told of the socket, until the next wait. A connection class with a ``wait`` of its own keeps it.
@@ -21,8 +21,6 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import READY_R, WAIT_R
-
-from mainstay.storage.postgres.database import Connection
 
 _PATIENCE = 5.0
 """Seconds to wait for the end of a statement that was canceled."""
@@ -39,7 +37,7 @@ class Reading:
 
     __slots__ = ("_answer", "_at_once", "_conn", "_context", "_is_listening", "_loop", "_socket", "_steps")
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: psycopg.AsyncConnection[Any]) -> None:
         self._conn = conn
         self._loop = asyncio.get_running_loop()
         self._socket = conn.pgconn.socket
