@@ -3802,8 +3802,11 @@ declare
     v_gone bigint[] := '{}';
     v_taken integer;
     v_batches uuid[];
-    v_is_gated boolean := exists (select from commandbus.gate as g where g.domain = p_domain);
-    v_is_held boolean := exists (select from commandbus.breaker as b where b.domain = p_domain);
+    v_is_gated boolean;
+    v_is_held boolean;
+    v_is_due boolean;
+    v_is_known boolean;  -- where messages or hints may be
+    v_has_hints boolean;
     v_released record;
     v_admitted record;
     v_left integer := p_limit;
@@ -3816,11 +3819,21 @@ declare
     c_long constant bigint := 10000;  -- commands, if there are not so many entries
     c_few constant bigint := 1000;  -- dead rows that are not worth ranges
     v_live commandbus.live_range;
-    v_first_hint bigint := commandbus.first_hint(p_domain);
     v_index regclass := to_regclass(format('pgmq.%I', 'q_' || p_domain || '__commands_pkey'));
     v_walked bigint;
     v_step bigint;
 begin
+    -- Most domains have none of these, so they are asked for at once: a statement costs as much as what it finds out.
+    select
+        exists (select from commandbus.gate as g where g.domain = p_domain),
+        exists (select from commandbus.breaker as b where b.domain = p_domain),
+        exists (select from commandbus.deferred as d where d.domain = p_domain and d.due_at <= v_now),
+        k.is_known,
+        exists (
+            select from commandbus.key_hint as h
+            where h.domain = p_domain and h.hint_no >= case when k.is_known then commandbus.first_hint(p_domain) else 0 end)
+    into v_is_gated, v_is_held, v_is_due, v_is_known, v_has_hints
+    from (select exists (select from commandbus.live_range as l where l.domain = p_domain) as is_known offset 0) as k;
     if (v_is_gated or v_is_held) and exists (select from commandbus.parked as p where p.domain = p_domain and p.expires_at <= v_now) then
         return query select t.id, null::bigint, null::bigint, 0, 0, null::jsonb, null::jsonb, v_now, null::text,
             false, false, null::double precision from unnest(commandbus.expire_parked(p_domain, p_limit)) as t(id);
@@ -3830,11 +3843,16 @@ begin
     end if;
     if v_is_held then
         perform commandbus.work_breakers(p_domain);
+        v_is_due := exists (select from commandbus.deferred as d where d.domain = p_domain and d.due_at <= v_now);
     end if;
-    if exists (select from commandbus.deferred as d where d.domain = p_domain and d.due_at <= v_now) then
+    if v_is_due then
         perform commandbus.promote(p_domain, p_limit);
     end if;
-    if exists (select from commandbus.key_hint as h where h.domain = p_domain and h.hint_no >= v_first_hint) then
+    if v_is_held or v_is_due then
+        v_has_hints := exists (
+            select from commandbus.key_hint as h where h.domain = p_domain and h.hint_no >= commandbus.first_hint(p_domain));
+    end if;
+    if v_has_hints then
         perform commandbus.promote_keys(p_domain, greatest(p_limit, 200));
     end if;
     if v_is_gated then
@@ -3842,7 +3860,9 @@ begin
         v_left := p_limit - coalesce(cardinality(v_released.leased), 0);
     end if;
 
-    v_live := commandbus.live_range_of(p_domain, v_table);
+    if v_is_known then
+        v_live := commandbus.live_range_of(p_domain, v_table);
+    end if;
     v_walked := pg_stat_get_xact_tuples_returned(v_index);
     v_found := commandbus.lease_messages(p_domain, v_left, p_lease, case when v_live.no is not null then v_live.ranges end);
     v_leased := v_found.leased;
