@@ -129,6 +129,33 @@ async def test_what_one_makes_of_rows_is_not_the_next_one_s(narrow: PostgresComm
         assert conn.row_factory is not dict_row
 
 
+async def test_a_cursor_that_is_left_half_read_keeps_nobody_waiting_for_ever(
+    narrow: PostgresCommandStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "_PATIENCE", 0.05)
+    first, second, *_ = await received(narrow)
+
+    left: list[Any] = []
+
+    async def leave(*, complete: bool) -> None:
+        async with narrow.transaction() as conn:
+            await conn.execute("insert into effect (number) values (1)")
+            left.append(conn.cursor().stream("select generate_series(1, 1000)"))
+            await anext(left[-1])
+            if complete:
+                await narrow.commit(conn, DOMAIN, Outcome(first.lease, Verb.COMPLETE))
+
+    for complete in (True, False):
+        with pytest.raises(InvalidOperationError, match="left a statement under way"):
+            await leave(complete=complete)
+    await handle(narrow, second, 3)
+
+    assert await effects(narrow) == [3]
+    for each in left:
+        with suppress(psycopg.Error):
+            await each.aclose()
+
+
 async def test_one_that_fails_takes_nobody_with_it(narrow: PostgresCommandStore) -> None:
     held = await received(narrow)
     held[2] = Received(held[2].command, held[2].lease._replace(lease_no=17), 1, 3)

@@ -63,7 +63,6 @@ from mainstay.storage.postgres.database import (
     execute,
     fetch_all,
     fetch_value,
-    not_to_be_completed,
     sealed,
     transaction,
 )
@@ -80,7 +79,7 @@ from mainstay.storage.postgres.replies import PostgresReplies, tell
 from mainstay.storage.postgres.schedules import PostgresScheduleStore
 from mainstay.storage.postgres.sending import PostgresSending
 from mainstay.storage.postgres.trail import deciding
-from mainstay.storage.postgres.transactions import HandlerTransaction, HandlerTransactions
+from mainstay.storage.postgres.transactions import HandlerTransaction, HandlerTransactions, not_to_be_completed
 from mainstay.storage.postgres.watching import TransactionWatch
 
 CHANNEL_PREFIX = "mainstay."

@@ -36,7 +36,6 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from mainstay.errors import (
     ConfigurationError,
     InvalidInputError,
-    InvalidOperationError,
     MainstayError,
     PermissionDeniedError,
     PgmqMissingError,
@@ -326,17 +325,6 @@ async def sealed(connection: AbstractAsyncContextManager[Connection]) -> AsyncIt
             yield conn
     except psycopg.Error as error:
         raise judged(error) from error
-
-
-def not_to_be_completed(conn: Connection) -> InvalidOperationError:
-    """Why a handler's transaction cannot be the one that completes its command."""
-    if conn.pgconn.transaction_status == TransactionStatus.INERROR:
-        return InvalidOperationError(
-            "a statement failed in the handler's transaction, and the handler went on; nothing was completed or kept: "
-            "let the error out, or run what may fail in `async with ctx.conn.transaction():`, a savepoint"
-        )
-    message = "the transaction that this completion belongs to was ended in between; nothing was completed"
-    return InvalidOperationError(message)
 
 
 def judged(error: psycopg.Error) -> MainstayError:

@@ -29,15 +29,16 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from mainstay.commands.replies import Key
 from mainstay.commands.store import Lease, NotBegunError
-from mainstay.errors import PoolExhaustedError
+from mainstay.errors import InvalidOperationError, PoolExhaustedError
 from mainstay.message import COMMANDS_SUFFIX
 from mainstay.storage.postgres import queries
 from mainstay.storage.postgres.along import Along
-from mainstay.storage.postgres.database import Connection, Pool, judged, not_to_be_completed, translate_errors
+from mainstay.storage.postgres.database import Connection, Pool, judged, translate_errors
 from mainstay.storage.postgres.lending import LentTransaction
 from mainstay.storage.postgres.passing import may_pass_on
 from mainstay.storage.postgres.prepared import PreparedScript, Values, first_answer, keeps_statements
@@ -45,6 +46,28 @@ from mainstay.storage.postgres.reading import Reading
 
 RUN = 5.0
 """Seconds for which a connection is handed from one handler to the next before it goes back to the pool."""
+
+
+_PATIENCE = 5.0
+"""Seconds to wait for a statement that a handler has begun and not ended: a cursor half read never ends by itself."""
+
+
+def not_to_be_completed(conn: Connection) -> InvalidOperationError:
+    """Why a handler's transaction cannot be the one that completes its command."""
+    status = conn.pgconn.transaction_status
+    if status == TransactionStatus.INERROR:
+        return InvalidOperationError(
+            "a statement failed in the handler's transaction, and the handler went on; nothing was completed or kept: "
+            "let the error out, or run what may fail in `async with ctx.conn.transaction():`, a savepoint"
+        )
+    if status == TransactionStatus.ACTIVE:
+        return InvalidOperationError(
+            "the handler has left a statement under way on its connection, such as a cursor that is not read to its "
+            "end or a COPY; nothing was completed or kept: end it before the handler returns"
+        )
+    return InvalidOperationError(
+        "the transaction that this completion belongs to was ended in between; nothing was completed"
+    )
 
 
 class _Begun:
@@ -188,7 +211,7 @@ class HandlerTransactions:
             EventError: So does the log of events.
         """
         begun = self._given.get(id(conn))
-        if begun is None or conn.pgconn.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
+        if begun is None or conn.pgconn.transaction_status != TransactionStatus.INTRANS:
             raise not_to_be_completed(conn)
         values: dict[str, bytes | None] = {
             "domain": domain.encode(),
@@ -385,6 +408,7 @@ class HandlerTransactions:
     async def _end(self, begun: _Begun, error: BaseException | None) -> None:
         """Commit or roll back, and give the connection back."""
         try:
+            await self._let_go(begun, must_commit=error is None)
             await begun.block.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
         finally:
             begun.reading.end()
@@ -392,3 +416,23 @@ class HandlerTransactions:
                 await self._pool.putconn(begun.conn)
             finally:
                 self._leave()
+
+    @staticmethod
+    async def _let_go(begun: _Begun, *, must_commit: bool) -> None:
+        """Wait for what a handler has left under way; what has no end by itself ends with the connection.
+
+        Raises:
+            InvalidOperationError: It does, and was to be committed.
+        """
+        conn = begun.conn
+        if not conn.lock.locked():
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE), conn.lock:
+                pass
+        except TimeoutError:
+            refusal = not_to_be_completed(conn)
+            begun.reading.pause()
+            conn.pgconn.finish()
+            if must_commit:
+                raise refusal from None
