@@ -443,6 +443,10 @@ class HandlerRegistry:
             raise ConfigurationError(message)
         check_arguments(function, ("aggregate", "command", "context") if options.target else ("command", "context"))
         call = function if inspect.isroutine(function) else type(function).__call__
+        if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+            raise ConfigurationError(
+                f"a handler returns its result; {_name(function, options)} yields, so it never runs"
+            )
         is_async = inspect.iscoroutinefunction(call)
         key = (options.domain, options.command_type)
         if key in self._handlers:

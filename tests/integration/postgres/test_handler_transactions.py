@@ -156,6 +156,32 @@ async def test_a_cursor_that_is_left_half_read_keeps_nobody_waiting_for_ever(
             await each.aclose()
 
 
+@pytest.mark.parametrize("is_kept", [False, True], ids=["forgotten", "kept"])
+async def test_a_block_that_is_left_open_is_no_silent_loss(narrow: PostgresCommandStore, *, is_kept: bool) -> None:
+    first, second, *_ = await received(narrow)
+    blocks: list[Any] = []
+
+    async def leave(*, complete: bool) -> None:
+        async with narrow.transaction() as conn:
+            block = conn.transaction()
+            await block.__aenter__()
+            await conn.execute("insert into effect (number) values (1)")
+            if is_kept:
+                blocks.append(block)
+            del block
+            if complete:
+                await narrow.commit(conn, DOMAIN, Outcome(first.lease, Verb.COMPLETE))
+
+    for complete in (True, False):
+        with pytest.raises(InvalidOperationError, match="not left it"):
+            await leave(complete=complete)
+    await handle(narrow, second, 3)
+
+    assert await effects(narrow) == [3]
+    for block in blocks:
+        await block.__aexit__(None, None, None)
+
+
 async def test_one_that_fails_takes_nobody_with_it(narrow: PostgresCommandStore) -> None:
     held = await received(narrow)
     held[2] = Received(held[2].command, held[2].lease._replace(lease_no=17), 1, 3)

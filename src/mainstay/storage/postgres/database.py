@@ -107,6 +107,11 @@ def checked_dsn(dsn: object) -> str:
     return dsn
 
 
+def in_utf8(dsn: str) -> dict[str, Any]:
+    """What lets a connection read and write any text that the database can hold; empty if the DSN says otherwise."""
+    return {} if "client_encoding" in conninfo_to_dict(dsn) else {"client_encoding": "utf8"}
+
+
 def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 10, timeout: float = 30.0) -> Pool:
     """A pool that opens when it is entered (``async with``) and closes when it is left.
 
@@ -131,6 +136,7 @@ def open_pool(dsn: str, *, min_size: int = 2, max_size: int = 10, timeout: float
         timeout=timeout,
         reconnect_timeout=RECONNECT_TIMEOUT,
         open=False,
+        kwargs=in_utf8(dsn),
     )
 
 

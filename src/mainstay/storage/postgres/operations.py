@@ -11,7 +11,15 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from mainstay.storage.postgres import queries
-from mainstay.storage.postgres.database import RECONNECT_TIMEOUT, Pool, autocommit, checked_dsn, fetch_all
+from mainstay.storage.postgres.database import (
+    RECONNECT_TIMEOUT,
+    Pool,
+    autocommit,
+    checked_dsn,
+    fetch_all,
+    in_utf8,
+    judged,
+)
 from mainstay.storage.postgres.refusals import unreached
 
 CONNECT_TIMEOUT = 5
@@ -52,21 +60,25 @@ async def connected_pool(dsn: str, *, max_size: int = 4, prepare: bool = True) -
     Raises:
         ConfigurationError: The connection string cannot be understood.
         StorageUnavailableError: No connection could be had.
+        MainstayError: What a driver's error stands for that the block lets out.
     """
     await reach(dsn)
-    options: dict[str, Any] = {"application_name": "mainstay", "connect_timeout": CONNECT_TIMEOUT}
+    options: dict[str, Any] = in_utf8(dsn) | {"application_name": "mainstay", "connect_timeout": CONNECT_TIMEOUT}
     if not prepare:
         options["prepare_threshold"] = None  # psycopg's word for never
-    async with AsyncConnectionPool(
-        dsn,
-        min_size=1,
-        max_size=max_size,
-        open=False,
-        timeout=_POOL_TIMEOUT,
-        reconnect_timeout=RECONNECT_TIMEOUT,
-        kwargs=options,
-    ) as pool:
-        yield pool
+    try:
+        async with AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=max_size,
+            open=False,
+            timeout=_POOL_TIMEOUT,
+            reconnect_timeout=RECONNECT_TIMEOUT,
+            kwargs=options,
+        ) as pool:
+            yield pool
+    except psycopg.Error as error:
+        raise judged(error) from error
 
 
 async def reach(dsn: str) -> None:

@@ -52,6 +52,14 @@ _PATIENCE = 5.0
 """Seconds to wait for a statement that a handler has begun and not ended: a cursor half read never ends by itself."""
 
 
+def has_open_block(conn: Connection) -> bool:
+    """Whether somebody has entered ``conn.transaction()`` within our own and has not left it: psycopg counts them.
+
+    Whatever is written in such a block is undone with it: when its generator is collected as garbage, at the latest.
+    """
+    return int(getattr(conn, "_num_transactions", 0)) > 1
+
+
 def not_to_be_completed(conn: Connection) -> InvalidOperationError:
     """Why a handler's transaction cannot be the one that completes its command."""
     status = conn.pgconn.transaction_status
@@ -64,6 +72,11 @@ def not_to_be_completed(conn: Connection) -> InvalidOperationError:
         return InvalidOperationError(
             "the handler has left a statement under way on its connection, such as a cursor that is not read to its "
             "end or a COPY; nothing was completed or kept: end it before the handler returns"
+        )
+    if has_open_block(conn):
+        return InvalidOperationError(
+            "the handler has entered conn.transaction() and not left it; nothing was completed or kept: "
+            "write `async with ctx.conn.transaction():`"
         )
     return InvalidOperationError(
         "the transaction that this completion belongs to was ended in between; nothing was completed"
@@ -211,7 +224,7 @@ class HandlerTransactions:
             EventError: So does the log of events.
         """
         begun = self._given.get(id(conn))
-        if begun is None or conn.pgconn.transaction_status != TransactionStatus.INTRANS:
+        if begun is None or conn.pgconn.transaction_status != TransactionStatus.INTRANS or has_open_block(conn):
             raise not_to_be_completed(conn)
         values: dict[str, bytes | None] = {
             "domain": domain.encode(),
@@ -424,15 +437,17 @@ class HandlerTransactions:
         Raises:
             InvalidOperationError: It does, and was to be committed.
         """
-        conn = begun.conn
-        if not conn.lock.locked():
+        conn, is_free = begun.conn, True
+        if conn.lock.locked():
+            try:
+                async with asyncio.timeout(_PATIENCE), conn.lock:
+                    pass
+            except TimeoutError:
+                is_free = False
+        if is_free and not has_open_block(conn):
             return
-        try:
-            async with asyncio.timeout(_PATIENCE), conn.lock:
-                pass
-        except TimeoutError:
-            refusal = not_to_be_completed(conn)
-            begun.reading.pause()
-            conn.pgconn.finish()
-            if must_commit:
-                raise refusal from None
+        refusal = not_to_be_completed(conn)
+        begun.reading.pause()
+        conn.pgconn.finish()
+        if must_commit:
+            raise refusal

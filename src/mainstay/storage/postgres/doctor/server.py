@@ -36,6 +36,14 @@ def settings(row: DictRow) -> Iterator[Check]:
     """A commit survives a crash, and transactions are what the functions take them for."""
     yield from unless(_durability(row), "durability", "fsync, full_page_writes and synchronous_commit are on.")
     yield from unless(_transactions(row), "transactions", "Transactions are READ COMMITTED, and may write.")
+    if row["server_encoding"] == "UTF8":
+        yield ok("encoding", "The database holds any text: UTF8.")
+    else:
+        yield fault(
+            "encoding",
+            f"The database's encoding is {row['server_encoding']}: text with other characters is refused.",
+            "Make one by `create database NAME encoding 'UTF8' template template0;` and move into it with pg_dump.",
+        )
 
 
 def _durability(row: DictRow) -> Iterator[Check]:
