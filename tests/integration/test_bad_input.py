@@ -292,14 +292,6 @@ OTHER_CALLS: list[tuple[str, Callable[[Surface, Any], Awaitable[Any]], list[Any]
 ]
 
 
-def yields(_command: Any, _context: Any) -> Any:
-    yield
-
-
-async def yields_too(_command: Any, _context: Any) -> Any:
-    yield
-
-
 def cases(calls: dict[str, Any], values: list[Any]) -> list[Any]:
     return [pytest.param(call, value, id=f"{name} {value!r:.30}") for name, call in calls.items() for value in values]
 
@@ -395,8 +387,6 @@ async def test_any_payload_is_either_stored_or_refused_with_a_reason(pool, paylo
         (lambda: Worker(MemoryCommandStore(), "orders", name="a b"), "name"),
         (lambda: HandlerRegistry().register("orders", "A", "not callable"), "a handler is a function"),
         (lambda: HandlerRegistry().register("orders", "A", print, timeout=-1), "not negative"),
-        (lambda: HandlerRegistry().register("orders", "A", yields), "yields, so it never runs"),
-        (lambda: HandlerRegistry().register("orders", "A", yields_too), "yields, so it never runs"),
         (lambda: HandlerRegistry().add(print), "not marked"),
         (lambda: HandlerRegistry().register_instance(object()), "no method marked"),
     ],

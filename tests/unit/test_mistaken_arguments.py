@@ -1,6 +1,7 @@
 """What people hand over by mistake: the error says what is right, not that some attribute is missing."""
 
 import logging
+from collections.abc import AsyncIterator, Iterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -173,6 +174,18 @@ def test_a_handler_that_cannot_be_called_is_refused_when_it_is_registered() -> N
     registry.register(MakeMistake, of_an_aggregate, aggregate=Mistakes)
     registry.register("mistakes", "Other", lambda *both: None)
     registry.register("mistakes", "Builtin", print)
+
+
+def test_a_handler_that_yields_is_refused_when_it_is_registered() -> None:
+    def plain(_command: object, _context: object) -> Iterator[None]:
+        yield
+
+    async def asynchronous(_command: object, _context: object) -> AsyncIterator[None]:
+        yield
+
+    for each in (plain, asynchronous):
+        with pytest.raises(ConfigurationError, match="yields, so it never runs"):
+            HandlerRegistry().register("shop", "Buy", each)
 
 
 async def test_a_policy_of_snapshots_is_asked_for() -> None:

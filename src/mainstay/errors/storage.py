@@ -13,8 +13,11 @@ class QueueNotFoundError(StorageError):
     def __init__(self, queue: str) -> None:
         """Keep the name as ``queue``."""
         self.queue = queue
+        is_domain_s = isinstance(queue, str) and queue.endswith("__commands")
+        worker = ", or start a worker of its domain, which does" if is_domain_s else ""
         super().__init__(
-            f"queue {shown(queue)} does not exist; create it first: PgmqClient(pool).create_queue({shown(queue)})"
+            f"queue {shown(queue)} does not exist; create it first: "
+            f"PgmqClient(pool).create_queue({shown(queue)}){worker}"
         )
 
 
